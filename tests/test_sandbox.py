@@ -619,8 +619,8 @@ def test_a_sandbox_can_run_in_a_process() -> None:
             "00:00+00:00 and cannot be set back",
         ),
         ("/_clock", '{"speed": -1}', "invalid speed -1"),
-        ("/_clock", '{"hours": 1}', "the only settings of the clock are now, forward_s"),
-        ("/kling/_faults", '{"faults": 500}', "faults must be a list"),
+        ("/_clock", '{"hours": 1}', "the clock has only the settings `now`, `forward_s`"),
+        ("/kling/_faults", '{"faults": 500}', "`faults` must be a list"),
         ("/kling/_tasks/1", "{}", "unknown task 1"),
         ("/klong/_bill", "", "begin the path with one of /kling"),
     ],
@@ -650,8 +650,8 @@ def test_a_busy_port_is_a_clear_error(book: PriceBook) -> None:
     [
         ("sed: 1", "bad.yaml:1: sed: unknown key; did you mean 'seed'?"),
         ("faults: [{fault: fial, rate: 0.1}]", "faults[0].fault: unknown fault fial; did you mean 'fail'?"),
-        ("faults: [{fault: 500, rate: 2}]", "rate is a share of the jobs; give a number from 0 to 1"),
-        ("faults: [{fault: 500}]", "give exactly one of rate, every and job"),
+        ("faults: [{fault: 500, rate: 2}]", "`rate` is a share of the jobs; give a number from 0 to 1"),
+        ("faults: [{fault: 500}]", "give exactly one of `rate`, `every` and `job`"),
         ("speed: -1", "bad.yaml:1: speed: "),
     ],
 )

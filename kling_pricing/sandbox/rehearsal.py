@@ -182,7 +182,7 @@ class Rehearsal:
     def _statement(self, provider: RehearsedProvider, query: Mapping[str, str]) -> Reply:
         form = query.get("as", "api")
         if form not in FORMS:
-            raise KlingPricingError(f"unknown form of a statement {shown(form)}; {did_you_mean(form, FORMS)}")
+            raise KlingPricingError(f"unknown statement form {shown(form)}; {did_you_mean(form, FORMS)}")
         face = next(iter(provider.faces.values()))
         lines = face.statement(provider.rows(*_period(query)), query.get("export", ""))
         return saved(lines, form, face.export_answer(lines), face.COLUMNS)
@@ -193,7 +193,7 @@ class Rehearsal:
             return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
         state, charge = wanted.get("state", "succeeded"), wanted.get("charge")
         if state not in FINAL:
-            raise KlingPricingError(f"state must be cancelled, failed or succeeded; got {shown(state)}")
+            raise KlingPricingError(f"`state` must be cancelled, failed or succeeded; got {shown(state)}")
         if job.is_final:
             return Reply(_CONFLICT, {"error": f"the task has already ended ({job.state})"})
         amount = None if charge is None else str(exact_amount(charge))
@@ -206,7 +206,7 @@ class Rehearsal:
         if job is None or not isinstance(url, str):
             return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
         if times is not None and (type(times) is not int or times < 1):
-            raise KlingPricingError(f"times must be a whole number of at least 1, got {shown(times)}")
+            raise KlingPricingError(f"`times` must be a whole number of at least 1, got {shown(times)}")
         provider.announce(job, url, wanted.get("state"), times)
         return Reply(_OK, {})
 
@@ -218,7 +218,7 @@ class Rehearsal:
         forward_s = wanted.get("forward_s", 0)
         if unknown or type(forward_s) is not int:
             raise KlingPricingError(
-                "the only settings of the clock are now, forward_s (a whole number of seconds) and speed"
+                "the clock has only the settings `now`, `forward_s` (a whole number of seconds) and `speed`"
             )
         now = None if wanted.get("now") is None else _instant(wanted["now"])
         self.clock.set(now=now, forward_s=forward_s, speed=wanted.get("speed"))
@@ -268,7 +268,7 @@ def _instant(text: Any) -> datetime:
         at = None
     if at is None or at.tzinfo is None:
         raise KlingPricingError(
-            f"{shown(text)} is not a date, or a time with a time zone; write it like 2026-11-30 or "
+            f"{shown(text)} is neither a date nor a time with a time zone; write it like 2026-11-30 or "
             "2026-11-30T12:00:00Z"
         )
     return at
@@ -279,7 +279,7 @@ def _planned_faults(wanted: Mapping[str, Any]) -> list[PlannedFault]:
     faults = wanted.get("faults")
     if not isinstance(faults, list):
         raise KlingPricingError(
-            'faults must be a list with one entry per submission, such as ["500", "lost-answer"]'
+            '`faults` must be a list with one entry per submission, such as ["500", "lost-answer"]'
         )
     return [_planned_fault(entry) for entry in faults]
 
@@ -295,8 +295,8 @@ def _planned_fault(entry: Any) -> PlannedFault:
     )
     if set(given) - {"words", "headers", "body_base64"} or not all(isinstance(text, str) for text in texts):
         raise KlingPricingError(
-            "each entry of faults must be a word, a list of words, or an object whose only keys are words, "
-            "headers and body_base64"
+            "each entry of `faults` must be a word, a list of words, or an object whose only keys are `words`, "
+            "`headers` and `body_base64`"
         )
     try:
         return PlannedFault(words, headers, None if body is None else b64decode(body, validate=True))
