@@ -744,7 +744,7 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
             "--model kling-v3 --action generate --image 1 --provider kling",
             "reads this request as image2video, not as",
         ),
-        ("--model kling-v3 --action image2video", "image2video needs exactly one image"),
+        ("--model kling-v3 --action image2video", "`image2video` needs exactly one image"),
         (
             "--model kling-v3 --video 1 --wire-format video_generations",
             "does not accept a video",
@@ -769,7 +769,7 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
         ("--model kling-v3 --wire-format kling_services", "pass the URL of its endpoint with --url"),
         (
             "--model kling-v3-pro-audio --no-audio --wire-format video_generations",
-            "no name of this model has these options",
+            "none of this model's names has these options",
         ),
     ],
 )

@@ -301,7 +301,7 @@ def test_a_calendar_that_ends_soon_warns(
     BudgetGuard(url, [monthly], book=book, clock=Clock(long_ago)).close()
     assert caplog.messages == []
     BudgetGuard(url, book=book).close()
-    remedy = "run `kling-pricing budget apply FILE` with the budgets in force, which extends it"
+    remedy = "to extend the calendar, run `kling-pricing budget apply FILE` with the budgets in force"
     assert [remedy in message for message in caplog.messages] == [True]
     assert [remedy in warning for warning in info(url).warnings] == [True]
     assert remedy in " ".join(run("ledger", "info", url).stderr.split())

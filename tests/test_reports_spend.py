@@ -242,7 +242,7 @@ def test_the_command_prints_json(run: Run) -> None:
     [
         (("--month", "2026-13"), "2026-13 is not a month; write it as YYYY-MM, such as 2026-11"),
         (("--month", "0000-01"), "0000-01 is not a month; write it as YYYY-MM, such as 2026-11"),
-        (("--month", "2000-01"), "is out of range; give an instant from the years 2001 to 2199"),
+        (("--month", "2000-01"), "is out of range; give an instant in the years 2001 to 2199"),
         (("--month", "9999-12"), "9999-12 is not a month; write it as YYYY-MM, such as 2026-11"),
         (
             ("--from", "2026-11-01"),

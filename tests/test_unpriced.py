@@ -134,7 +134,7 @@ def test_a_request_passes_although_its_count_cannot_be_written(
     asked(guard, "chat/completions")
     with caplog.at_level(logging.WARNING):
         guard.close()
-    assert "could not count requests without a price" in caplog.text
+    assert "could not count unpriced requests" in caplog.text
     away.rename(path)
     asked(guard, "chat/completions")
     assert guard.unpriced() == [counted(CHAT, 2)]
