@@ -84,7 +84,7 @@ def json_value(text: str | bytes | bytearray, *, decoder: json.JSONDecoder | Non
     except json.JSONDecodeError as error:
         raise WireFormatError(f"not JSON: {error}") from None
     except ValueError:
-        raise WireFormatError("not JSON: a number has too many digits; shorten it") from None
+        raise WireFormatError("cannot read the JSON: a number has too many digits; shorten it") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -962,12 +962,12 @@ def test_a_missing_bound_of_a_models_period_is_that_of_the_table(folder: Folder)
         (
             "kling-v3: {valid_from: 2025-12-31}",
             "model_periods.kling-v3.valid_from",
-            "is before the table's valid_from; leave it out",
+            "is before the table's own valid_from; remove this valid_from",
         ),
         (
             "kling-v3: {valid_until: 2027-01-02}",
             "model_periods.kling-v3.valid_until",
-            "is after the table's valid_until; leave it out",
+            "is after the table's own valid_until; remove this valid_until",
         ),
         (
             "kling-v3: {valid_from: 2027-01-01}",
@@ -1027,7 +1027,7 @@ def test_a_unit_price_is_never_rounded(folder: Folder, content: str, key_path: s
     error = refusal(folder({"prices/kling/ours.yaml": IN_UNITS + content}))
     assert error.key_path == key_path
     assert problem in error.problem
-    remedy = "give the price or the unit value fewer decimal places"
+    remedy = "use fewer decimal places in the price or in the unit value"
     assert f"at most 9 decimal places are allowed; {remedy}" in error.problem
 
 

@@ -78,7 +78,7 @@ def check_command(file: str) -> None:
     "apply",
     epilog=exit_codes_help(
         refused="refused by the ledger; nothing changed",
-        unreadable="bad usage, or the budgets or the ledger cannot be used",
+        unreadable="bad usage, or budgets or a ledger that cannot be used",
     ),
 )
 @click.argument("file")

@@ -80,8 +80,8 @@ def pre_submit_command(
     """Reserve the cost of a request and print the payload to submit.
 
     FILE contains one JSON request; - means standard input. The command prints each payload only once. Submit
-    the payload, then pass the provider's response to `observe`. If a budget caps the request, the payload is a
-    cheaper variant of the request in FILE.
+    the payload, then pass the provider's response to `observe`. If the request does not fit into a
+    budget with `on_exceed: cap`, the payload is a cheaper variant of the request in FILE.
 
     \b
     Example:

@@ -120,4 +120,4 @@ def _kept_charge(charge: Charge) -> Charge:
     units = [part.unit for part in (*charge.parts, *([charge.list_price] if charge.list_price else []))]
     if all(_UNIT.fullmatch(unit) for unit in units):
         return charge._replace(problem=problem)
-    return Charge((), problem or "the unit of the charge is not a valid name")
+    return Charge((), problem or "the unit of the charge is not a valid unit name")

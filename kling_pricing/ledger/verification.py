@@ -78,8 +78,8 @@ def _by_budgets(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
         step = 0 if row["unit_value"] is None else nanos_up(Decimal(row["unit_value"]))
         if row["reserved"] - row["expected"] >= max(step, 1):
             yield (
-                f"reservation {row['reservation']}: reserved is {_amount(row['reserved'])}, but the quote is "
-                f"{_amount(row['expected'])}"
+                f"reservation {row['reservation']}: the reserved amount is {_amount(row['reserved'])}, "
+                f"but the quote is {_amount(row['expected'])}"
             )
     for row in facts["converted"]:
         yield from _converted(row, revisions)

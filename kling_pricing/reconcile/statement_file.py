@@ -136,14 +136,14 @@ class SignEntry(ColumnEntry):
 
     positive: list[Text] = Field(
         [],
-        description="Texts that mark charges. Default: every text that is not listed under `negative` or "
+        description="Values that mark charges. Default: every value that is not listed under `negative` or "
         "`zero`.",
     )
     negative: list[Text] = Field(
-        [], description="Texts that mark refunds. The amounts of these refunds have no minus sign."
+        [], description="Values that mark refunds. The amounts of these refunds have no minus sign."
     )
     zero: list[Text] = Field(
-        [], description="Texts that mark amounts that are not owed, such as free test credit."
+        [], description="Values that mark amounts that are not owed, such as free test credit."
     )
 
     @model_validator(mode="after")
@@ -168,7 +168,7 @@ class AmountEntry(RequiredColumnEntry):
     unit_column: Text | None = Field(None, description="The column with the unit of each row.")
     units: Annotated[dict[Text, RowUnitEntry], AfterValidator(_distinct)] = Field(
         {},
-        description="The unit for each text in `unit_column`, or for `unit`. If the map is not empty, any "
+        description="The unit for each value in `unit_column`, or for `unit`. If the map is not empty, any "
         "unit that it does not list is refused.",
     )
     decimals: Decimals = Field(
@@ -211,8 +211,8 @@ class TimeEntry(ColumnEntry):
         ),
     ] = Field(
         (ISO,),
-        description="The format of the times: iso, unix (seconds or milliseconds), ms (milliseconds), a "
-        "pattern such as %d/%m/%Y %H:%M, or a list of formats.",
+        description="The format of the times: iso, unix (seconds or milliseconds since 1970), "
+        "ms (always milliseconds since 1970), a pattern such as %d/%m/%Y %H:%M, or a list of formats.",
     )
     offset: Offset = Field("+00:00", description="The UTC offset of times that do not state an offset.")
 
@@ -337,7 +337,7 @@ class StatementFile(FileModel):
     )
     where: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(
         {},
-        description="For each column, the texts that mark a row as a charge. Rows with other texts are "
+        description="For each column, the values that mark a row as a charge. Rows with any other value are "
         "skipped.",
     )
     without: list[Text] = Field(

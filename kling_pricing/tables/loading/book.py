@@ -246,10 +246,10 @@ def _model_periods(entry: PriceFile, document: YamlDocument, problems: TableProb
             problem = "has a period that is empty or outside the table's; correct valid_from or valid_until"
             problems.append(document.error(path, problem))
         if entry.valid_from and since and since < entry.valid_from:
-            problem = "is before the table's valid_from; leave it out"
+            problem = "is before the table's own valid_from; remove this valid_from"
             problems.append(document.error((*path, "valid_from"), problem))
         if entry.valid_until and until and until > entry.valid_until:
-            problem = "is after the table's valid_until; leave it out"
+            problem = "is after the table's own valid_until; remove this valid_until"
             problems.append(document.error((*path, "valid_until"), problem))
         periods[model] = Validity(since, until)
     return periods

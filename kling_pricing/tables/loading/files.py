@@ -183,7 +183,7 @@ class PriceFile(FileModel):
     pack_of: dict[Name, Code] = Field(
         {},
         description="Maps a model to a kind of pack. The model's rates are in the units of that kind, which "
-        "`units` must contain. The rates of all other models are in `unit`.",
+        "`units` must contain. The rates of all other models are in the unit that `unit` names.",
     )
     account_currency: Currency | dict[Name, Currency] | None = Field(
         None,

@@ -68,7 +68,7 @@ def own_unit_rate(cell: Cell, price: Decimal, unit: OwnUnit, currency: str) -> R
         raise ValueError(
             f"the price of {cell} is {format_decimal(price)} {unit.shown}s at {value}, "
             f"which is {format_decimal(amount)} {currency}, but at most {MAX_DECIMALS} decimal places are "
-            "allowed; give the price or the unit value fewer decimal places"
+            "allowed; use fewer decimal places in the price or in the unit value"
         )
     number = format_decimal(price)
     description = f"{cell}, {number} {unit.shown}{'' if price == 1 else 's'} at {value} {currency}"
