@@ -88,9 +88,7 @@ EDITS = {
     "reservation.dispatch_token": Edit("NULL", "dispatch_token is missing", "key = 'quoted'"),
     "reservation.task_id": Edit("NULL", "task_id is missing, but the journal gives known", "key = 'quoted'"),
     "reservation.currency": Edit("'CNY'", "rate is missing, but the currencies give given", "key = 'quoted'"),
-    "reservation.expected": Edit(
-        "2000000000", r"reserved amount is 0\.714, but the quote is 2", "key = 'quoted'"
-    ),
+    "reservation.expected": Edit("2000000000", r"reserved is 0\.714, but the quote is 2", "key = 'quoted'"),
     "reservation.reserved": Edit(
         "715000000", r"reserved is 0\.715, but its line gives 0\.714", "key = 'quoted'"
     ),
