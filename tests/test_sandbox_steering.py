@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -132,6 +135,36 @@ def test_a_charge_that_a_test_chooses_is_billed_exactly(charge: int) -> None:
         task_id = submit(provider).json()["task_id"]
         provider.finish(task_id, charge=charge)
         assert provider.bill == {"USD": charge / Decimal(500_000)}
+
+
+def test_a_result_in_the_response_has_no_callback() -> None:
+    """The callback URL of the account is for tasks that end later."""
+    with receiving(lambda _: 200) as url, running("kling", callback_url=url) as provider:
+        for path in ("/v1/videos/identify-face", "/v1/videos/text2video"):
+            payload = {"video_url": url} if "face" in path else {"model_name": "kling-v3", "prompt": "a"}
+            assert httpx.post(f"{provider.url}{path}", json=payload).status_code == 200
+        (callback,) = provider.sandbox.callbacks(at_least=1)
+        assert "submitted" in callback["body"]
+
+
+def test_ctrl_c_releases_held_responses() -> None:
+    """The command stops without an error, and the waiting client gets its response."""
+    command = [sys.executable, "-m", "kling_pricing", "sandbox", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = next(line.split()[1] for line in process.stdout if line.startswith("  kling "))
+        with ThreadPoolExecutor(1) as thread:
+            held = thread.submit(
+                httpx.post,
+                url + "/v1/videos/text2video",
+                json={"model_name": "kling-v3", "prompt": "[hold]"},
+                timeout=10,
+            )
+            while not httpx.get(f"{url}/_tasks").json():
+                assert not held.done()
+            process.send_signal(signal.SIGINT)
+            assert held.result().status_code == 200
+        assert (process.wait(10), process.stderr and process.stderr.read()) == (0, "")
 
 
 def test_calls_are_kept_exactly() -> None:
