@@ -642,6 +642,7 @@ def test_a_sandbox_can_run_in_a_process() -> None:
         ("/kling/_callback/TASK", "{}", "the task has no callback URL; give one"),
         ("/kling/_callback/TASK", '{"url": "http://localhost", "state": [1]}', "state must be text"),
         ("/kling/_callback/TASK", '{"ulr": "http://localhost"}', "unknown key ulr; did you mean 'url'?"),
+        ("/_clocks", "", "unknown request: POST /_clocks; begin the path with one of /kling"),
         ("/klong/_bill", "", "begin the path with one of /kling"),
     ],
 )
@@ -710,6 +711,10 @@ def test_a_busy_port_is_a_clear_error(book: PriceBook) -> None:
         ("faults: [{fault: 500, rate: 2}]", "rate is a share of the jobs; give a number from 0 to 1"),
         ("faults: [{fault: 500}]", "give exactly one of rate, every and job"),
         ("speed: -1", "bad.yaml:1: speed: "),
+        (
+            "providers: {kling: {webhook_secret: whsec_secret}}",
+            "providers.kling.webhook_secret: is not a webhook secret; write whsec_ and the key in base64",
+        ),
     ],
 )
 def test_a_bad_scenario_is_refused_with_its_place(text: str, problem: str, tmp_path: Path) -> None:

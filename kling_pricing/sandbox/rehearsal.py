@@ -154,7 +154,8 @@ class Rehearsal:
             case "GET", "/_callbacks":
                 return Reply(_OK, [_sent(*each) for each in self._callbacks.sent])
         names = ", ".join(f"/{name}" for name in self.providers)
-        return Reply(_NOT_FOUND, {"error": f"unknown path {call.path}; begin the path with one of {names}"})
+        unknown = f"unknown request: {call.method} {call.path or '/'}"
+        return Reply(_NOT_FOUND, {"error": f"{unknown}; begin the path with one of {names}"})
 
     def _steered_at(self, provider: RehearsedProvider, call: Call) -> Reply:
         _, action, *rest = call.path.split("/")
