@@ -167,6 +167,16 @@ def test_ctrl_c_releases_held_responses() -> None:
         assert (process.wait(10), process.stderr and process.stderr.read()) == (0, "")
 
 
+@pytest.mark.parametrize(("mib", "status", "tasks"), [(63, 200, 1), (65, 413, 0)])
+def test_a_body_of_more_than_64_mib_is_refused(mib: int, status: int, tasks: int) -> None:
+    """The error gives the limit, so that nobody looks for an error in the JSON."""
+    with running("kling") as provider:
+        job = b'{"model_name": "kling-v3", "prompt": "a", "image": "' + b"A" * (mib * 2**20) + b'"}'
+        response = httpx.post(f"{provider.url}/v1/videos/image2video", content=job, timeout=60)
+        assert (response.status_code, "64 MiB" in response.text) == (status, status == 413)
+        assert len(provider.tasks) == tasks
+
+
 def test_calls_are_kept_exactly() -> None:
     """A body that is not text is available as bytes, and a repeated header has both values."""
     body = b"\xff\x00"

@@ -23,6 +23,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _TICK_S = 1 / 20
 _MAX_BODY_BYTES = 64 * 2**20
+_TOO_LARGE = 413
 _MAX_WAIT_S = 60
 _NS_PER_MS = 10**6
 
@@ -60,7 +61,12 @@ class Application:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         path = path.rstrip("/")
         call = Call(scope["method"], path, query, headers, body, provider.base if provider else "")
-        outcome = self._rehearsal.handle(provider, call)
+        if len(body) > _MAX_BODY_BYTES:
+            outcome = Outcome(
+                Reply(_TOO_LARGE, {"error": "the body is larger than 64 MiB; send a smaller one"})
+            )
+        else:
+            outcome = self._rehearsal.handle(provider, call)
         if outcome.job is not None and provider is not None:
             outcome = await self._waited(provider, call, outcome, outcome.job)
         if outcome.poll is not None and provider is not None:
@@ -158,15 +164,15 @@ def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Returns the body of a request; None: the client has disconnected."""
+    """Returns the body of a request, cut off after it exceeds the limit; None: the client has disconnected."""
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        size += len(message.get("body", b""))
         if size <= _MAX_BODY_BYTES:
             parts.append(message.get("body", b""))
+        size += len(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
