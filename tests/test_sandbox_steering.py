@@ -167,6 +167,16 @@ def test_ctrl_c_releases_held_responses() -> None:
         assert (process.wait(10), process.stderr and process.stderr.read()) == (0, "")
 
 
+def test_requests_with_large_bodies_are_kept_up_to_64_mib() -> None:
+    """Jobs with images in the payload do not fill the memory; the newest request is always there."""
+    with running("kling") as provider:
+        for size in (1, 33, 34):
+            job = {"model_name": "kling-v3", "prompt": "a", "image": "A" * (size * 2**20)}
+            httpx.post(f"{provider.url}/v1/videos/image2video", json=job, timeout=60)
+        (received,) = provider.sandbox.received
+        assert len(received["body"]) > 34 * 2**20
+
+
 @pytest.mark.parametrize(("mib", "status", "tasks"), [(63, 200, 1), (65, 413, 0)])
 def test_a_body_of_more_than_64_mib_is_refused(mib: int, status: int, tasks: int) -> None:
     """The error gives the limit, so that nobody looks for an error in the JSON."""

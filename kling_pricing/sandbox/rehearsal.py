@@ -27,7 +27,7 @@ from kling_pricing.tables.price_book import PriceBook
 
 _BATCH = 500
 _HEADER_NAME, _HEADER_VALUE = re.compile(r"[A-Za-z0-9-]+"), re.compile(r"([!-~]([ -~]*[!-~])?)?")
-_MAX_RECEIVED = 1_000
+_MAX_RECEIVED, _MAX_RECEIVED_BYTES = 1_000, 64 * 2**20
 _MAX_JOBS = 1_000
 _PERIOD, _EXPORTS = ("from", "until"), ("package", "balance")
 _OK, _CREATED, _BAD_REQUEST, _NOT_FOUND, _CONFLICT = 200, 201, 400, 404, 409
@@ -50,7 +50,8 @@ class Rehearsal:
     """
 
     def __init__(self, book: PriceBook, scenario: Scenario, url: str) -> None:
-        self.received: deque[tuple[str, Call]] = deque(maxlen=_MAX_RECEIVED)
+        self.received: deque[tuple[str, Call]] = deque()
+        self._received_bytes = 0
         self.resumed = 0
         self._book, self._url = book, url
         self._records = Records()
@@ -79,6 +80,7 @@ class Rehearsal:
         check_providers(scenario or self._scenario, [*self.providers])
         self.resumed += 1
         self.received.clear()
+        self._received_bytes = 0
         self._records.clear()
         self._callbacks.close()
         self._callbacks = Callbacks()
@@ -131,8 +133,18 @@ class Rehearsal:
                 return Outcome(self._steered_at(provider, call))
         except (KlingPricingError, FaultError, DeclinedError) as error:
             return Outcome(Reply(_BAD_REQUEST, {"error": str(error)}))
-        self.received.append((provider.name, call))
+        self._receive(provider.name, call)
         return provider.handle(call)
+
+    def _receive(self, name: str, call: Call) -> None:
+        """Adds a request to `received`, and removes the oldest ones beyond the limits of number and size."""
+        self.received.append((name, call))
+        self._received_bytes += len(call.body)
+        while len(self.received) > _MAX_RECEIVED or (
+            self._received_bytes > _MAX_RECEIVED_BYTES and len(self.received) > 1
+        ):
+            _, oldest = self.received.popleft()
+            self._received_bytes -= len(oldest.body)
 
     def _steered(self, call: Call) -> Reply:
         match call.method, call.path:
