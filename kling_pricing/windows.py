@@ -123,7 +123,7 @@ def in_utc(at: datetime) -> datetime:
     aware = instant(at)
     if not _FIRST_YEAR <= aware.year <= _LAST_YEAR:
         raise KlingPricingError(
-            f"{aware.isoformat()} is out of range; give an instant from the years {_FIRST_YEAR} to {_LAST_YEAR}"
+            f"{aware.isoformat()} is out of range; give an instant in the years {_FIRST_YEAR} to {_LAST_YEAR}"
         )
     return aware.astimezone(UTC)
 

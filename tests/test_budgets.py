@@ -222,15 +222,15 @@ BAD_BUDGETS = [
     ({"cap": "true"}, 3, "cap", "must be an amount such as 0.0714"),
     ({"currency": "usd"}, 4, "currency", "must be an ISO 4217 code of three capital letters"),
     ({"currency": "EURO"}, 4, "currency", "must be an ISO 4217 code of three capital letters"),
-    ({"match": "{project: []}"}, 5, "match.project", "must be text, a list of text values, any or *"),
-    ({"match": "{project: ''}"}, 5, "match.project", "must be text, a list of text values, any or *"),
-    ({"match": "{project: [a, '']}"}, 5, "match.project", "must be text, a list of text values, any or *"),
-    ({"match": "{project: 5}"}, 5, "match.project", "must be text, a list of text values, any or *, got 5"),
+    ({"match": "{project: []}"}, 5, "match.project", "must be text, a list of text values, `any` or `*`"),
+    ({"match": "{project: ''}"}, 5, "match.project", "must be text, a list of text values, `any` or `*`"),
+    ({"match": "{project: [a, '']}"}, 5, "match.project", "must be text, a list of text values, `any` or `*`"),
+    ({"match": "{project: 5}"}, 5, "match.project", "must be text, a list of text values, `any` or `*`, got 5"),
     (
         {"match": "{project: {a: b}}"},
         5,
         "match.project",
-        "must be text, a list of text values, any or *, got an object",
+        "must be text, a list of text values, `any` or `*`, got an object",
     ),
     ({"match": "{project: [a, b, a]}"}, 5, "match.project", "a is listed twice; keep one of them"),
     ({"match": "{a: b, a: c}"}, 5, "match.a", "duplicate key; the first one is on line 5; keep one of them"),
@@ -351,7 +351,7 @@ BAD_FILES = [
     (f"{ONE}capping: {{sacrifice: [audio, audio]}}\n", 3, "capping.sacrifice", "audio is listed twice"),
     (f"{ONE}capping: {{sacrifice: [sound]}}\n", 3, "capping.sacrifice[0]", "must be 'duration_s',"),
     (f"{ONE}capping: {{sacrifice: [model]}}\n", 3, "capping", "list replacement models"),
-    (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "add model to sacrifice"),
+    (f"{ONE}capping: {{models: [kling-v3]}}\n", 3, "capping", "add `model` to `sacrifice`"),
     (
         f"{ONE}capping: {{sacrifice: [model], models: [kling-v3, kling-v3]}}\n",
         3,
@@ -395,8 +395,12 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ({"cap": Decimal(-1)}, "cap", "is negative"),
         ({"cap": 4_000_000_001}, "cap", "is too large"),
         ({"alerts": (0.8,)}, "alerts[0]", "must be exact, but 0.8 is a float"),
-        ({"match": {"project": ()}}, "match.project", "must be text, a list of text values, any or *"),
-        ({"match": {"project": 5}}, "match.project", "must be text, a list of text values, any or *, got 5"),
+        ({"match": {"project": ()}}, "match.project", "must be text, a list of text values, `any` or `*`"),
+        (
+            {"match": {"project": 5}},
+            "match.project",
+            "must be text, a list of text values, `any` or `*`, got 5",
+        ),
         ({"window": "fortnight"}, "window", "must be lifetime, day,"),
         (
             {"window": {"start": "2026-01-02", "end": "2026-01-01"}},
@@ -552,7 +556,7 @@ def yuan(rate: str | None, cap: object = 10) -> Budgets:
 def test_any_and_each_cannot_be_in_a_list(values: list[str]) -> None:
     """In a list, it would be unclear whether they are values or have their special meaning."""
     with pytest.raises(
-        BudgetError, match=r"any and \* cannot be in a list; write one of them alone, or list the values"
+        BudgetError, match=r"`any` and `\*` cannot be in a list; use one of them alone, or list the values"
     ):
         Budget(**BUDGET, match={"user": values})
 

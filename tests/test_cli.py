@@ -178,15 +178,15 @@ def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None,
     ("arguments", "remedy"),
     [
         ([], "give a FILE"),
-        (["x.json", "--model", "kling-v3"], "not both"),
+        (["x.json", "--model", "kling-v3"], "give either a FILE, or --model"),
         (["--model", "kling-v3", "--at", "yesterday"], "is not an ISO 8601 date or time"),
         (["--model", "kling-v3", "--at", "2026-11-21T10:00:00"], "has no time zone"),
         (["--model", "kling-v3", "--tables", "nowhere"], "no such folder"),
         (["--model", "kling-v3", "--media", "nowhere.json"], "nowhere.json"),
         (["--model", "kling-v3", "--duration", "5.5"], "not a valid integer"),
         (["--duration", "5"], "give a FILE"),
-        (["x.json", "--image", "1"], "not both"),
-        (["--model", "kling-v3", "--image", "51"], "at most 50 images can be counted, not 51"),
+        (["x.json", "--image", "1"], "give either a FILE, or --model"),
+        (["--model", "kling-v3", "--image", "51"], "a count of images must be at most 50, got 51"),
         (["--model", "kling-v3", "--video-length", "5"], "--video-length applies only to videos"),
     ],
 )
@@ -744,7 +744,7 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
             "--model kling-v3 --action generate --image 1 --provider kling",
             "reads this request as image2video, not as",
         ),
-        ("--model kling-v3 --action image2video", "image2video needs exactly one image"),
+        ("--model kling-v3 --action image2video", "`image2video` needs exactly one image"),
         (
             "--model kling-v3 --video 1 --wire-format video_generations",
             "does not accept a video",
@@ -769,7 +769,7 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
         ("--model kling-v3 --wire-format kling_services", "pass the URL of its endpoint with --url"),
         (
             "--model kling-v3-pro-audio --no-audio --wire-format video_generations",
-            "no name of this model has these options",
+            "none of this model's names has these options",
         ),
     ],
 )
@@ -823,9 +823,9 @@ def test_contracts_are_listed_shown_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ("unit_value: 0.4\n", "another unit value"),
+        ("unit_value: 0.4\n", "a different unit value"),
         ("allow_paths: [/v1/chat]\n", "the published prices"),
-        ("unit_value: 0.4\nrates: {kling-v3: {720p: {silent: 2}}}\n", "another unit value, 1 own rate"),
+        ("unit_value: 0.4\nrates: {kling-v3: {720p: {silent: 2}}}\n", "a different unit value, 1 own rate"),
     ],
 )
 def test_a_contract_is_described_by_what_it_changes(tmp_path: Path, change: str, text: str) -> None:
@@ -891,7 +891,7 @@ def test_one_price_of_a_new_table_is_enough_to_quote_and_settle(
     before, name, after = text.replace("# unpriced_rest:", "unpriced_rest:").partition(f"  {priced}:\n")
     path.write_text(before + name + after.replace("silent: null", "silent: 0.08", 1))
     checked = run("tables", "check", tmp_path).stdout
-    names_host = f"note: {provider}/{path.stem} names no host" in checked
+    names_host = f"note: {provider}/{path.stem} does not name a host" in checked
     assert (checked.startswith("OK: "), names_host) == (True, provider == "uniall")
     rest = f"{provider} has not given us this price"
     assert rest in run("tables", "show", f"{provider}/{path.stem}", "--tables", tmp_path).stdout

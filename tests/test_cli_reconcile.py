@@ -191,8 +191,9 @@ def test_an_encoding_and_a_currency_can_be_named(run: Run, tmp_path: Path) -> No
     path.write_text(f"task_id,model,status,created_at,cost,备注\nx,kling-v3,completed,{at},1,中\n", "gb18030")
     refused = run("--statement", path)
     assert refused.returncode == 2
-    assert "a.csv:1: is not UTF-8 text; save it as UTF-8, or give its encoding with --encoding" in " ".join(
-        refused.stderr.split()
+    assert (
+        "a.csv:1: is not UTF-8 text; save it as UTF-8, or give its encoding, such as gb18030, with --encoding"
+        in " ".join(refused.stderr.split())
     )
     read = run("--statement", path, "--encoding", "gb18030", "--account-currency", "USD")
     assert "statement rows: 1 read, 1 charges in the period" in read.stdout

@@ -238,8 +238,8 @@ def test_a_model_of_another_path_is_refused_with_that_path(book: PriceBook) -> N
     assert (found.code, found.field, found.value) == ("endpoint_model", "model_name", "kling-v3-omni")
     assert found.message == (
         "/v1/videos/text2video does not accept kling-v3-omni; post the request to /v1/videos/omni-video, or "
-        "use one of the models of this path: kling-v1, kling-v1-6, kling-v2-master, kling-v2-1-master, "
-        "kling-v2-5-turbo, kling-v2-6, kling-v3"
+        "use one of the models that this path accepts: kling-v1, kling-v1-6, kling-v2-master, "
+        "kling-v2-1-master, kling-v2-5-turbo, kling-v2-6, kling-v3"
     )
 
 

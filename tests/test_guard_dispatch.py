@@ -205,10 +205,10 @@ def test_a_person_can_correct_a_settled_amount(open_guard: OpenGuard) -> None:
     """An operator corrects a settled reservation with `settle`; `resolve` refuses to change it."""
     guard = open_guard()
     found = guard.settle(bound(guard))
-    with pytest.raises(ReservationStateError, match="settle the reservation at 0 with the basis operator"):
+    with pytest.raises(ReservationStateError, match="settle the reservation at 0 with the basis `operator`"):
         guard.resolve(found, "not_charged")
     with pytest.raises(
-        ReservationStateError, match="to correct the amount, settle the reservation with the basis operator"
+        ReservationStateError, match="to correct the amount, settle the reservation with the basis `operator`"
     ):
         guard.resolve(found, "charged", amount="0.1")
     found = guard.settle(found, 0, basis="operator")

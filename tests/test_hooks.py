@@ -350,7 +350,7 @@ def test_a_scope_with_a_key_is_one_job(guard: BudgetGuard, provider: Provider) -
         with pytest.raises(IdempotencyError):
             guarded.post("/v1/tasks", json={**CLIP, "duration": 6})
         with pytest.raises(
-            KlingPricingError, match=r"the header Idempotency-Key gives another key; give only one key$"
+            KlingPricingError, match=r"another key is in the header Idempotency-Key; give only one key$"
         ):
             guarded.post("/v1/tasks", json=CLIP, headers={"Idempotency-Key": "shot-2"})
     (reservation,) = guard.history()
@@ -462,7 +462,7 @@ def test_a_retry_without_a_known_first_attempt_is_refused(guard: BudgetGuard, pr
             retry.result()
     assert str(caught.value) == (
         "x-stainless-retry-count marks this request as a retry, but this thread or asyncio task has sent no "
-        "earlier attempt, so the job cannot be identified; give the call a key, in a header or by `with "
+        "earlier attempt, so the job cannot be identified; give the call a key, in a header or through `with "
         "spending(key=...)`"
     )
     assert (provider.received, guard.history()) == ([], [])

@@ -298,7 +298,7 @@ def test_a_billed_path_without_a_price_is_refused_with_the_reason(
         guarded.post("/v1/videos/effects", json={"effect_scene": "hug_pro"})
     assert str(caught.value) == (
         "POST /v1/videos/effects: this API bills for the request, but the price is unknown (each effect has "
-        "its own price, and kling-pricing has no copy of the list of effects), so the request was not sent; "
+        "its own price, but kling-pricing has no copy of the list of effects), so the request was not sent; "
         "to send the request without counting its cost in any budget, set allow_paths=['/v1/videos/effects'] "
         "in the hook or allow_paths: [/v1/videos/effects] in your own price table"
     )
@@ -781,7 +781,7 @@ def test_a_file_in_a_text_field_is_refused(open_guard: Callable[..., BudgetGuard
     picture = {"input_reference": ("a.png", b"x", "image/png")}
     with running("tencent-vod") as provider, client(guard, provider) as guarded:
         with pytest.raises(
-            WireFormatError, match=r"^'seconds' is not a file field but is sent as a file; send it as text$"
+            WireFormatError, match=r"^'seconds' is not a file field, but was sent as a file; send it as text$"
         ):
             guarded.post("/v1/videos", data=fields, files={"seconds": ("5", b"15"), **picture})
         assert provider.received == []

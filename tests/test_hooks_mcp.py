@@ -127,7 +127,7 @@ def test_the_callers_key_names_the_job(guard: BudgetGuard) -> None:
     assert [part["params"]["arguments"]["idempotency_key"] for part in sent] == [reservation.id] * 2
     assert reservation.key == "shot-1"
     assert str(caught.value) == (
-        "the body gives the job key 'shot-1', but the header Idempotency-Key gives another key; give only "
+        "the job's key is 'shot-1' in the body, but another key is in the header Idempotency-Key; give only "
         "one key"
     )
 

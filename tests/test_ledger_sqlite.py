@@ -127,7 +127,7 @@ def test_garbage_is_refused_and_left_alone(path: Path, opened: Callable[[], Budg
     """A file that is not a database is reported as such and stays unchanged."""
     path.write_bytes(b"no database, just some text. " * 1000)
     before = contents(path.parent)
-    with pytest.raises(LedgerUnavailableError, match=r"not an SQLite database.* restore a backup"):
+    with pytest.raises(LedgerUnavailableError, match=r"not a SQLite database.* restore a backup"):
         opened()
     assert contents(path.parent) == before
 

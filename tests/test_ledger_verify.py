@@ -70,7 +70,9 @@ EDITS = {
     "bucket.cap": Edit("cap + 1", r"bucket all: cap is 400\.000000001, but the budget has 400", "id = 1"),
     "bucket.held": Edit("held + 1", r"bucket all .*: held is .*1, but the journal gives", "id = 1"),
     "bucket.spent": Edit("spent + 1", r"bucket all .*: spent is .*3, but the journal gives", "id = 1"),
-    "bucket.alerts": Edit("""'["0.9"]'""", "bucket all: alerts is 0.9", "id = 1", postgres="'{0.9}'"),
+    "bucket.alerts": Edit(
+        """'["0.9"]'""", "bucket all: the list of alerts is 0.9", "id = 1", postgres="'{0.9}'"
+    ),
     "bucket.opening_token": Edit("NULL", "opening_token is missing, but the journal gives known", "id = 1"),
     "reservation.id": Edit(
         "'other'", "the reservation that a journal entry refers to is missing", "key = 'quoted'"

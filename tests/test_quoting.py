@@ -214,7 +214,10 @@ def test_the_note_on_the_newer_list_belongs_to_its_request() -> None:
 def test_a_list_without_a_beginning_notes_from_when_it_is_known(model: str, launched: datetime) -> None:
     """A quote from before that day has a note, and a model has no price before its launch."""
     known = datetime(2026, 4, 29, tzinfo=UTC)
-    note = "the prices in qingbo/2026-04-29 are known only from 2026-04-29; earlier prices may have differed"
+    note = (
+        "the prices in qingbo/2026-04-29 are known only from 2026-04-29 onward; "
+        "earlier prices may have differed"
+    )
 
     def notes(at: datetime) -> list[str]:
         return [note.message for note in quote(video(model), at=at).notes if note.code == "before_known_prices"]

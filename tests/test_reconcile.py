@@ -244,7 +244,7 @@ def test_a_task_of_two_ledgers_is_reserved_twice(
         twice, alone = result.lines()
     assert (twice.category, twice.expected, twice.billed) == ("reserved_twice", D("1.428"), D("0.714"))
     assert all(name in twice.remedy for name in ids)
-    assert twice.cause == "2 reservations have this task"
+    assert twice.cause == "2 reservations are bound to this task"
     assert alone.category == "matched"
 
 
@@ -316,7 +316,7 @@ def test_pairs_are_decided_by_a_person(world: World) -> None:
         assert [line.category for line in result.lines()] == ["matched", "matched"]
     assert world.guard.reservation(hold).task_id is None
     for pairs, problem in (
-        ({"unknown": "stranger"}, "no such reservation"),
+        ({"unknown": "stranger"}, "do not contain a sent reservation"),
         (
             {bound: "stranger"},
             "the reservation is bound, with task known; choose a reservation that was sent and has no task",
@@ -485,7 +485,7 @@ def test_arguments_that_do_not_fit_each_other_are_refused(world: World, tmp_path
         ((path,), {"since": datetime(2026, 11, 1)}, "has no time zone"),  # noqa: DTZ001
         ((path,), {"grace": 5}, "grace must be a timedelta"),
         ((path,), {"memory_limit": "much"}, "a memory limit must be a size such as 500MB"),
-        ((path,), {"folder": "/no/such/folder"}, "cannot keep temporary files there"),
+        ((path,), {"folder": "/no/such/folder"}, "cannot write temporary files to this folder"),
     ):
         with pytest.raises(KlingPricingError, match=problem):
             world.reconcile(*statements, **more)
@@ -705,10 +705,10 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
         ("statement: money", "statment: money", "did you mean 'statement'"),
         ("decimals: 3", "decimals: 10", "decimals: must be less than or equal to 9"),
         ("unit_column: currency", "unit: Dollars", "must be a currency of three capital letters"),
-        ("unit_column: currency, ", "", "give unit, unit_column, or both"),
+        ("unit_column: currency, ", "", "give `unit`, `unit_column`, or both"),
         ('offset: "+08:00"', "offset: 8", "must be an offset from UTC in hours and minutes"),
         ('offset: "+08:00"', 'format: "%d"', "must be iso, unix, ms, or a pattern"),
-        ("columns:", "answers: {wire_format: tasks}\ncolumns:", "give either columns or answers"),
+        ("columns:", "answers: {wire_format: tasks}\ncolumns:", "give either `columns` or `answers`"),
         (
             "  task_id",
             "  model: {column: m, names: {a: {model: kling-v9}}}\n  task_id",
@@ -718,7 +718,7 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
         (
             "  task_id",
             "  state: {column: s, names: {OK: succeeded, ok: failed}}\n  task_id",
-            "differ only in upper and lower case",
+            "differ only in case",
         ),
     ],
 )

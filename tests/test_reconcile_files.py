@@ -306,7 +306,7 @@ def test_encodings(world: World, name: str, encoding: str, option: str | None) -
         (
             "函数\n".encode("gb18030"),
             None,
-            r"a\.csv:1: is not UTF-8 text; save it as UTF-8, or give its encoding with",
+            r"a\.csv:1: is not UTF-8 text; save it as UTF-8, or give its encoding, such as gb18030, with",
         ),
         (
             "a,b\n".encode("utf-16-le"),
@@ -377,7 +377,9 @@ def test_an_id_that_the_ledger_has_was_not_rounded(world: World) -> None:
 def test_a_total_is_not_a_task(world: World, word: str) -> None:
     """The row of a total is reported and not added."""
     text = official("6", "3") + f"{word},,,9,\n,,,,\n"
-    cause = f"the value in column task_id is {word}, so the row is a total and not a task, and is not counted"
+    cause = (
+        f"the value in column task_id is {word}, which marks a total instead of a task; the row is not counted"
+    )
     assert billed(world, text) == {"november.csv:4": cause, IDS[0]: D(6), IDS[1]: D(3)}
 
 

@@ -86,8 +86,8 @@ def test_a_unit_without_a_known_value_is_never_valued_as_another(world: World, k
         ),
     )
     assert line.remedy == (
-        "Ask the provider for the value, and add it to `units` in your own price table; until then, the "
-        "row's charge is not counted anywhere."
+        "Ask the provider for the value of the unit, and add it to `units` in your own price table; until "
+        "then, the row's charge is not counted anywhere."
     )
 
 
@@ -476,12 +476,12 @@ def test_rows_with_an_id_are_counted_by_it(world: World) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        (", value: 0.5, currency: USD", ", value: 0.5", "give value and currency together"),
+        (", value: 0.5, currency: USD", ", value: 0.5", "give `value` and `currency` together"),
         ("value: 0.5", "value: 0", "greater than 0"),
-        ("negative: [refund]", "zero: [a], negative: [A]", "'A' and 'a' differ only in upper and lower case"),
-        (", negative: [refund]", "", "give positive, negative or zero"),
-        ("negative: [refund]", "zero: [a], negative: [a]", "'a' has two signs; keep one"),
-        ("    decimals: 2", "    decimals: 2\n    charges: negative", "give either charges or sign"),
+        ("negative: [refund]", "zero: [a], negative: [A]", "'A' and 'a' differ only in case"),
+        (", negative: [refund]", "", "give `positive`, `negative` or `zero`"),
+        ("negative: [refund]", "zero: [a], negative: [a]", "'a' is listed twice; keep it under one sign"),
+        ("    decimals: 2", "    decimals: 2\n    charges: negative", "give either `charges` or `sign`"),
         ("format: ms", "format: [ms, '%d']", "must be iso, unix, ms, or a pattern"),
         ("format: ms", "format: []", "format"),
         ("where: {state: [done]}", "where: {state: []}", "where.state"),

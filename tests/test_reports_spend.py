@@ -79,7 +79,7 @@ def test_spent_provisional_and_held_are_separate(spending: str, tmp_path: Path) 
     figures = {figure["title"]: (Decimal(figure["amount"]), figure["about"]) for figure in report["figures"]}
     assert figures == {
         "Spent": (Decimal("1.414"), "of which 0.714 provisional"),
-        "Held": (3 * COST, "reserved for jobs not settled yet"),
+        "Held": (3 * COST, "reserved for unsettled jobs"),
         "Committed": (Decimal("3.556"), "7 jobs"),
     }
     assert report["verdict"]["headline"] == "Not final yet"
@@ -222,7 +222,8 @@ def test_the_command_prints_a_month_and_writes_its_files(run: Run, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(
         "trailer, November 2026: not final yet\n"
-        "1.414 USD spent so far. Of 7 jobs, 1 is settled only at the quote and 3 are not settled yet.\n"
+        "1.414 USD spent so far. Of 7 jobs, 1 is settled provisionally at the quoted price and 3 are not "
+        "settled yet.\n"
     )
     assert "│ Total   │          │ USD      │    7 │ 1.414 │                0.714 │ 2.142 │" in result.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html"]
@@ -241,7 +242,7 @@ def test_the_command_prints_json(run: Run) -> None:
     [
         (("--month", "2026-13"), "2026-13 is not a month; write it as YYYY-MM, such as 2026-11"),
         (("--month", "0000-01"), "0000-01 is not a month; write it as YYYY-MM, such as 2026-11"),
-        (("--month", "2000-01"), "is out of range; give an instant from the years 2001 to 2199"),
+        (("--month", "2000-01"), "is out of range; give an instant in the years 2001 to 2199"),
         (("--month", "9999-12"), "9999-12 is not a month; write it as YYYY-MM, such as 2026-11"),
         (
             ("--from", "2026-11-01"),

@@ -121,7 +121,7 @@ def test_a_callback_can_be_sent_again_under_one_id() -> None:
         task_id = answer.json()["data"]["task_id"]
         assert provider.call_back(task_id, url, times=2) == [200, 201]
         assert provider.call_back(task_id, url, state="processing") == [202]
-        with pytest.raises(KlingPricingError, match="times must be a whole number of at least 1, got 0"):
+        with pytest.raises(KlingPricingError, match="`times` must be a whole number of at least 1, got 0"):
             provider.call_back(task_id, url, times=0)
     assert [request.json["task_status"] for request in received] == ["submitted", "submitted", "processing"]
     first, second, third = (request.headers["webhook-id"] for request in received)

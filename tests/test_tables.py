@@ -144,7 +144,13 @@ RATE = "rates.kling-v2-6.720p.silent"
             "tiers[0].when",
             "must be true or false",
         ),
-        ("{tier: silent}\nq", "{tier: silent, when: {audio: {min: 1}}}\nq", 9, "tiers[0].when", "has no range"),
+        (
+            "{tier: silent}\nq",
+            "{tier: silent, when: {audio: {min: 1}}}\nq",
+            9,
+            "tiers[0].when",
+            "a range is not possible",
+        ),
         (
             "{tier: silent}\nq",
             "{tier: silent, when: {videos: {mini: 1}}}\nq",
@@ -827,11 +833,11 @@ def test_a_sum_of_an_unknown_length_is_not_quoted(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("quantity", "key_path", "problem"),
     [
-        ("{unit: second}", "quantity[0]", "must have either fact or sum; give one of the two"),
+        ("{unit: second}", "quantity[0]", "must have either `fact` or `sum`; give one of the two"),
         (
             "{fact: duration_s, sum: [duration_s, video_length_s]}",
             "quantity[0]",
-            "must have either fact or sum; give one of the two",
+            "must have either `fact` or `sum`; give one of the two",
         ),
         (
             "{sum: [duration_s]}",
@@ -966,17 +972,17 @@ def test_a_missing_bound_of_a_models_period_is_that_of_the_table(folder: Folder)
         (
             "kling-v3: {valid_from: 2027-01-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's period",
+            "has a period that is empty or outside the table's",
         ),
         (
             "kling-v3: {valid_until: 2026-01-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's period",
+            "has a period that is empty or outside the table's",
         ),
         (
             "kling-v3: {valid_from: 2026-03-01, valid_until: 2026-03-01}",
             "model_periods.kling-v3",
-            "has an empty period within the table's period",
+            "has a period that is empty or outside the table's",
         ),
         ("kling-v3: {from: 2026-03-01}", "model_periods.kling-v3.from", "unknown key"),
     ],

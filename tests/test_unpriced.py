@@ -65,8 +65,8 @@ def test_the_status_shows_them(open_guard: OpenGuard, ledger: str, clock: Clock)
     at = f"{clock.now:%Y-%m-%dT%H:%M:%SZ}"
     shown = run("budget", "status", "--ledger", ledger, "--at", at)
     assert shown.stdout.endswith(
-        f"hooks let 4 requests to {CHAT} at qingbo-ai through without a price in the last 30 days; "
-        "the cost is not counted in any budget\n"
+        f"in the last 30 days, hooks let 4 requests to {CHAT} at qingbo-ai through without a price; "
+        "no budget counts the cost\n"
     )
     document = json.loads(run("budget", "status", "--ledger", ledger, "--at", at, "--json").stdout)
     assert [row["budget"] for row in document["budgets"]] == ["trailer"]
@@ -134,7 +134,7 @@ def test_a_request_passes_although_its_count_cannot_be_written(
     asked(guard, "chat/completions")
     with caplog.at_level(logging.WARNING):
         guard.close()
-    assert "could not count requests without a price" in caplog.text
+    assert "could not count unpriced requests" in caplog.text
     away.rename(path)
     asked(guard, "chat/completions")
     assert guard.unpriced() == [counted(CHAT, 2)]

@@ -850,7 +850,7 @@ def test_a_model_before_its_launch_is_refused_with_the_day(payload: dict[str, An
         quote(payload, url=url, at=launch - timedelta(seconds=1))
     (note,) = [note for note in quote(payload, url=url, at=launch).notes if note.code == "before_known_prices"]
     assert note.message == (
-        "the prices in kling/2026-07 are known only from 2026-06-17; earlier prices may have differed"
+        "the prices in kling/2026-07 are known only from 2026-06-17 onward; earlier prices may have differed"
     )
     if payload.get("model_name") in {"kling-v2-6", "kling-v3"}:
         assert "before_known_prices" not in [note.code for note in quote(payload, url=url, at=JULY).notes]
@@ -956,7 +956,7 @@ def test_a_path_has_a_default_model(
         False,
     )
     (note,) = [note for note in quoted.notes if note.code == "assumed_model"]
-    assert note.message == f"model_name is not specified; the default of this path is assumed: {model}"
+    assert note.message == f"model_name is not specified; the default for this path is assumed: {model}"
 
 
 def test_motion_control_has_a_default_model_but_no_default_mode() -> None:
@@ -969,7 +969,7 @@ def test_motion_control_has_a_default_model_but_no_default_mode() -> None:
     assert (violation.code, violation.field) == ("motion_control_mode", "mode")
     assert violation.message == (
         "mode is required for motion control; set it to std or pro"
-        " (the model is kling-v2-6, the default of this path)"
+        " (the model is kling-v2-6, the default for this path)"
     )
 
 
@@ -1044,16 +1044,17 @@ def test_the_official_api_ignores_the_older_field(host: str) -> None:
     assert (quoted.canonical_model, quoted.total) == ("kling-v1", Decimal("0.14"))  # 5 s x 0.2 units
     notes = {note.code: note.message for note in quoted.notes}
     assert notes["model_ignored"] == (
-        "this API ignores the field model and uses the default model of the path; give the model in model_name"
+        "this API ignores the field `model` and uses the default model for the path; give the "
+        "model in model_name"
     )
     omni = quote({"model": "kling-v3-omni", "prompt": "a"}, url=f"{url}/omni-video", at=AT)
     assert omni.canonical_model == "kling-video-o1"
     (violation,) = check({"model": "kling-v3", **OLD_FIELD}, url=f"{url}/text2video", at=AT)
     assert violation.message.endswith(
-        "(the model is kling-v1, the default of this path, because the API ignores the field model)"
+        "(the model is kling-v1, the default for this path, because the API ignores the field `model`)"
     )
     with pytest.raises(
-        PriceNotFoundError, match=r"the model is kling-v1, .* because the API ignores the field model"
+        PriceNotFoundError, match=r"the model is kling-v1, .* because the API ignores the field `model`"
     ):
         quote({"model": "kling-v3", "prompt": "a"}, url=f"{url}/text2video", at=AT)
 
@@ -1142,7 +1143,7 @@ def test_the_samples_of_the_reference_are_quoted(payload: dict[str, Any], total:
         ("KLING-4.0-flash", "Kling 4.0 has been announced"),
         ("kling-3.0-turbo", "Kling 3.0 Turbo has no legacy endpoint"),
         ("kling-video-o3", "which this API calls kling-v3-omni; use that name"),
-        ("kling-3.0", "this API calls Kling 3.0 by the name kling-v3; use that name"),
+        ("kling-3.0", "this API's name for Kling 3.0 is kling-v3; use that name"),
     ],
 )
 def test_a_name_that_the_api_does_not_take_is_explained(name: str, explanation: str) -> None:

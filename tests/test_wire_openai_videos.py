@@ -344,11 +344,11 @@ def test_amend_adds_settings_that_were_not_given() -> None:
 def test_amend_refuses_changes_that_the_format_cannot_express() -> None:
     """A size without an exact equivalent is not approximated, and only four settings can change."""
     with pytest.raises(
-        WireFormatError, match=r"^size '1000x1333' has no exact equivalent at 720p; set size yourself$"
+        WireFormatError, match=r"^size '1000x1333' has no exact equivalent at 720p; set `size` yourself$"
     ):
         amend(job(size="1000x1333"), {"resolution": "720p"})
     with pytest.raises(
-        WireFormatError, match=r"^size '720x1280' has no exact equivalent at 4k; set size yourself$"
+        WireFormatError, match=r"^size '720x1280' has no exact equivalent at 4k; set `size` yourself$"
     ):
         amend(job(size="720x1280"), {"resolution": "4k"})
     with pytest.raises(

@@ -498,7 +498,7 @@ def test_a_bare_payload_notes_another_possible_wire_format(
     """The note names the other price if nothing decides the format and another format has another default."""
     notes = [note.message for note in quote(payload, at=AT, **arguments).notes if note.code == "other_reading"]
     message = (
-        "the request was read as wire format tasks, but in tasks_extra, the default of extra.enable_audio is "
+        "the request was read as wire format tasks, but in tasks_extra, extra.enable_audio defaults to "
         f"true, and the price would be {amount} USD; specify the wire format, or set audio"
     )
     assert notes == ([] if amount is None else [message])

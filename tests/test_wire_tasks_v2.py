@@ -340,7 +340,7 @@ def test_the_length_of_a_multi_shot_request_is_not_changed(
     else:
         with pytest.raises(
             WireFormatError,
-            match=r"is as long as all its shots together; change duration and the durations in multi_prompt "
+            match=r"is as long as all its shots together; change `duration` and the durations in multi_prompt "
             r"together$",
         ):
             amend(payload, {"duration_s": duration})

@@ -163,7 +163,7 @@ def test_only_another_model_changes_resolution_and_audio(change: dict[str, Any])
     """The model's name decides both, and the wire format does not know any names."""
     with pytest.raises(
         WireFormatError,
-        match=r"^in this API, the model name determines (resolution|audio); change model instead$",
+        match=r"^in this API, the model name determines (resolution|audio); change `model` instead$",
     ) as caught:
         amend(video(), change)
     assert (caught.value.wire_format, caught.value.field) == ("video_generations", "model")

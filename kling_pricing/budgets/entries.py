@@ -94,9 +94,9 @@ def _pattern(value: Any) -> Any:
     """Checks the pattern for a label; sorts a list, because its order has no meaning."""
     texts = [*value] if isinstance(value, list | tuple) else [value]
     if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise ValueError(f"must be text, a list of text values, any or *, got {shown(value)}")
+        raise ValueError(f"must be text, a list of text values, `{ANY}` or `{EACH}`, got {shown(value)}")
     if isinstance(value, list | tuple) and {ANY, EACH} & {*texts}:
-        raise ValueError(f"{ANY} and {EACH} cannot be in a list; write one of them alone, or list the values")
+        raise ValueError(f"`{ANY}` and `{EACH}` cannot be in a list; use one of them alone, or list the values")
     return sorted(_distinct(texts)) if isinstance(value, list | tuple) else value
 
 
@@ -112,8 +112,8 @@ class BudgetEntry(FileModel):
     name: Name
     match: dict[Text, Annotated[str | list[str], BeforeValidator(_pattern)]] = Field(
         {},
-        description="Maps each label to a value, a list of values, any (all values share one bucket) or * (one "
-        "bucket per value). An empty map matches every request.",
+        description="Maps each label to a value, a list of values, `any` (all values share one bucket) or `*` "
+        "(one bucket per value). An empty map matches every request.",
     )
     cap: _Amount = Field(description="Maximum total of the held and spent amounts in one window.")
     currency: Currency
@@ -124,8 +124,8 @@ class BudgetEntry(FileModel):
     )
     on_exceed: Literal["reject", "cap"] = Field(
         "reject",
-        description="What happens to a request that does not fit in the budget: reject refuses the request, "
-        "and cap makes the request cheaper.",
+        description="What happens to a request that does not fit in the budget: `reject` refuses the request, "
+        "and `cap` makes the request cheaper.",
     )
     max_request: _Amount | None = Field(None, description="Maximum cost of a single request.")
     alerts: _Alerts = Field(
@@ -141,8 +141,8 @@ class BudgetEntry(FileModel):
     keep: _Settings = Field((), description="Settings that capping must not change.")
     carry_over: bool = Field(
         default=False,
-        description="Whether new buckets include the amounts that are already in the ledger when the match, "
-        "window, time zone or currency changes.",
+        description="Whether a change of the match, window, time zone or currency carries the amounts that are "
+        "already in the ledger over to the new buckets.",
     )
 
     @field_validator("cap", "max_request")
@@ -283,7 +283,7 @@ class Capping(FileModel):
         description="Settings that capping may change. Capping changes the settings in the order listed.",
     )
     models: _Names = Field(
-        (), description="Replacement models, best first. The list is required if sacrifice contains model."
+        (), description="Replacement models, best first. The list is required if `sacrifice` contains `model`."
     )
 
     @field_validator("sacrifice", "models")
@@ -295,11 +295,11 @@ class Capping(FileModel):
     def _consistent(self) -> Capping:
         if ("model" in self.sacrifice) != bool(self.models):
             raise ValueError(
-                "models lists replacement models, but sacrifice does not contain model; add model to "
-                "sacrifice, or remove models"
+                "`models` lists replacement models, but `sacrifice` does not contain `model`; add `model` to "
+                "`sacrifice`, or remove `models`"
                 if self.models
-                else "sacrifice contains model, but models is empty; list replacement models under models, or "
-                "remove model from sacrifice"
+                else "`sacrifice` contains `model`, but `models` is empty; list replacement models under "
+                "`models`, or remove `model` from `sacrifice`"
             )
         return self
 

@@ -73,7 +73,7 @@ class _LazyGroup(Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=exit_codes_help(refused="something was refused or is invalid, or a difference was found"),
+    epilog=exit_codes_help(refused="a request was refused, a file is invalid, or a difference was found"),
 )
 @click.version_option(__version__, prog_name="kling-pricing")
 def app() -> None:
@@ -101,7 +101,7 @@ def app() -> None:
       kling-pricing report --month 2026-11
 
     \b
-    Rehearsals (a provider of your own, which costs nothing):
+    Rehearsals (with simulated providers, at no cost):
       kling-pricing sandbox --speed 60
 
     Run `kling-pricing COMMAND --help` for a command's options and an example.

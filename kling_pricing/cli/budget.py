@@ -87,12 +87,12 @@ def apply_command(file: str, ledger: str) -> None:
     """Install the budgets from FILE in a ledger.
 
     These budgets replace the ledger's current budgets. Balances do not change. You can always change caps,
-    limits per request, alerts, and the minimum duration and minimum resolution for capping. To change a
-    budget's match, window, time zone or currency, rename the budget or set carry_over: true.
+    limits per request, alerts, and the shortest duration and lowest resolution that capping may choose. To
+    change a budget's match, window, time zone or currency, rename the budget or set carry_over: true.
 
-    The command also extends the ledger's calendar, which has the windows of the budgets for at least ten years.
-    If this machine's time zone data has new rules, the command shows the bounds that move. An open window keeps
-    its start.
+    The command also extends the ledger's calendar, so that it covers the windows of the budgets for at least
+    ten years. If this machine's time zone data has new rules, the command shows the window bounds that move.
+    The start of a window that is already open does not move.
 
     \b
     Example:
@@ -112,8 +112,9 @@ def apply_command(file: str, ledger: str) -> None:
 def freeze_command(everything: bool, reason: str, ledger: str) -> None:  # noqa: ARG001 (required)
     """Stop all spending at once.
 
-    Until you run `budget thaw --all`, nothing is admitted, and reservations that are not sent yet are released
-    at their dispatch. Jobs that were sent are settled as usual.
+    Until you run `budget thaw --all`, no request is admitted. If a program tries to send a job that is already
+    reserved, the job is not sent, and its reservation is released. Jobs that were sent before the freeze are
+    settled as usual.
 
     \b
     Example:
@@ -148,8 +149,8 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     """Show the amount left in each budget.
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
-    settled yet, and the money left. Below the table, the command lists the requests of the last 30 days that
-    hooks let through without a price. No budget counts these requests.
+    settled yet, and the money left. Below the table, the command lists the requests from the last 30 days that
+    hooks let through without a price. No budget counts the cost of these requests.
 
     \b
     Example:
@@ -183,8 +184,8 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     for (provider, path), group in groupby(unpriced, lambda row: row[:2]):
         requests = counted(sum(row.requests for row in group), "request")
         echo(
-            f"hooks let {requests} to {path} at {provider} through without a price in the last "
-            f"{counted(_UNPRICED_PERIOD.days, 'day')}; the cost is not counted in any budget"
+            f"in the last {counted(_UNPRICED_PERIOD.days, 'day')}, hooks let {requests} to {path} at "
+            f"{provider} through without a price; no budget counts the cost"
         )
 
 
@@ -230,10 +231,10 @@ def _show_moved(change: CalendarChange) -> None:
     """Prints the bounds of windows that move because of new time zone data."""
     if change.moved:
         before, after = (f"{bound:%Y-%m-%d %H:%M} UTC" for bound in change.moved[0])
-        number = counted(len(change.moved), "bound")
+        number = counted(len(change.moved), "window bound")
         echo(
-            f"{change.schedule}: {number} of windows change; the first moves from {before} to {after} "
-            f"(time zone data {change.zone_data})"
+            f"{change.schedule}: time zone data {change.zone_data} moves {number}; the first moves from "
+            f"{before} to {after}"
         )
 
 

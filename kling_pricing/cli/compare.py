@@ -34,8 +34,8 @@ def compare_command(file: str, as_json: bool, **settings: Any) -> None:
     """Compare the price of a job across settings and providers.
 
     The variants differ in resolution, audio, model or provider. The command prints one table per currency,
-    with the cheapest variant first. The last table lists the unavailable variants and the reasons why they are
-    unavailable. FILE contains one JSON request; - means standard input.
+    with the cheapest variant first. The last table lists the variants that are not available, each with the
+    reason. FILE contains one JSON request; - means standard input.
 
     \b
     Example:

@@ -51,14 +51,14 @@ _OPTIONS = [
         is_flag=False,
         flag_value=_PLACEHOLDERS["first_frame"],
         metavar="[URL]",
-        help="Give a first frame, optionally with its URL; requires --model.",
+        help="Include a first frame, optionally with its URL; requires --model.",
     ),
     click.option(
         "--last-frame",
         is_flag=False,
         flag_value=_PLACEHOLDERS["last_frame"],
         metavar="[URL]",
-        help="Give a last frame, optionally with its URL; requires --model.",
+        help="Include a last frame, optionally with its URL; requires --model.",
     ),
     click.option(
         "--video",
@@ -109,9 +109,7 @@ def pop_description(
     ]  # fmt: skip
     given = {name: value for name in names if (value := options.pop(name)) not in (None, ())}
     if given and not without_file:
-        raise click.UsageError(
-            "give either a FILE or --model with the options that describe the request, but not both"
-        )
+        raise click.UsageError("give either a FILE, or --model and the options that describe the request")
     if not without_file:
         return None, {}
     if "model" not in given:
@@ -139,7 +137,7 @@ def _urls(kind: str, values: tuple[str, ...]) -> list[str]:
         if not (value.isascii() and value.isdecimal()):
             urls.append(value)
         elif int(value) > MAX_PLACEHOLDERS:
-            raise click.UsageError(f"at most {MAX_PLACEHOLDERS} {kind} can be counted, not {value}")
+            raise click.UsageError(f"a count of {kind} must be at most {MAX_PLACEHOLDERS}, got {value}")
         else:
             urls += [_PLACEHOLDERS[kind].format(len(urls) + number) for number in range(1, int(value) + 1)]
     return urls

@@ -90,7 +90,7 @@ def _base_url(_ctx: click.Context, _option: click.Parameter, value: str | None) 
     callback=_headers,
     metavar="'NAME: VALUE'|@FILE",
     help=(
-        "HTTP header to send, such as a header with your credentials. @FILE reads headers from a file, which "
+        "HTTP header to send, for example with your credentials. @FILE reads headers from a file, which "
         "keeps credentials out of the process list."
     ),
 )
@@ -119,7 +119,7 @@ def in_doubt_command(
     A job is listed if it was sent but no response has identified its task, or if a response states a charge
     that cannot be converted to the reservation's currency. The money for these jobs stays reserved. With
     --poll, the command first asks the provider about every unsettled job and settles or releases the finished
-    jobs. You can stop the command with Ctrl-C and run it again. No response is lost, and no charge is counted
+    jobs. You can stop the command with Ctrl-C and run it again; no response is lost, and no charge is counted
     twice.
 
     \b
@@ -129,9 +129,9 @@ def in_doubt_command(
       kling-pricing in-doubt --poll --base-url https://gw.example.com
 
     Look up each remaining job at the provider, then run `bind` or `resolve` for that job. Below the list, the
-    command prints the tasks that responses have named but that do not belong to a reservation. With --json,
-    each line is one JSON object. An object with an "outcome" is the polling result for a job. An object with
-    an "id" but without an "outcome" is a job in doubt.
+    command prints the tasks that appear in responses but do not belong to any reservation. With --json, each
+    line is one JSON object. An object with an "outcome" is the polling result for a job. An object with an
+    "id" but no "outcome" describes a job in doubt.
     """
     with opened_guard(ledger, book=book, as_json=as_json) as guard:
         if asks:

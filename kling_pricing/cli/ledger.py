@@ -28,8 +28,8 @@ _url_argument = click.argument("url", envvar=LEDGER_VARIABLE)
 def ledger() -> None:
     """Create, upgrade, inspect and recover a ledger.
 
-    URL has the form sqlite:///spend.db or postgresql://user@host/database. Default: the environment variable
-    KLING_PRICING_LEDGER.
+    URL has the form sqlite:///spend.db or postgresql://user@host/database. Default: the value of the
+    environment variable KLING_PRICING_LEDGER.
 
     \b
     Examples:
@@ -41,7 +41,9 @@ def ledger() -> None:
 @ledger.command("init", epilog=_EXIT_CODES)
 @_url_argument
 @click.option(
-    "--grant", metavar="ROLE", help="Let ROLE use guards. ROLE can edit neither the journal nor the budgets."
+    "--grant",
+    metavar="ROLE",
+    help="Allow a PostgreSQL role to use guards, but not to edit the journal or the budgets.",
 )
 def init_command(url: str, grant: str | None) -> None:
     """Create a ledger at URL, or upgrade an existing ledger.
@@ -61,7 +63,7 @@ def init_command(url: str, grant: str | None) -> None:
 def migrate_command(url: str) -> None:
     """Upgrade the ledger at URL for this kling-pricing version.
 
-    Stop the guards first. If the ledger is a file, the command makes a copy before it changes the file. You can
+    Stop the guards first. If the ledger is a file, the command copies the file before changing it. You can
     safely repeat the command.
 
     \b
@@ -97,17 +99,18 @@ def info_command(url: str, as_json: bool) -> None:
 
 @ledger.command("recover", epilog=_RECOVER_EXIT_CODES)
 @_url_argument
-@click.option("--accept-loss", is_flag=True, help="Open the ledger without the missing entries, frozen.")
-@click.option("--reason", metavar="TEXT", help="With --accept-loss: the reason. The journal keeps it.")
+@click.option("--accept-loss", is_flag=True, help="Open the ledger without the missing entries, and freeze it.")
+@click.option("--reason", metavar="TEXT", help="Reason for accepting the loss, to store in the journal.")
 def recover_command(url: str, accept_loss: bool, reason: str | None) -> None:
     """Show the journal entries that the ledger at URL has lost.
 
-    A guard refuses a ledger whose newest journal entries are missing: its files were damaged, or an older copy
-    was put in their place. Jobs that were already sent may be among the missing entries, so their money would
-    be spent again. If you can, restore the missing files instead.
+    A guard refuses a ledger whose newest journal entries are missing because its files were damaged or replaced
+    with an older copy. The missing entries may include jobs that were already sent; without those entries, the
+    same money could be spent again. If you can, restore the missing files.
 
-    With --accept-loss, the command opens the ledger without these entries and freezes all spending. Add the
-    jobs that the provider has billed since the last entry with `record`, and then run `budget thaw --all`.
+    If you cannot, use --accept-loss, which opens the ledger without these entries and freezes all spending. Use
+    `record` to add the jobs that the provider has billed since the newest remaining entry, and then run
+    `budget thaw --all`.
 
     \b
     Example:
@@ -117,16 +120,16 @@ def recover_command(url: str, accept_loss: bool, reason: str | None) -> None:
         raise click.UsageError("--accept-loss and --reason belong together; give both or neither")
     with errors_shown(as_json=False):
         loss = recover(url, accept_loss=accept_loss, actor=current_user(), reason=reason or "")
-    at = "" if loss.newest_at is None else f", of {loss.newest_at:%Y-%m-%d %H:%M:%S} UTC"
+    at = "" if loss.newest_at is None else f", written at {loss.newest_at:%Y-%m-%d %H:%M:%S} UTC"
     echo(f"newest journal entry in the ledger: {loss.newest}{at}")
-    echo(f"newest journal entry acknowledged: {loss.acknowledged}")
+    echo(f"newest acknowledged journal entry: {loss.acknowledged}")
     for line in loss.damage:
         echo(f"damage: {line}")
     if not loss.missing:
         echo("no journal entry is missing" + ("" if not accept_loss else "; nothing was changed"))
     elif accept_loss:
-        echo(f"the ledger is open without {counted(loss.missing, 'journal entry', 'journal entries')}")
-        echo("all spending is frozen; add the lost jobs with `record`, then run `budget thaw --all`")
+        echo(f"the ledger is open; lost: {counted(loss.missing, 'journal entry', 'journal entries')}")
+        echo("all spending is frozen; add the lost jobs with `record`, and then run `budget thaw --all`")
     else:
         echo(f"missing: {counted(loss.missing, 'journal entry', 'journal entries')}")
         sys.exit(REFUSED)

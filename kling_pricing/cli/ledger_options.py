@@ -41,7 +41,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 reason_option = click.option(
-    "--reason", required=True, metavar="TEXT", help="The reason. The journal keeps it, with your user name."
+    "--reason", required=True, metavar="TEXT", help="Reason to store in the journal with your user name."
 )
 
 
@@ -118,7 +118,7 @@ def show_alert(alert: Alert) -> None:
     labels = ", ".join(f"{label} {value}" for label, value in alert.labels.items())
     budget = f"{alert.budget} ({labels})" if labels else alert.budget
     used = f"{format_decimal(alert.used)} of {format_decimal(alert.cap)} {alert.currency}"
-    overrun = "a bill exceeds its reservation; " if alert.kind == "overrun" else ""
+    overrun = "a charge exceeds its reservation; " if alert.kind == "overrun" else ""
     reservation = f" (reservation {alert.reservation_id})" if alert.reservation_id else ""
     echo(f"alert: {overrun}budget {budget} has used {used}{reservation}", err=True)
 

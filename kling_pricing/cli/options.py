@@ -134,7 +134,7 @@ def instant_option(
     )
 
 
-at_option = instant_option("--at", "Time for which to show the budgets (ISO 8601). Default: now.")
+at_option = instant_option("--at", "Show the budgets as of this time (ISO 8601). Default: now.")
 
 
 def refuse_without_folder(out: str | None, **options: object) -> None:

@@ -72,8 +72,8 @@ def check_command(folder: str | None) -> None:
     for table in checked:
         if not table.hosts and folder and Path(folder, "prices", f"{table.id}.yaml").exists():
             echo(
-                f"note: {table.id} names no host, so hooks do not know which requests go to {table.provider}; "
-                "add the host of the API to `hosts`, or give it to each hook with "
+                f"note: {table.id} does not name a host, so hooks cannot tell which requests go to "
+                f"{table.provider}; add the host of the API to `hosts`, or pass it to each hook as "
                 f"hosts={{HOST: {table.provider!r}}}"
             )
 
@@ -119,9 +119,9 @@ def _named(kind: str) -> Callable[[click.Context, click.Parameter, str | None], 
 def new_command(new_provider: str, wire_format: str, currency: str | None, out: str, own: str | None) -> None:
     """Write a price table template for PROVIDER.
 
-    The file lists every combination of model, resolution and tier that the API allows, for you to fill in the
-    rates. If you have your own capability file for the API, the combinations come from that file. The command
-    never overwrites a file.
+    The file lists every combination of model, resolution and tier that the API allows; fill in the rate of each
+    combination. If you have your own capability file for the API, the combinations come from that file. The
+    command never overwrites a file.
 
     \b
     Example:

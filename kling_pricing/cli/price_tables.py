@@ -36,7 +36,7 @@ def tables() -> None:
 @tables_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per table or provider.")
 def list_command(book: PriceBook, as_json: bool) -> None:
-    """List price tables, contracts, and unpriced providers.
+    """List price tables, contracts, and providers without prices.
 
     \b
     Example:
@@ -227,7 +227,7 @@ def _contract_text(table: PriceTable, contract: Contract) -> str:
     parts = [f"{format_decimal(contract.percent)}% discount"] if contract.discount else []
     listed = [cell for cell in contract.list_rates if cell not in contract.own_cells]
     if any(contract.list_rates[cell] != table.rates[cell] for cell in listed):
-        parts.append("another unit value")
+        parts.append("a different unit value")
     if contract.own_cells:
         parts.append(counted(len(contract.own_cells), "own rate"))
     return ", ".join(parts) or "the published prices"

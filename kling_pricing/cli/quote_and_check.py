@@ -91,9 +91,9 @@ Answer = Callable[[Item, Mapping[str, Any], Tally, bool], str]
 @description_options
 @request_options
 def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Quote a request, with the reason for every number.
+    """Quote a request, and explain every number.
 
-    A FILE contains one JSON request, a JSON array of requests, or JSON Lines; - means standard input. The
+    Each FILE contains one JSON request, a JSON array of requests, or JSON Lines; - means standard input. The
     command explains the price of a single request. For several requests, the command prints a table with
     totals. Instead of giving a FILE, you can describe a request with --model and the options listed after it.
     The command then writes the request for the chosen provider's API.
@@ -133,7 +133,7 @@ def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> Non
     """Check whether the API would accept a request.
 
     If the API would refuse the request, the command lists every reason. The command does not check prices, so a
-    valid request may have no published price. A FILE contains one JSON request, a JSON array of requests, or
+    valid request may have no published price. Each FILE contains one JSON request, a JSON array of requests, or
     JSON Lines; - means standard input.
 
     \b

@@ -116,7 +116,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
 @click.option(
     "--account-currency",
     metavar="CODE",
-    help="Currency of amounts that the statement gives without a currency. Default: the account currency in "
+    help="Currency of amounts whose currency the statement does not state. Default: the account currency in "
     "the price table, or else the currency of the table's prices.",
 )
 @click.option(
@@ -124,29 +124,30 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     callback=_time,
     default="24h",
     show_default=True,
-    help="How long after submission a task may still be charged.",
+    help="Maximum time between the submission of a task and its charge.",
 )
 @click.option(
     "--window",
     callback=_time,
     default="24h",
     show_default=True,
-    help="Maximum time between a request without a known task and a charge for an unknown task that are "
-    "treated as a possible match.",
+    help="Maximum time between a request whose task is unknown and a charge for an unknown task if the two are "
+    "to be treated as a possible match.",
 )
 @click.option(
     "--tolerance",
     callback=_amount,
     default="0",
     show_default=True,
-    help="Maximum unexplained amount that is tolerated in one line.",
+    help="Maximum unexplained amount to tolerate per line.",
 )
 @click.option(
     "--batch-tolerance",
     callback=_amount,
     default="0",
     show_default=True,
-    help="Maximum total of the tolerated amounts of all lines. If the total is larger, no amount is tolerated.",
+    help="Maximum total of the tolerated amounts of all lines. If the total is larger, none of these amounts "
+    "is tolerated.",
 )
 @click.option(
     "--pair",

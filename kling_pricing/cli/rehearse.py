@@ -39,9 +39,10 @@ _DEFAULT_PORT = 8900
     "Overrides the scenario's speed.",
 )
 @instant_option(
-    "--start", "Time at which the sandbox's clock starts (ISO 8601). Default: the scenario's start, or now."
+    "--start",
+    "Initial time of the sandbox's clock (ISO 8601). Default: the scenario's start time, or else now.",
 )
-@click.option("--record", metavar="FILE", help="Save all requests and responses in this file (HAR).")
+@click.option("--record", metavar="FILE", help="Save all requests and responses to this file, in HAR format.")
 @tables_option
 def sandbox_command(
     port: int,
@@ -53,7 +54,7 @@ def sandbox_command(
     record: str | None,
     book: PriceBook,
 ) -> None:
-    """Run simulated providers for tests. They respond like the real APIs, but no job costs money.
+    """Run simulated providers for tests. These providers respond like the real APIs, but no job costs money.
 
     The sandbox serves each provider in the price tables under its own path, such as /kling. Point a client at
     one of the base URLs that the command prints, and submit jobs as usual. Press Ctrl-C to stop the sandbox; it
@@ -82,14 +83,14 @@ def sandbox_command(
       [pays:cash]              the cash balance pays for the job
       [statement:twice]        the statement lists the charge twice
 
-    A scenario file sets up the accounts, and can apply the same faults to a share of the jobs. See
+    A scenario file sets up the accounts. It can also apply the same faults to some of the jobs. See
     docs/sandbox.md.
 
     \b
     These requests control the sandbox (PROVIDER is a name such as kling):
       GET  /PROVIDER/_bill         the actual charges
       GET  /PROVIDER/_statement    the statement; add ?from=2026-11-01&until=...
-      GET  /PROVIDER/_planted      the errors in the statement
+      GET  /PROVIDER/_planted      the errors planted in the statement
       POST /PROVIDER/_faults       {"faults": ["500"]} for the next job
       POST /_clock                 {"forward_s": 60} or {"speed": 10}
     """

@@ -39,7 +39,7 @@ _PRINTED_TABLE = "by_project_and_model"
     default="UTC",
     show_default=True,
     metavar="ZONE",
-    help="IANA name of the time zone in which days and months start.",
+    help="IANA name of the time zone that determines when days and months start.",
 )
 @click.option("--out", metavar="FOLDER", help="Write the report files to this folder.")
 @click.option(
@@ -50,7 +50,8 @@ _PRINTED_TABLE = "by_project_and_model"
     help="Report format. Repeat the option for several formats. Default: all formats.",
 )
 @click.option(
-    "--billing-account", help="Your account at the provider, for the FOCUS file. Default: the provider's name."
+    "--billing-account",
+    help="Your account with the provider, for the FOCUS file. Default: the provider's name.",
 )
 @tables_option
 @json_option
@@ -70,8 +71,8 @@ def report_command(
     """Report a month's spend from the ledger.
 
     The report does not need a provider's statement. As in budgets, a job counts towards the month in which its
-    money was reserved. An amount is provisional if its job is settled only at the quote, and held if its job is
-    not settled yet.
+    money was reserved. An amount is provisional if its job is settled at the quoted price because the charge
+    is not known yet. An amount is held if its job is not settled yet.
 
     With --out, the command writes an HTML page with charts, including a burn-down chart for each budget. The
     command also writes an XLSX workbook and CSV, Parquet, JSON and FOCUS 1.2 files. manifest.json lists the

@@ -58,7 +58,9 @@ task_id_argument = click.argument("task_id", callback=_task_id)
 )
 @click.argument("file", metavar="FILE|-")
 @click.option("--project", required=True, help="Project that the request belongs to.")
-@click.option("--key", help="Idempotency key for the job. Repeating a key never creates a second job.")
+@click.option(
+    "--key", help="Your own name for the job, such as shot-1. Using a key again never creates a second job."
+)
 @labels_option
 @ledger_option
 @click.option("--budgets", metavar="FILE", help="Budgets file to install if the ledger has no budgets yet.")
@@ -132,7 +134,7 @@ def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
 @click.command(
     "observe",
     epilog=exit_codes_help(
-        refused="the response names no task, or the ledger refuses the update",
+        refused="the response does not name a task, or the ledger refuses the update",
         unreadable="bad usage, unreadable input, or a ledger that cannot be used",
     ),
 )
@@ -142,10 +144,10 @@ def bind_command(ref: Ref, task_id: str, ledger: str, as_json: bool) -> None:
     "--reservation",
     metavar="REF",
     callback=read_ref,
-    help="Reservation that the response belongs to. Required until the task is bound.",
+    help="Reservation that the response belongs to. Required until the reservation is bound to its task.",
 )
 @wire_format_option(
-    "API that sent the response. Default: the reservation's API. Without a reservation, the API is detected "
+    "API that sent the response. Default: the reservation's API. Without --reservation, the API is detected "
     "from the response."
 )
 @ledger_option
@@ -227,9 +229,9 @@ def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger
 def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: bool) -> None:
     """Release the money reserved for a job that was never sent.
 
-    Use --refused for a job that was sent and that the provider definitely refused. After a timeout or a 5xx
-    response, do not release the money. Leave the reservation in doubt, and run `resolve` later. REF is the
-    reservation's id or PROVIDER:TASK_ID.
+    Use --refused for a job that was sent but that the provider definitely refused. After a timeout or a 5xx
+    response, do not release the money. Instead, leave the reservation in doubt, and run `resolve` later. REF is
+    the reservation's id or PROVIDER:TASK_ID.
 
     \b
     Examples:
@@ -276,7 +278,7 @@ def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledg
 @click.argument("amount", callback=read_amount)
 @click.option("--project", required=True, help="Project that the spend belongs to.")
 @labels_option
-@instant_option("--at", "Time of the spend (ISO 8601). Default: now.")
+@instant_option("--at", "Time at which the money was spent (ISO 8601). Default: now.")
 @click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's currency.")
 @ledger_option
 @json_option

@@ -227,7 +227,7 @@ def _raise_if_sent(state: GuardState, project: str, key: str) -> None:
         if reservation.state not in {"reserved", "released"}:
             raise ReservationStateError(
                 f"key {key!r} was already used for reservation {reservation.id}, which is "
-                f"{reservation.state}; use another key for another job",
+                f"{reservation.state}; for a different job, use another key",
                 reservation_id=reservation.id,
                 state=reservation.state,
                 task_id=reservation.task_id,

@@ -75,7 +75,7 @@ class UnpricedCounter:
             try:
                 self._ledger.count_unpriced(counts)
             except KlingPricingError as error:
-                _log.warning("could not count requests without a price: %s", error)
+                _log.warning("could not count unpriced requests: %s", error)
                 with self._counting:
                     self._pending.update(pending)
 

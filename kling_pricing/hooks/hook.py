@@ -185,7 +185,7 @@ class Hook:
             return None
         if origin(target) != origin(pending.url):
             return self._unfollowed(
-                "to another scheme, host or port, where this client may not be guarded",
+                "to another scheme, host or port, where this client might not be guarded",
                 "submit the job to the target URL yourself",
                 rules,
             )
@@ -271,7 +271,7 @@ class Hook:
         try:
             self._guard.count_unpriced(path.provider, path.path)
         except KlingPricingError as error:  # the ledger cannot store such a path
-            _log.debug("could not count a request without a price: %s", error)
+            _log.debug("could not count an unpriced request: %s", error)
         if is_first:
             _log.warning(
                 "requests to %s at %s are let through without a price; no budget counts them",

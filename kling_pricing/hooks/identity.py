@@ -82,14 +82,14 @@ def identity(
     header_key = request.headers.get(key_header.lower())
     if header_key and key_in_body and header_key != key_in_body:
         raise KlingPricingError(
-            f"the body gives the job key {key_in_body!r}, but the header {key_header} gives another key; "
+            f"the job's key is {key_in_body!r} in the body, but another key is in the header {key_header}; "
             "give only one key"
         )
     header_key = header_key or key_in_body
     if scope_key and header_key and scope_key != header_key:
-        place = "the body" if key_in_body else f"the header {key_header}"
+        place = "in the body" if key_in_body else f"in the header {key_header}"
         raise KlingPricingError(
-            f"`with spending(...)` gives the job key {scope_key!r}, but {place} gives another key; give only "
+            f"the job's key is {scope_key!r} in `with spending(...)`, but another key is {place}; give only "
             "one key"
         )
     return Identity(values.pop(PROJECT), scope_key or header_key or _default_key(request), values)
@@ -106,7 +106,7 @@ def _default_key(request: OutgoingRequest) -> str:
     if last_key is None:
         raise KlingPricingError(
             f"{_RETRY_COUNT} marks this request as a retry, but this thread or asyncio task has sent no "
-            "earlier attempt, so the job cannot be identified; give the call a key, in a header or by `with "
-            "spending(key=...)`"
+            "earlier attempt, so the job cannot be identified; give the call a key, in a header or through "
+            "`with spending(key=...)`"
         )
     return last_key

@@ -191,7 +191,7 @@ def _check_files(body: Body | SubmittingCall, wire_format: str) -> None:
     for field in sorted(body.files):
         if body.payload[field] not in media:
             raise WireFormatError(
-                f"{field!r} is not a file field but is sent as a file; send it as text",
+                f"{field!r} is not a file field, but was sent as a file; send it as text",
                 wire_format=wire_format,
                 field=field,
             )

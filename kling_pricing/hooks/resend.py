@@ -59,7 +59,7 @@ def resend(
     if fingerprint(payload, reservation.provider, shape, urls) != reservation.fingerprint:
         raise IdempotencyError(
             f"key {reservation.key!r} of project {reservation.project} belongs to a different request, "
-            f"reservation {reservation.id}; use another key for another job"
+            f"reservation {reservation.id}; for a different job, use another key"
         )
     payload = wire.amend(payload, reservation.changes)
     reservation = guard.mark_in_doubt(reservation, RESENT)

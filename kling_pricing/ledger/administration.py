@@ -63,7 +63,7 @@ def recover(url: str, *, accept_loss: bool = False, actor: str = "", reason: str
     if is_on_a_server(url):
         raise LedgerError(
             "only a ledger in a file can be recovered with this command; after a failover that lost data, see "
-            "`Failures and data loss` in the guide to guarding"
+            "`Failures and data loss` in docs/guarding.md"
         )
     recovering = store("sqlite", "recover")
     loss: Loss = (
@@ -147,7 +147,7 @@ def _described(url: str) -> Info:
     return Info(
         {
             "ledger": url,
-            "server": "none (an SQLite file, for processes on one machine)",
+            "server": "none (a SQLite file, for processes on one machine)",
             "schema": str(version),
             "budgets": "none yet" if digest is None else f"digest {digest[:16]}",
         },

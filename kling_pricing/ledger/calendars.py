@@ -228,7 +228,7 @@ def ends_soon(windows: Iterable[ScheduledWindow], budgets: BudgetsFile, now: dat
     recurring = {budget.schedule for budget in budgets.budgets if budget.recurs}
     return [
         f"the calendar for {window.schedule} ends at {window.period.end.isoformat()}, and nothing is admitted "
-        "after that; run `kling-pricing budget apply FILE` with the budgets in force, which extends it"
+        "after that; to extend the calendar, run `kling-pricing budget apply FILE` with the budgets in force"
         for window in windows
         if window.schedule in recurring and window.period.end <= now + ENDS_SOON
     ]

@@ -59,7 +59,7 @@ def unknown(ref: Ref) -> ReservationNotFoundError:
     """Returns the error for a reference that matches no reservation."""
     subject = f"reservation {ref}" if isinstance(ref, str) else f"task {ref[1]} of provider {ref[0]}"
     return ReservationNotFoundError(
-        f"{subject} is not in this ledger; list the ledger's reservations with history"
+        f"{subject} is not in this ledger; list the ledger's reservations with `history`"
     )
 
 
@@ -67,7 +67,7 @@ def key_taken(reservation: Reservation) -> IdempotencyError:
     """Returns the error for a key that already belongs to a different request."""
     return IdempotencyError(
         f"key {reservation.key!r} of project {reservation.project} belongs to a different request, reservation "
-        f"{reservation.id}; use another key for another job"
+        f"{reservation.id}; for a different job, use another key"
     )
 
 
@@ -77,7 +77,8 @@ def key_sent(reservation: Reservation) -> ReservationStateError:
     return wrong_state(
         reservation,
         "reserved again",
-        f"the job with key {reservation.key!r} was already sent, and {task}; use another key for another job",
+        f"the job with key {reservation.key!r} was already sent, and {task}; for a different job, use "
+        "another key",
     )
 
 
@@ -116,7 +117,7 @@ def not_released(reservation: Reservation) -> ReservationStateError:
         return wrong_state(
             reservation,
             "released as refused or as not charged",
-            "the job was never sent; use release instead",
+            "the job was never sent; use `release` instead",
         )
     causes = {
         "dispatching": "the job was sent and may be running; if the provider refused the job, release the "
@@ -124,7 +125,7 @@ def not_released(reservation: Reservation) -> ReservationStateError:
         "bound": "the provider accepted the job and may charge for it; observe the provider's responses, or "
         "resolve the reservation",
         "settled": "the job has been paid for; if the provider did not charge for the job after all, settle "
-        "the reservation at 0 with the basis operator",
+        "the reservation at 0 with the basis `operator`",
     }
     return wrong_state(reservation, "released", causes[reservation.state])
 
@@ -160,7 +161,7 @@ def settled_already(reservation: Reservation, amount: Decimal) -> ReservationSta
         reservation,
         f"resolved as charged {format_decimal(amount)} {reservation.currency}",
         f"it is already settled at {format_decimal(billed)} {reservation.currency} with the basis "
-        f"{reservation.basis}; to correct the amount, settle the reservation with the basis operator",
+        f"{reservation.basis}; to correct the amount, settle the reservation with the basis `operator`",
     )
 
 
@@ -183,13 +184,13 @@ def task_known(reservation: Reservation) -> IdempotencyError:
     """Returns the error for recording a task that is already in the ledger with other details."""
     return IdempotencyError(
         f"task {reservation.task_id} of {reservation.provider} is already in the ledger as reservation "
-        f"{reservation.id} ({reservation.state}); correct that reservation with settle"
+        f"{reservation.id} ({reservation.state}); correct that reservation with `settle`"
     )
 
 
 def no_window(budget: str) -> LedgerError:
     """Returns the error for a budget whose only window has not begun or is over."""
-    return LedgerError(f"budget {budget} has no current window: its period has not begun or is over")
+    return LedgerError(f"budget {budget} has no current window: its period has not begun or has ended")
 
 
 def frozen(actor: str, reason: str, frozen_at: datetime) -> BudgetFrozenError:
@@ -214,13 +215,13 @@ def no_rate(*, budget: str, currency: str, quote: str, **_about: str) -> BudgetE
 def calendar_over(budget: str, ended: datetime) -> LedgerUnavailableError:
     """Returns the error for an instant after the last window in the ledger's calendar."""
     return LedgerUnavailableError(
-        f"budget {budget}: the ledger's calendar ended at {ended.isoformat()}, so nothing may be spent; run "
-        "`kling-pricing budget apply FILE` with the budgets in force, which extends it"
+        f"budget {budget}: the ledger's calendar ended at {ended.isoformat()}, so nothing may be spent; to "
+        "extend the calendar, run `kling-pricing budget apply FILE` with the budgets in force"
     )
 
 
 def opened(budget: str) -> IdempotencyError:
     """Returns the error for a window that already has an opening balance."""
     return IdempotencyError(
-        f"this window of budget {budget} already has an opening balance; use the record command for other spend"
+        f"this window of budget {budget} already has an opening balance; record other spend with `record`"
     )

@@ -117,7 +117,7 @@ def _bucket(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:
     comparisons = (
         ("currency", row["currency"], [entry.currency for entry in entries]),
         ("cap", _amount(row["cap"]), [_amount(nanos_up(entry.cap)) for entry in entries]),
-        ("alerts", _listed(alerts), [_listed(_alerts(entry)) for entry in entries]),
+        ("the list of alerts", _listed(alerts), [_listed(_alerts(entry)) for entry in entries]),
     )
     for what, kept, allowed in comparisons:
         if kept not in allowed:
@@ -132,8 +132,8 @@ def _buckets(
         entry = definitions.get((row["budget"], row["definition"]))
         split = sorted(label for label, value in entry.match.items() if value == EACH) if entry else []
         if entry is not None and (row["names"] or "") != ", ".join(split):
-            names = row["names"] or "none"
-            yield f"bucket {row['budget']}: labels are {names}, but its budget has {_listed(split)}"
+            names = row["names"].split(", ") if row["names"] else []
+            yield f"bucket {row['budget']}: it has {_labels(names)}, but its budget requires {_labels(split)}"
     schedules: dict[tuple[str, str, str, str], set[str]] = {}
     for row in facts["window"]:
         window = (row["budget"], row["definition"], row["window_start"], row["window_end"])
@@ -224,6 +224,10 @@ def _alerts(entry: BudgetEntry) -> list[str]:
 
 def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts) or "none"
+
+
+def _labels(names: Sequence[str]) -> str:
+    return f"the {'label' if len(names) == 1 else 'labels'} {', '.join(names)}" if names else "no labels"
 
 
 def _amount(nanos: int) -> str:

@@ -308,8 +308,9 @@ def _without_files(
     ]
     if not fitting:
         raise WireFormatError(
-            f"in wire format {wire_format}, the model's name determines the options, and no name of this model "
-            f"has these options; use one of: {', '.join(name for name, _ in names)}",
+            f"in wire format {wire_format}, the model's name determines the options, but none of this "
+            "model's names has these options; "
+            f" use one of: {', '.join(name for name, _ in names)}",
             wire_format=wire_format,
             field=wire.FIELD_NAMES["model"],
         )

@@ -74,7 +74,7 @@ def quote_notes(
     notes = []
     if "model" not in stated and request.names_model:
         message = (
-            f"{request.field('model')} is not specified; the default of this path is assumed: {request.model}"
+            f"{request.field('model')} is not specified; the default for this path is assumed: {request.model}"
         )
         notes.append(Note("assumed_model", message))
     for fact in table.priced_facts:
@@ -123,8 +123,8 @@ def _other_readings(
             notes.append(
                 Note(
                     "other_reading",
-                    f"the request was read as wire format {request.wire_format}, but in {other}, the default "
-                    f"of {theirs} is {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
+                    f"the request was read as wire format {request.wire_format}, but in {other}, {theirs} "
+                    f"defaults to {shown(default)}, {price_of_it}; specify the wire format, or set {ours}",
                 )
             )
     return notes
@@ -186,7 +186,7 @@ def _new_table_notes(table: PriceTable, at: datetime) -> Iterator[Note]:
     if table.known_from is not None and at < table.known_from:
         yield Note(
             "before_known_prices",
-            f"the prices in {table.id} are known only from {table.known_from:%Y-%m-%d}; "
+            f"the prices in {table.id} are known only from {table.known_from:%Y-%m-%d} onward; "
             "earlier prices may have differed",
         )
     for since, note in table.dated_notes:

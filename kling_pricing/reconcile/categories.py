@@ -88,7 +88,7 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
     "not_billed": CategoryRule("Not billed", "Expected, overdue, and not on the statement.", "open", _ALWAYS),
     "in_doubt_candidate": CategoryRule(
         "In doubt",
-        "A request whose task is unknown, and a charge for an unknown task that matches the request.",
+        "A request whose task is unknown and a charge for an unknown task, which may belong together.",
         "open",
         _ALWAYS,
     ),
@@ -102,7 +102,7 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
         "Billed twice", "The statement charges for one task more than once.", "open", _ALWAYS
     ),
     "reserved_twice": CategoryRule(
-        "Reserved twice", "More than one reservation has the task.", "open", _ALWAYS
+        "Reserved twice", "More than one reservation is bound to the task.", "open", _ALWAYS
     ),
     "currency_mismatch": CategoryRule(
         "Other currency", "Expected in one currency, billed in another.", "open", _ALWAYS

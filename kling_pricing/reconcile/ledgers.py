@@ -117,7 +117,8 @@ def pair(workspace: Workspace, pairs: Mapping[str, str]) -> None:
         rows = workspace.all("SELECT state, task_id FROM reserved WHERE id = ?", [reservation])
         if not rows:
             raise KlingPricingError(
-                f"pair {reservation}: the ledgers have no such reservation that was sent to this provider"
+                f"pair {reservation}: the ledgers do not contain a sent reservation with this id for this "
+                "provider"
             )
         ((state, known),) = rows
         if known == task_id:

@@ -48,8 +48,8 @@ def load_mappings(
             mapping = _checked(file_bytes(file, name), name, book)
             if mapping.statement != file.name.removesuffix(".yaml"):
                 problem = (
-                    f"statement is {mapping.statement!r}, but the file has another name; use the same name "
-                    "for both"
+                    f"`statement` is {mapping.statement!r}, but the file has a different name; use the same "
+                    "name for both"
                 )
                 raise TableError(problem, file=name)
             mappings[mapping.statement] = mapping

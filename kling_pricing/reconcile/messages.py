@@ -110,7 +110,7 @@ def _reserved_twice(_line: Line, details: LineDetails) -> _CauseAndRemedy:
         f"Find out which of these reservations the task belongs to ({ids}), and settle the other "
         "reservations at zero, each in its own ledger: `kling-pricing settle ID --amount 0 --basis operator`."
     )
-    return f"{details.copies} reservations have this task", remedy
+    return f"{details.copies} reservations are bound to this task", remedy
 
 
 def _currency_mismatch(line: Line, _details: LineDetails) -> _CauseAndRemedy:
@@ -134,7 +134,10 @@ def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
     if details.state == "settled":
         command = f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"
     if line.task_id is None:
-        search = "Look for the request at the provider, and pair the request with its task if there is one"
+        search = (
+            "Look for the request at the provider. If the request became a task, assign the task to the "
+            f"reservation with `--pair {line.reservation_id}=TASK`"
+        )
     else:
         search = "Ask the provider whether the task will be charged"
     return _absence(line, details), f"{search}; if the job costs nothing, run {command}."
@@ -264,8 +267,7 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
     if details.kind == "repriced":
         return (
             f"The charge is {compared}. Restore the price table as it was when the task was quoted, "
-            "and put the "
-            "changed prices into a table with another id."
+            "and put the changed prices into a table with another id."
         )
     if details.kind == "not_charged":
         return "No payment is due; reconcile with `--settle` to return the money to its budgets."
@@ -283,7 +285,7 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
             "price tables."
         )
     if details.kind in {"times", "discount"}:
-        return f"The charge is {compared}. Dispute it with the provider."
+        return f"The charge is {compared}. Dispute the charge with the provider."
     if details.kind is None:
         return (
             f"The charge is {compared}. Ask the provider for the calculation, and dispute the charge if there "

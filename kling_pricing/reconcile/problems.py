@@ -40,7 +40,7 @@ PROBLEMS: Mapping[str, Problem] = {
         "Find the task at the provider by its time and amount; the row's charge is not counted anywhere.",
     ),
     "total": Problem(
-        "is {text}, so the row is a total and not a task, and is not counted",
+        "is {text}, which marks a total instead of a task; the row is not counted",
         "Compare the total with the sum of the charges, and remove the row from the file.",
         shows=True,
     ),
@@ -58,8 +58,8 @@ PROBLEMS: Mapping[str, Problem] = {
     "unit": Problem("is neither a currency nor a known unit: {text}"),
     "worth": Problem(
         "is {text}, and no price table of the provider gives the value of that unit",
-        "Ask the provider for the value, and add it to `units` in your own price table; until then, the "
-        "row's charge is not counted anywhere.",
+        "Ask the provider for the value of the unit, and add it to `units` in your own price table; until "
+        "then, the row's charge is not counted anywhere.",
         shows=True,
     ),
     "sign": Problem(

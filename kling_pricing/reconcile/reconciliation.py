@@ -308,8 +308,8 @@ def _checked_tolerance(tolerance: Tolerance) -> Tolerance:
         raise KlingPricingError(f"tolerance: {error}") from None
     if (exact.line == 0) != (exact.batch == 0):
         raise KlingPricingError(
-            "tolerance: line limits the unexplained amount of each line, and batch limits the total of these "
-            "amounts; give both"
+            "tolerance: `line` limits the unexplained amount of each line, and `batch` limits the total of "
+            "these amounts; give both"
         )
     return exact
 

@@ -42,7 +42,7 @@ def _time_format(value: str) -> str:
     if missing or "%z" in value or "%Z" in value:
         raise ValueError(
             "must be iso, unix, ms, or a pattern such as %d/%m/%Y %H:%M with a day, a month and a four-digit "
-            "year, and without a zone (use offset for the zone)"
+            "year, and without a zone (use `offset` for the zone)"
         )
     moment = datetime(2026, 11, 21)  # noqa: DTZ001 (only to test the pattern)
     try:
@@ -64,9 +64,7 @@ def _distinct(names: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in names:
         other = seen.setdefault(folded(name), name)
         if other != name:
-            raise ValueError(
-                f"{other!r} and {name!r} differ only in upper and lower case, which is ignored; keep one"
-            )
+            raise ValueError(f"{other!r} and {name!r} differ only in case, which does not matter; keep one")
     return names
 
 
@@ -85,7 +83,7 @@ class RequiredColumnEntry(FileModel):
     column: Text
     also: list[Text] = Field(
         [],
-        description="Other names of the column. In each row, the first of these columns that is not empty "
+        description="Other names for the column. In each row, the first of these columns that is not empty "
         "is used.",
     )
 
@@ -129,16 +127,17 @@ class RowUnitEntry(FileModel):
     @model_validator(mode="after")
     def _whole_value(self) -> RowUnitEntry:
         if (self.value is None) != (self.currency is None):
-            raise ValueError("give value and currency together")
+            raise ValueError("give `value` and `currency` together")
         return self
 
 
 class SignEntry(ColumnEntry):
-    """A column that says whether the amount is a charge or a refund. Upper and lower case are the same."""
+    """A column that says whether the amount is a charge or a refund. Case does not matter."""
 
     positive: list[Text] = Field(
         [],
-        description="Texts that mark charges. Default: every text that is not listed under negative or zero.",
+        description="Texts that mark charges. Default: every text that is not listed under `negative` or "
+        "`zero`.",
     )
     negative: list[Text] = Field(
         [], description="Texts that mark refunds. The amounts of these refunds have no minus sign."
@@ -150,11 +149,11 @@ class SignEntry(ColumnEntry):
     @model_validator(mode="after")
     def _one_meaning(self) -> SignEntry:
         if not (self.negative or self.zero or self.positive):
-            raise ValueError("give positive, negative or zero")
+            raise ValueError("give `positive`, `negative` or `zero`")
         _distinct(dict.fromkeys([*self.positive, *self.negative, *self.zero]))
         texts = [folded(text) for text in (*self.positive, *self.negative, *self.zero)]
         if twice := next((text for text in texts if texts.count(text) > 1), None):
-            raise ValueError(f"{twice!r} has two signs; keep one")
+            raise ValueError(f"{twice!r} is listed twice; keep it under one sign")
         return self
 
 
@@ -163,14 +162,14 @@ class AmountEntry(RequiredColumnEntry):
 
     unit: Unit | None = Field(
         None,
-        description="The unit of the amount, which is a currency or the provider's own unit. If unit_column "
+        description="The unit of the amount, which is a currency or the provider's own unit. If `unit_column` "
         "is given, `unit` applies only to statements without that column.",
     )
     unit_column: Text | None = Field(None, description="The column with the unit of each row.")
     units: Annotated[dict[Text, RowUnitEntry], AfterValidator(_distinct)] = Field(
         {},
-        description="The unit for each text in unit_column, or for `unit`. If the map is not empty, every "
-        "other text is refused.",
+        description="The unit for each text in `unit_column`, or for `unit`. If the map is not empty, any "
+        "unit that it does not list is refused.",
     )
     decimals: Decimals = Field(
         description="Maximum number of decimal places. An amount with more decimal places is refused."
@@ -185,9 +184,9 @@ class AmountEntry(RequiredColumnEntry):
     @model_validator(mode="after")
     def _some_unit(self) -> AmountEntry:
         if self.unit is None and self.unit_column is None:
-            raise ValueError("give unit, unit_column, or both")
+            raise ValueError("give `unit`, `unit_column`, or both")
         if self.sign is not None and self.charges == "negative":
-            raise ValueError("give either charges or sign")
+            raise ValueError("give either `charges` or `sign`")
         return self
 
     def unit_entry(self, unit: str) -> RowUnitEntry | None:
@@ -240,7 +239,7 @@ class ModelColumnEntry(ColumnEntry):
 
 
 class ResolutionEntry(ColumnEntry):
-    """The column with the resolution. Upper and lower case are the same."""
+    """The column with the resolution. Case does not matter."""
 
     names: Annotated[dict[Text, Name], AfterValidator(_distinct)] = Field(
         {},
@@ -268,12 +267,12 @@ class PrechargeEntry(FileModel):
     """
 
     final: ColumnEntry = Field(
-        description="The column with the final amount of the whole task, in a row that corrects an earlier "
-        "charge."
+        description="In a row that corrects an earlier charge, the column with the final amount of the whole "
+        "task."
     )
     taken: ColumnEntry = Field(
-        description="The column with the amount that was charged in advance, in a row "
-        "that corrects an earlier charge."
+        description="In a row that corrects an earlier charge, the column with the amount that was charged in "
+        "advance."
     )
     refund: ColumnEntry = Field(description="The column with the reason for a full refund.")
 
@@ -301,7 +300,7 @@ class ColumnsEntry(FileModel):
     )
     precharge: PrechargeEntry | None = Field(
         None,
-        description="The columns by which to recognize rows that correct a charge that was made in advance.",
+        description="The columns that identify rows that correct a charge made in advance.",
     )
 
 
@@ -362,7 +361,7 @@ class StatementFile(FileModel):
     @model_validator(mode="after")
     def _one_kind(self) -> StatementFile:
         if (self.columns is None) == (self.answers is None):
-            raise ValueError("give either columns or answers")
+            raise ValueError("give either `columns` or `answers`")
         return self
 
     @property

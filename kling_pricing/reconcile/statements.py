@@ -133,7 +133,7 @@ def read_statements(
         on_bytes(before, total)
     if len({statement.is_answers for statement in read}) > 1:
         raise StatementError(
-            "task responses and tables of charges together would count tasks twice; give only one kind of file"
+            "a mix of task responses and tables of charges would count tasks twice; give only one kind of file"
         )
     return read
 

@@ -25,7 +25,7 @@ def tie_out(workspace: Workspace, period: StatementPeriod) -> None:
         for side, unit, read, lines in workspace.all(_DIFFERENCES, period.values)
     ]
     if wrong := workspace.one(_WRONGLY_VALUED):
-        problems.append(f"the value of {wrong} lines differs from their charge")
+        problems.append(f"in {wrong} lines, the value differs from the charge")
     if problems:
         raise KlingPricingError(
             f"the reconciliation's totals do not agree, so there is no report ({'; '.join(problems)}); "

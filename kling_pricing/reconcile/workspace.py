@@ -55,12 +55,12 @@ class Workspace:
             self.folder = self._kept.enter_context(temporary_folder("kling-pricing-workspace-", parent))
         except OSError as error:
             raise KlingPricingError(
-                f"{folder}: cannot keep temporary files there: {error.strerror}; give another folder"
+                f"{folder}: cannot write temporary files to this folder: {error.strerror}; give another folder"
             ) from None
         if _PATTERN.search(str(self.folder)):
             self._kept.close()
             raise KlingPricingError(
-                f"{parent}: cannot keep temporary files in a path that contains any of * ? [ \\; give another "
+                f"{parent}: cannot write temporary files to a path that contains any of * ? [ \\; give another "
                 "folder"
             )
         settings: dict[str, Any] = {

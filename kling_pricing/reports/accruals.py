@@ -29,8 +29,8 @@ Purpose: TypeAlias = Literal["used and billed", "used and not billed", "billed d
 """The reason for an entry."""
 
 _PURPOSES: dict[Purpose, tuple[str, str]] = {
-    "used and billed": (EXPENSE, "as expected, and on the statement"),
-    "used and not billed": (EXPENSE, "as expected, and not on the statement yet"),
+    "used and billed": (EXPENSE, "at the expected amount; on the statement"),
+    "used and not billed": (EXPENSE, "at the expected amount; not on the statement yet"),
     "billed differently": (VARIANCE, "billed minus expected"),
 }
 

@@ -66,7 +66,7 @@ def _by_window(number: int, windows: Sequence[BucketHistory], zone: tzinfo) -> B
     return BarChart(
         f"budget_{number}",
         _title(bucket),
-        f"Amounts spent and held in each window compared with the cap, in {bucket.currency}.",
+        f"Amounts spent and held in each window, compared with the cap, in {bucket.currency}.",
         bucket.currency,
         upright=True,
         wide=False,
@@ -112,7 +112,7 @@ def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, z
     return Section(
         "burn_down",
         "Burn-down",
-        "Balance of each budget at the end of each day on which it changed.",
+        "Balance of each budget at the end of each day on which the balance changed.",
         (
             Column("budget", "Budget"),
             Column("labels", "Labels"),

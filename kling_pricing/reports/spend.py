@@ -145,7 +145,9 @@ class JobStatus(NamedTuple):
 
 JOB_STATUSES = {
     "final": JobStatus("Final", "Settled at the actual charge.", "good"),
-    "provisional": JobStatus("Provisional", "Settled at the quote; the charge is not known yet.", "wait"),
+    "provisional": JobStatus(
+        "Provisional", "Settled provisionally, at the quoted price; the charge is not known yet.", "wait"
+    ),
     "under way": JobStatus("In progress", "Accepted by the provider; the amount is held.", "calm"),
     "sent": JobStatus("Sent", "Sent to the provider, but the task is unknown; the amount is held.", "bad"),
     "reserved": JobStatus("Reserved", "Not sent yet; the amount is held.", "second"),

@@ -102,7 +102,11 @@ def _verdict(spent: Spend, overall: Totals) -> Verdict:
             about=f"{total} spent on {jobs}. Every job is settled or released.",
         )
     pending = [
-        *([f"{provisional:,} {_is_or_are(provisional)} settled only at the quote"] if provisional else []),
+        *(
+            [f"{provisional:,} {_is_or_are(provisional)} settled provisionally at the quoted price"]
+            if provisional
+            else []
+        ),
         *([f"{held:,} {_is_or_are(held)} not settled yet"] if held else []),
     ]
     return Verdict(
@@ -139,7 +143,7 @@ def _equation(currency: str, amounts: Amounts) -> Equation:
     return Equation(
         (
             Figure("Spent", amounts.spent, currency, provisional),
-            Figure("Held", amounts.held, currency, "reserved for jobs not settled yet"),
+            Figure("Held", amounts.held, currency, "reserved for unsettled jobs"),
             Figure("Committed", amounts.committed, currency, counted(amounts.jobs, "job")),
         ),
         ("+", "="),
@@ -166,7 +170,7 @@ def _charts(
             yield ShareChart(
                 f"final_{currency}",
                 "Settlement status",
-                "Final: settled at the actual charge. Provisional: settled only at the quote. "
+                "Final: settled at the actual charge. Provisional: settled at the quoted price for now. "
                 "Held: not settled yet.",
                 _SERIES,
                 (

@@ -78,7 +78,7 @@ def checked_speed(speed: int) -> int:
     """
     if type(speed) is not int or not 0 <= speed <= MAX_SPEED:
         raise KlingPricingError(
-            f"invalid speed {shown(speed)}; give a whole number from 0 to {MAX_SPEED}, the seconds that pass "
-            "on the sandbox's clock per real second"
+            f"invalid speed {shown(speed)}; give the number of seconds that pass on the sandbox's clock per "
+            f"real second, as a whole number from 0 to {MAX_SPEED}"
         )
     return speed

@@ -240,8 +240,8 @@ def _pays(plan: Plan, argument: str) -> None:
     sources = tuple(argument.split("."))
     if not set(sources) <= set(SOURCES):
         raise FaultError(
-            f"unknown source in {shown(argument)}; use pack, cash or test_balance, or several separated by "
-            "dots, such as pays:pack.cash"
+            f"unknown source in {shown(argument)}; use pack, cash or test_balance, or several of them "
+            "separated by dots, such as pays:pack.cash"
         )
     plan.pays = sources
 

@@ -27,4 +27,4 @@ def kling_sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker `kling_scenario`."""
-    config.addinivalue_line("markers", "kling_scenario(scenario): the scenario of the fixture kling_sandbox")
+    config.addinivalue_line("markers", "kling_scenario(scenario): the scenario for the fixture `kling_sandbox`")

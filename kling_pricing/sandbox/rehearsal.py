@@ -201,7 +201,7 @@ class Rehearsal:
         _check_keys(query, {*_PERIOD, "as", "export"})
         form, export = query.get("as", "api"), query.get("export", "")
         if form not in FORMS:
-            raise KlingPricingError(f"unknown form of a statement {shown(form)}; {did_you_mean(form, FORMS)}")
+            raise KlingPricingError(f"unknown statement form {shown(form)}; {did_you_mean(form, FORMS)}")
         if export not in {"", *_EXPORTS}:
             raise KlingPricingError(f"unknown export {shown(export)}; {did_you_mean(export, _EXPORTS)}")
         face = next(iter(provider.faces.values()))
@@ -215,7 +215,7 @@ class Rehearsal:
         _check_keys(wanted, {"state", "charge"})
         state, charge = wanted.get("state", "succeeded"), wanted.get("charge")
         if not isinstance(state, str) or state not in FINAL:
-            raise KlingPricingError(f"state must be cancelled, failed or succeeded; got {shown(state)}")
+            raise KlingPricingError(f"`state` must be cancelled, failed or succeeded; got {shown(state)}")
         if job.is_final:
             return Reply(_CONFLICT, {"error": f"the task has already ended ({job.state})"})
         amount = None if charge is None else str(exact_amount(charge))
@@ -233,9 +233,9 @@ class Rehearsal:
                 'the task has no callback URL; give one as text, such as {"url": "http://..."}'
             )
         if state is not None and not isinstance(state, str):
-            raise KlingPricingError(f"state must be text, got {shown(state)}")
+            raise KlingPricingError(f"`state` must be text, got {shown(state)}")
         if times is not None and (type(times) is not int or times < 1):
-            raise KlingPricingError(f"times must be a whole number of at least 1, got {shown(times)}")
+            raise KlingPricingError(f"`times` must be a whole number of at least 1, got {shown(times)}")
         provider.announce(job, url, state, times)
         return Reply(_OK, {})
 
@@ -247,7 +247,7 @@ class Rehearsal:
         forward_s = wanted.get("forward_s", 0)
         if unknown or type(forward_s) is not int:
             raise KlingPricingError(
-                "the only settings of the clock are now, forward_s (a whole number of seconds) and speed"
+                "the clock has only the settings `now`, `forward_s` (a whole number of seconds) and `speed`"
             )
         now = None if wanted.get("now") is None else _instant(wanted["now"])
         self.clock.set(now=now, forward_s=forward_s, speed=wanted.get("speed"))
@@ -311,7 +311,7 @@ def _instant(text: Any) -> datetime:
         at = None
     if at is None or at.tzinfo is None:
         raise KlingPricingError(
-            f"{shown(text)} is not a date, or a time with a time zone; write it like 2026-11-30 or "
+            f"{shown(text)} is neither a date nor a time with a time zone; write it like 2026-11-30 or "
             "2026-11-30T12:00:00Z"
         )
     return at
@@ -323,7 +323,7 @@ def _planned_faults(wanted: Mapping[str, Any]) -> list[PlannedFault]:
     faults = wanted.get("faults")
     if not isinstance(faults, list):
         raise KlingPricingError(
-            'faults must be a list with one entry per submission, such as ["500", "lost-answer"]'
+            '`faults` must be a list with one entry per submission, such as ["500", "lost-answer"]'
         )
     return [_planned_fault(entry) for entry in faults]
 
@@ -339,8 +339,8 @@ def _planned_fault(entry: Any) -> PlannedFault:
     )
     if set(given) - {"words", "headers", "body_base64"} or not all(isinstance(text, str) for text in texts):
         raise KlingPricingError(
-            "each entry of faults must be a word, a list of words, or an object whose only keys are words, "
-            "headers and body_base64"
+            "each entry of `faults` must be a word, a list of words, or an object whose only keys are `words`, "
+            "`headers` and `body_base64`"
         )
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):

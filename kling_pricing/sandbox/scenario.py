@@ -95,7 +95,7 @@ class AccountEntry(FileModel):
     def _issuer(self) -> AccountEntry:
         if self.secret_key is not None and self.api_key is None:
             raise ValueError(
-                "secret_key needs api_key, the issuer of the tokens that secret_key signs; give api_key too"
+                "`secret_key` needs `api_key`, the issuer of the tokens that `secret_key` signs; give both"
             )
         return self
 
@@ -116,9 +116,9 @@ class FaultEntry(FileModel):
     @model_validator(mode="after")
     def _one_choice(self) -> FaultEntry:
         if sum(choice is not None for choice in (self.rate, self.every, self.job)) != 1:
-            raise ValueError("give exactly one of rate, every and job")
+            raise ValueError("give exactly one of `rate`, `every` and `job`")
         if self.rate is not None and self.rate > 1:
-            raise ValueError("rate is a share of the jobs; give a number from 0 to 1")
+            raise ValueError("`rate` is a share of the jobs; give a number from 0 to 1")
         return self
 
 

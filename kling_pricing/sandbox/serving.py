@@ -150,7 +150,8 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise KlingPricingError(
-            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0: any free port)"
+            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 chooses a free "
+            "port)"
         ) from None
     return listening
 

@@ -125,7 +125,7 @@ def _wrong_model(
     elsewhere = f"post the request to {joined_with_or(others)}, or " if others else ""
     message = (
         f"{submission.path} does not accept {request.model}; {elsewhere}"
-        f"use one of the models of this path: {', '.join(submission.models)}"
+        f"use one of the models that this path accepts: {', '.join(submission.models)}"
     )
     field = request.field("model")
     yield Violation("endpoint_model", field, request.model, list(submission.models), message, submission.source)

@@ -81,11 +81,11 @@ class VideoRequest:
         if "model" in self.stated_fields or not self.names_model:
             return ""
         ignored = (
-            f", because the API ignores the field {self.facts['model_ignored']}"
+            f", because the API ignores the field `{self.facts['model_ignored']}`"
             if self.facts["model_ignored"]
             else ""
         )
-        return f" (the model is {self.model}, the default of this path{ignored})"
+        return f" (the model is {self.model}, the default for this path{ignored})"
 
     def field(self, fact: str) -> str:
         """Returns the path of the field to change so that `fact` has another value."""

@@ -68,7 +68,7 @@ def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
     if isinstance(error, NoAnswerError):
         return unavailable(
             name,
-            f"{message}; check the load of the server and of any proxy in front of it, or allow more time by "
+            f"{message}; check the load on the server and on any proxy in front of it, or allow more time by "
             "adding ?answer_s=SECONDS to the URL",
         )
     if isinstance(error, errors.DiskFull):

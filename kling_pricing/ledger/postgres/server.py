@@ -235,7 +235,7 @@ class Server:
                     pool.wait(self.wait_s)
                 except PoolTimeout as error:
                     raise unavailable(
-                        self.name, f"connecting took more than {self.wait_s} s; check the load of the server"
+                        self.name, f"connecting took more than {self.wait_s} s; check the load on the server"
                     ) from error
                 except BaseException:
                     pool.close()

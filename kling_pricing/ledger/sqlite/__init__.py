@@ -1,4 +1,4 @@
-"""The ledger in an SQLite file. Every verb is one transaction."""
+"""The ledger in a SQLite file. Every verb is one transaction."""
 
 from __future__ import annotations
 

@@ -17,15 +17,15 @@ _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
     sqlite3.SQLITE_READONLY: "it is read-only; let this user write to the file and its folder",
     sqlite3.SQLITE_CANTOPEN: CANNOT_OPEN,
-    sqlite3.SQLITE_PERM: "this user may not open it; let this user read and write the file",
+    sqlite3.SQLITE_PERM: "this user is not allowed to open it; let this user read and write the file",
     sqlite3.SQLITE_BUSY: f"another program has locked it for {BUSY_TIMEOUT_S} s; close that program",
     sqlite3.SQLITE_LOCKED: "another program has locked it; close that program",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or recover it with sqlite3's .recover",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; restore a backup, or recover the file with sqlite3's `.recover`",
     sqlite3.SQLITE_NOTADB: (
-        "it is not an SQLite database, or it is damaged; restore a backup, or give another file"
+        "it is not a SQLite database, or it is damaged; restore a backup, or give another file"
     ),
     sqlite3.SQLITE_IOERR: "it cannot be read or written, because of a disk error or a limit on file sizes; "
-    "free some space, check the disk, and then check the ledger with verify",
+    "free some space, check the disk, and then check the ledger with `verify`",
 }
 
 ERRORS = (sqlite3.Error, OverflowError, UnicodeError, OSError)

@@ -257,7 +257,7 @@ class SQLiteFile:
     def _reentered(self) -> LedgerUnavailableError:
         return self._unavailable(
             "reentrant call during a transaction; do not call the guard from a signal handler, a finaliser or "
-            "a clock"
+            "the guard's own `clock` function"
         )
 
     def _ensure_not_forked(self, connection: sqlite3.Connection) -> None:
@@ -267,8 +267,8 @@ class SQLiteFile:
 
     def _forked(self) -> LedgerUnavailableError:
         return self._unavailable(
-            "this process was forked while its parent was using the ledger; start processes without a fork, or "
-            "open the ledger after the fork"
+            "this process was forked while its parent was using the ledger; start processes without "
+            "forking, or open the ledger after the fork"
         )
 
     def _ensure_in_place(self) -> None:

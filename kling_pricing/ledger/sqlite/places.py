@@ -66,7 +66,7 @@ def problem_of_path(path: Path) -> str | None:
     if os.path.realpath(path) in _mount_points():
         return (
             "the file itself is mounted, so programs outside the mount do not see its -wal file, and each side "
-            "counts on its own; mount the folder of the ledger instead of the file"
+            "counts separately; mount the folder of the ledger instead of the file"
         )
     return None
 
@@ -75,8 +75,8 @@ def links_problem(links: int) -> str:
     """Returns the problem of a file with several names."""
     return (
         f"its file has {links} names (hard links), and a ledger counts separately under each name; find the "
-        "names with `find -samefile`, and remove all but one. `cp -l` and some backup programs make such "
-        'names; back up a ledger with `sqlite3 spend.db ".backup copy.db"` instead'
+        "names with `find -samefile`, and remove all but one. `cp -l` and some backup programs create hard "
+        'links; back up a ledger with `sqlite3 spend.db ".backup copy.db"` instead'
     )
 
 
@@ -88,8 +88,8 @@ def _replaced(place: str, path: str) -> str:
         )
     return (
         f"{Path(place).name} was removed or replaced while in use, so other programs may not see the changes "
-        "of this one; stop every program that uses the ledger, and start the programs again. No program may "
-        "delete this file, or open the ledger's file other than with SQLite"
+        "that this program made; stop every program that uses the ledger, and start the programs again. Never "
+        "delete this file, and open the ledger's file only with SQLite"
     )
 
 

@@ -184,8 +184,8 @@ class CsvReader(FileReader):
                 ) from None
             except UnicodeDecodeError:
                 raise self.error(
-                    "is not UTF-8 text; save it as UTF-8, or give its encoding with --encoding, such as "
-                    "gb18030",
+                    "is not UTF-8 text; save it as UTF-8, or give its encoding, such as gb18030, with "
+                    "--encoding",
                     row=self._undecodable(),
                 ) from None
 

@@ -35,7 +35,7 @@ MAX_COLUMNS = 1 << 14
 MAX_LINE = 1 << 24
 """The maximum number of characters in a line of a text file."""
 
-TOO_MANY_COLUMNS = f"has more than {MAX_COLUMNS} columns; export only the columns about the charges"
+TOO_MANY_COLUMNS = f"has more than {MAX_COLUMNS} columns; export only the columns that describe the charges"
 
 
 class Layout(NamedTuple):

@@ -125,7 +125,7 @@ class XlsxReader(FileReader):
             self._refuse_inflated(file)
             book = load(file, read_only=True, data_only=True)
             if not book.worksheets:
-                raise self.error("has no sheet with cells; export it again")
+                raise self.error("has no worksheet; export it again")
             names = [sheet.title for sheet in book.worksheets]
             sheet_name = self.layout.sheet or names[0]
             if sheet_name not in names:

@@ -68,6 +68,6 @@ def _exact_row(row: Row) -> Row:
         if isinstance(cell, Decimal) and decimals_of(cell) > MAX_DECIMALS:
             raise KlingPricingError(
                 f"{format_decimal(cell)} has more than {MAX_DECIMALS} decimal places, which is too many for "
-                "Parquet; leave out the formats parquet and focus"
+                "Parquet; leave out the formats `parquet` and `focus`"
             )
     return row

@@ -243,7 +243,7 @@ def _model_periods(entry: PriceFile, document: YamlDocument, problems: TableProb
         if narrowed.valid_from is None and narrowed.valid_until is None:
             problems.append(document.error(path, "has no period; give valid_from, valid_until or both"))
         elif since and until and since >= until:
-            problem = "has an empty period within the table's period; make valid_from earlier than valid_until"
+            problem = "has a period that is empty or outside the table's; correct valid_from or valid_until"
             problems.append(document.error(path, problem))
         if entry.valid_from and since and since < entry.valid_from:
             problem = "is before the table's valid_from; leave it out"
@@ -270,7 +270,7 @@ def _problems_of_choices(entry: PriceFile, document: YamlDocument) -> Iterator[T
             yield document.error((key, always[0] + 1), problem)
     for place, choice in enumerate(entry.quantity):
         if (choice.fact is None) == (choice.sum is None):
-            problem = "must have either fact or sum; give one of the two"
+            problem = "must have either `fact` or `sum`; give one of the two"
             yield document.error(("quantity", place), problem)
         if choice.sum is not None and len(set(choice.sum)) != max(len(choice.sum), 2):
             problem = "must list two or more different facts; for a single fact, use `fact`"

@@ -130,7 +130,7 @@ class ModelEntry(FileModel):
     limits: FactConditions
     required: list[Code] | None = Field(
         None,
-        description="Inputs that a payload must have. Null means the inputs listed in the file's `required`.",
+        description="Inputs that a payload must have. Null means that the file's `required` list applies.",
     )
     defaults: FactValues = Field(
         {}, description="The defaults of this model, where they differ from the file's defaults."

@@ -32,7 +32,7 @@ def _condition(value: Any, kind: type) -> Condition:
 
 def _range(value: dict[str, Any], kind: type) -> Between:
     if kind not in (int, Decimal):
-        raise ValueError(f"must be {_KINDS[kind]}, which has no range; list the values")
+        raise ValueError(f"must be {_KINDS[kind]}, so a range is not possible; list the values")
     if not value or value.keys() - {"min", "max"}:
         raise ValueError(f"a range must have min, max or both, got {', '.join(value) or 'neither'}")
     for side, bound in value.items():

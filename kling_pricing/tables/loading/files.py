@@ -147,8 +147,8 @@ class PriceFile(FileModel):
     also_prices: list[Name] = Field([], description="Other wire formats whose requests these rates can price.")
     allow_paths: list[UrlPath] = Field(
         [],
-        description="Path prefixes. Hooks pass on requests to these paths without a price, and no budget "
-        "counts their cost.",
+        description="Path prefixes. Hooks let requests to these paths through without a price, and no budget "
+        "counts the cost of these requests.",
     )
     currency: Currency
     valid_from: Instant | None
@@ -174,7 +174,7 @@ class PriceFile(FileModel):
     free: bool = Field(
         default=False, description="Whether prices of 0 are intended. If not, a price of 0 is refused."
     )
-    unit: UnitEntry | None = Field(None, description="The unit of the rates, if they are not in the currency.")
+    unit: UnitEntry | None = Field(None, description="The unit of the rates, if they are not in `currency`.")
     units: dict[Code, Annotated[Price, Field(gt=0)]] = Field(
         {},
         description="The value of one pack unit in the table's currency, by kind of pack (video, "
@@ -182,14 +182,14 @@ class PriceFile(FileModel):
     )
     pack_of: dict[Name, Code] = Field(
         {},
-        description="Maps a model to the kind of pack in whose units its rates are; `units` must contain the "
-        "kind. All other rates are in `unit`.",
+        description="Maps a model to a kind of pack. The model's rates are in the units of that kind, which "
+        "`units` must contain. The rates of all other models are in `unit`.",
     )
     account_currency: Currency | dict[Name, Currency] | None = Field(
         None,
         description="The currency of customer accounts, for amounts that a response states without a "
-        "currency. A map gives the currency of the accounts at each host. Null means that the currency is not "
-        "known.",
+        "currency. If the currency depends on the host, give a map from hosts to currencies. Null means that "
+        "the currency is not known.",
     )
     model_periods: dict[Name, PeriodEntry] = Field(
         {}, description="Models whose rates are in force during only part of the table's period."
@@ -197,8 +197,8 @@ class PriceFile(FileModel):
     unpriced: list[UnpricedEntry] = []
     unpriced_rest: Text | None = Field(
         None,
-        description="Why all combinations without a rate have no price. If this key is given, null rates count "
-        "as absent.",
+        description="The reason why combinations without a rate have no price. If this key is given, null "
+        "rates count as absent.",
     )
     unreached: list[UnreachedEntry] = []
     notes: list[NoteEntry] = []
@@ -235,8 +235,8 @@ class ContractFile(FileModel):
     )
     allow_paths: list[UrlPath] = Field(
         [],
-        description="Path prefixes. Hooks pass on requests to these paths without a price, and no budget "
-        "counts their cost.",
+        description="Path prefixes. Hooks let requests to these paths through without a price, and no budget "
+        "counts the cost of these requests.",
     )
     notes: list[NoteEntry] = []
 

@@ -53,7 +53,7 @@ class RefusedEntry(FileModel):
     )
     unless_message: Text | None = Field(
         None,
-        description="The entry does not apply if the error message contains this text, in upper or lower case.",
+        description="The entry does not apply if the error message contains this text. Case does not matter.",
     )
     source: Text
 
@@ -127,16 +127,16 @@ class HttpEntry(FileModel):
     )
     other_services: list[PathsEntry] = Field(
         [],
-        description="Services other than video jobs. Requests to these services are passed on and counted "
-        "as unpriced.",
+        description="Services other than video jobs. Hooks let requests to these services through, and "
+        "count them as unpriced.",
     )
     unpriced: list[UnpricedPathsEntry] = Field(
         [], description="Paths that are billed but have no published price."
     )
     allow_paths: list[UrlPath] = Field(
         [],
-        description="Path prefixes. Use this key only in your own files. Hooks pass on requests to these paths "
-        "without a price, and no budget counts their cost.",
+        description="Path prefixes. Use this key only in your own files. Hooks let requests to these "
+        "paths through without a price, and no budget counts the cost of these requests.",
     )
     mcp: McpEntry | None = None
     refused: list[RefusedEntry] = Field(

@@ -67,7 +67,7 @@ def table_template(
         f"currency: {currency or 'null'}",
         f"valid_from: {day}  # the first day of these prices",
         "sources:",
-        "  # the page or document, the day on which you read it, and official or secondary (a copy by others)",
+        "  # ref: page or document; checked: the day you read it; authority: official, or secondary (a copy)",
         "  - {ref: null, checked: null, authority: official}",
         "",
         "billing: {failed_tasks: unconfirmed}  # or: refunded, charged",

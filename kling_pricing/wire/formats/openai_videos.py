@@ -346,7 +346,7 @@ def _scaled_size(size: str, resolution: str) -> str:
             width, high = (side * short // min(sides) for side in sides)
             return f"{width}{match[2]}{high}"
     raise WireFormatError(
-        f"size {size!r} has no exact equivalent at {resolution}; set size yourself",
+        f"size {size!r} has no exact equivalent at {resolution}; set `size` yourself",
         wire_format=_NAME,
         field="size",
     )

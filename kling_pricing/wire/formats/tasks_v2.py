@@ -159,7 +159,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         if name == "duration_s" and payload.get("multi_prompt") is not None and value != current:
             raise WireFormatError(
                 "a multi-shot video is as long as all its shots together; "
-                "change duration and the durations in multi_prompt together",
+                "change `duration` and the durations in multi_prompt together",
                 wire_format="tasks_v2",
                 field="multi_prompt",
             )

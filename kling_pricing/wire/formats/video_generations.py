@@ -106,7 +106,7 @@ def amend(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     for name, value in changes.items():
         if name in {"resolution", "audio"}:
             raise WireFormatError(
-                f"in this API, the model name determines {name}; change model instead",
+                f"in this API, the model name determines {name}; change `model` instead",
                 wire_format="video_generations",
                 field="model",
             )
