@@ -664,7 +664,7 @@ def test_a_steering_call_that_cannot_be_read_is_refused(path: str, body: str, pr
         ("since=2026-11-01", "unknown key since; use one of: as, export, from, until"),
         ("export=balances", "unknown export balances; did you mean 'balance'?"),
         ("as=cvs", "unknown statement form cvs; did you mean 'csv'?"),
-        ("from=November", "November is not a date"),
+        ("from=November", "November is neither a date nor a time"),
     ],
 )
 def test_a_statement_query_with_an_error_is_refused(query: str, problem: str, play: Play) -> None:

@@ -147,23 +147,28 @@ def test_a_result_in_the_response_has_no_callback() -> None:
         assert "submitted" in callback["body"]
 
 
-def test_ctrl_c_releases_held_responses() -> None:
-    """The command stops without an error, and the waiting client gets its response."""
+@pytest.mark.parametrize(
+    ("path", "payload", "headers"),
+    [
+        ("/kling/v1/videos/text2video", {"model_name": "kling-v3", "prompt": "[hold]"}, {}),
+        ("/qingbo/v1/tasks", CLIP, {"Prefer": "wait=30"}),
+    ],
+)
+def test_ctrl_c_releases_responses_that_wait(
+    path: str, payload: dict[str, Any], headers: dict[str, str]
+) -> None:
+    """The command stops without an error, and the client gets its response."""
     command = [sys.executable, "-m", "kling_pricing", "sandbox", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = next(line.split()[1] for line in process.stdout if line.startswith("  kling "))
+        url = url.removesuffix("/kling")
         with ThreadPoolExecutor(1) as thread:
-            held = thread.submit(
-                httpx.post,
-                url + "/v1/videos/text2video",
-                json={"model_name": "kling-v3", "prompt": "[hold]"},
-                timeout=10,
-            )
-            while not httpx.get(f"{url}/_tasks").json():
-                assert not held.done()
+            waiting = thread.submit(httpx.post, url + path, json=payload, headers=headers, timeout=20)
+            while not httpx.get(f"{url}/{path.split('/')[1]}/_tasks").json():
+                assert not waiting.done()
             process.send_signal(signal.SIGINT)
-            assert held.result().status_code == 200
+            assert waiting.result().status_code == 200
         assert (process.wait(10), process.stderr and process.stderr.read()) == (0, "")
 
 

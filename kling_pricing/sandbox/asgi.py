@@ -116,9 +116,11 @@ class Application:
         if name.strip() != "wait" or not face.WAITS or outcome.answer != "sent" or outcome.reply.status >= 300:  # noqa: PLR2004
             return outcome
         limit_s = min(int(seconds), _MAX_WAIT_S) if seconds.strip().isdecimal() else _MAX_WAIT_S
-        until_ns = time.monotonic_ns() + limit_s * 10**9
+        until_ns, resumed = time.monotonic_ns() + limit_s * 10**9, self._rehearsal.resumed
         current: Job | None = job
         while current is not None and not current.is_final and time.monotonic_ns() < until_ns:
+            if self._rehearsal.resumed != resumed:
+                break
             await asyncio.sleep(_TICK_S)
             self._rehearsal.advance()
             current = provider.find(job.id)
@@ -126,8 +128,8 @@ class Application:
 
     async def _polled(self, provider: RehearsedProvider, outcome: Outcome, poll: Poll) -> Outcome:
         """Waits for the end of a task if an MCP message asks for it (`wait_seconds`)."""
-        until_ns = time.monotonic_ns() + poll.limit_s * 10**9
-        while time.monotonic_ns() < until_ns:
+        until_ns, resumed = time.monotonic_ns() + poll.limit_s * 10**9, self._rehearsal.resumed
+        while time.monotonic_ns() < until_ns and self._rehearsal.resumed == resumed:
             await asyncio.sleep(_TICK_S)
             self._rehearsal.advance()
             outcome = provider.handle(poll.call)
