@@ -619,20 +619,78 @@ def test_a_sandbox_can_run_in_a_process() -> None:
             "00:00+00:00 and cannot be set back",
         ),
         ("/_clock", '{"speed": -1}', "invalid speed -1"),
+        ("/_clock", '{"speed": 1.5}', "invalid speed 1.5; give the number"),
+        ("/_clock", '{"forward_s": 1000000000000000000}', "the clock cannot be set past 2201-01-01"),
+        ("/_clock", '{"now": "9999-12-31T23:59:59Z"}', "the clock cannot be set past 2201-01-01"),
+        ("/_reset", '{"start": "9999-12-31T23:59:59Z"}', "start: must be a day"),
+        (
+            "/_reset",
+            '{"faults": [{"fault": 500, "provider": "klong", "job": 1}]}',
+            "faults[0].provider: unknown provider klong; did you mean 'kling'?",
+        ),
         ("/_clock", '{"hours": 1}', "the clock has only the settings `now`, `forward_s`"),
         ("/kling/_faults", '{"faults": 500}', "`faults` must be a list"),
+        ("/kling/_faults", '{"falts": ["500"]}', "unknown key falts; did you mean 'faults'?"),
+        (
+            "/kling/_faults",
+            '{"faults": [{"words": ["500"], "headers": {"Retry-After": "1\\n2"}}]}',
+            "the header Retry-After is not valid in HTTP",
+        ),
         ("/kling/_tasks/1", "{}", "unknown task 1"),
+        ("/kling/_tasks/TASK", '{"sate": "failed"}', "unknown key sate; did you mean 'state'?"),
+        ("/kling/_tasks/TASK", '{"state": ["failed"]}', "`state` must be cancelled, failed or succeeded"),
+        ("/kling/_callback/TASK", "{}", "the task has no callback URL; give one"),
+        ("/kling/_callback/TASK", '{"url": "http://localhost", "state": [1]}', "`state` must be text"),
+        ("/kling/_callback/TASK", '{"ulr": "http://localhost"}', "unknown key ulr; did you mean 'url'?"),
+        ("/_clocks", "", "unknown request: POST /_clocks; begin the path with one of /kling"),
         ("/klong/_bill", "", "begin the path with one of /kling"),
     ],
 )
 def test_a_steering_call_that_cannot_be_read_is_refused(path: str, body: str, problem: str, play: Play) -> None:
     """The response explains the error, and nothing changes."""
     stage = play()
-    before = stage.sandbox.call("GET", "/_clock")
-    response = httpx.post(stage.sandbox.url() + path, content=body)
+    task = stage.created()
+    before = stage.sandbox.call("GET", "/_clock"), stage.sandbox.tasks("kling")
+    response = httpx.post(stage.sandbox.url() + path.replace("TASK", task), content=body)
     assert response.status_code in {400, 404}
     assert problem in response.json()["error"]
-    assert stage.sandbox.call("GET", "/_clock") == before
+    assert (stage.sandbox.call("GET", "/_clock"), stage.sandbox.tasks("kling")) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("from=2026-12-01&until=2026-11-01", "from 2026-12-01 until 2026-11-01 is empty; give a later until"),
+        ("since=2026-11-01", "unknown key since; use one of: as, export, from, until"),
+        ("export=balances", "unknown export balances; did you mean 'balance'?"),
+        ("as=cvs", "unknown statement form cvs; did you mean 'csv'?"),
+        ("from=November", "November is neither a date nor a time"),
+    ],
+)
+def test_a_statement_query_with_an_error_is_refused(query: str, problem: str, play: Play) -> None:
+    """A misspelt parameter or an empty period does not return the statement of another period, or no rows."""
+    response = httpx.get(f"{play().sandbox.url('kling')}/_statement?{query}")
+    assert (response.status_code, response.json()["error"].count(problem)) == (400, 1)
+
+
+def test_of_contradictory_words_the_later_one_applies(play: Play) -> None:
+    """The order of the words decides, not their kind."""
+    stage = play()
+    words = ["[charge:4] [charge:x2]", "[charge:x2] [charge:4]", "[fail:refunded] [fail:charged]"]
+    ended = [stage.ended(payload={**PRO, "prompt": f"a {each}"}) for each in words]
+    assert [task["final_unit_deduction"] for task in ended] == ["12", "4", "6"]
+    assert stage.client.post(TEXT, json={**PRO, "prompt": "a [500] [402]"}).status_code == 402
+    for each in ("[lost-request] [lost-answer]", "[lost-answer] [lost-request]"):
+        with pytest.raises(httpx.RemoteProtocolError):
+            stage.client.post(TEXT, json={**PRO, "prompt": f"a {each}"})
+    assert len(stage.sandbox.tasks("kling")) == 4
+
+
+def test_an_empty_scenario_file_is_the_default_scenario(tmp_path: Path) -> None:
+    """A file that contains only comments changes no setting."""
+    path = tmp_path / "empty.yaml"
+    path.write_text("# seed: 7\n")
+    assert load_scenario(path).seed == 0
 
 
 def test_a_busy_port_is_a_clear_error(book: PriceBook) -> None:
@@ -653,6 +711,10 @@ def test_a_busy_port_is_a_clear_error(book: PriceBook) -> None:
         ("faults: [{fault: 500, rate: 2}]", "`rate` is a share of the jobs; give a number from 0 to 1"),
         ("faults: [{fault: 500}]", "give exactly one of `rate`, `every` and `job`"),
         ("speed: -1", "bad.yaml:1: speed: "),
+        (
+            "providers: {kling: {webhook_secret: whsec_secret}}",
+            "providers.kling.webhook_secret: is not a webhook secret; write whsec_ and the key in base64",
+        ),
     ],
 )
 def test_a_bad_scenario_is_refused_with_its_place(text: str, problem: str, tmp_path: Path) -> None:

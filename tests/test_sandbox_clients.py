@@ -208,7 +208,7 @@ def test_tokens_that_clients_sign_are_checked(book: PriceBook, authorization: st
 
 def test_a_secret_without_an_issuer_is_refused() -> None:
     """Without the key, every request would be accepted, so the scenario is refused."""
-    with pytest.raises(ScenarioError, match="give api_key too"):
+    with pytest.raises(ScenarioError, match="needs `api_key`"):
         Sandbox({"providers": {"kling": {"secret_key": "secret-1"}}})
 
 

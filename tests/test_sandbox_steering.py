@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -132,6 +135,61 @@ def test_a_charge_that_a_test_chooses_is_billed_exactly(charge: int) -> None:
         task_id = submit(provider).json()["task_id"]
         provider.finish(task_id, charge=charge)
         assert provider.bill == {"USD": charge / Decimal(500_000)}
+
+
+def test_a_result_in_the_response_has_no_callback() -> None:
+    """The callback URL of the account is for tasks that end later."""
+    with receiving(lambda _: 200) as url, running("kling", callback_url=url) as provider:
+        for path in ("/v1/videos/identify-face", "/v1/videos/text2video"):
+            payload = {"video_url": url} if "face" in path else {"model_name": "kling-v3", "prompt": "a"}
+            assert httpx.post(f"{provider.url}{path}", json=payload).status_code == 200
+        (callback,) = provider.sandbox.callbacks(at_least=1)
+        assert "submitted" in callback["body"]
+
+
+@pytest.mark.parametrize(
+    ("path", "payload", "headers"),
+    [
+        ("/kling/v1/videos/text2video", {"model_name": "kling-v3", "prompt": "[hold]"}, {}),
+        ("/qingbo/v1/tasks", CLIP, {"Prefer": "wait=30"}),
+    ],
+)
+def test_ctrl_c_releases_responses_that_wait(
+    path: str, payload: dict[str, Any], headers: dict[str, str]
+) -> None:
+    """The command stops without an error, and the client gets its response."""
+    command = [sys.executable, "-m", "kling_pricing", "sandbox", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = next(line.split()[1] for line in process.stdout if line.startswith("  kling "))
+        url = url.removesuffix("/kling")
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(httpx.post, url + path, json=payload, headers=headers, timeout=20)
+            while not httpx.get(f"{url}/{path.split('/')[1]}/_tasks").json():
+                assert not waiting.done()
+            process.send_signal(signal.SIGINT)
+            assert waiting.result().status_code == 200
+        assert (process.wait(10), process.stderr and process.stderr.read()) == (0, "")
+
+
+def test_requests_with_large_bodies_are_kept_up_to_64_mib() -> None:
+    """Jobs with images in the payload do not fill the memory; the newest request is always there."""
+    with running("kling") as provider:
+        for size in (1, 33, 34):
+            job = {"model_name": "kling-v3", "prompt": "a", "image": "A" * (size * 2**20)}
+            httpx.post(f"{provider.url}/v1/videos/image2video", json=job, timeout=60)
+        (received,) = provider.sandbox.received
+        assert len(received["body"]) > 34 * 2**20
+
+
+@pytest.mark.parametrize(("mib", "status", "tasks"), [(63, 200, 1), (65, 413, 0)])
+def test_a_body_of_more_than_64_mib_is_refused(mib: int, status: int, tasks: int) -> None:
+    """The error gives the limit, so that nobody looks for an error in the JSON."""
+    with running("kling") as provider:
+        job = b'{"model_name": "kling-v3", "prompt": "a", "image": "' + b"A" * (mib * 2**20) + b'"}'
+        response = httpx.post(f"{provider.url}/v1/videos/image2video", content=job, timeout=60)
+        assert (response.status_code, "64 MiB" in response.text) == (status, status == 413)
+        assert len(provider.tasks) == tasks
 
 
 def test_calls_are_kept_exactly() -> None:

@@ -23,6 +23,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _TICK_S = 1 / 20
 _MAX_BODY_BYTES = 64 * 2**20
+_TOO_LARGE = 413
 _MAX_WAIT_S = 60
 _NS_PER_MS = 10**6
 
@@ -60,7 +61,12 @@ class Application:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         path = path.rstrip("/")
         call = Call(scope["method"], path, query, headers, body, provider.base if provider else "")
-        outcome = self._rehearsal.handle(provider, call)
+        if len(body) > _MAX_BODY_BYTES:
+            outcome = Outcome(
+                Reply(_TOO_LARGE, {"error": "the body is larger than 64 MiB; send a smaller one"})
+            )
+        else:
+            outcome = self._rehearsal.handle(provider, call)
         if outcome.job is not None and provider is not None:
             outcome = await self._waited(provider, call, outcome, outcome.job)
         if outcome.poll is not None and provider is not None:
@@ -110,9 +116,11 @@ class Application:
         if name.strip() != "wait" or not face.WAITS or outcome.answer != "sent" or outcome.reply.status >= 300:  # noqa: PLR2004
             return outcome
         limit_s = min(int(seconds), _MAX_WAIT_S) if seconds.strip().isdecimal() else _MAX_WAIT_S
-        until_ns = time.monotonic_ns() + limit_s * 10**9
+        until_ns, resumed = time.monotonic_ns() + limit_s * 10**9, self._rehearsal.resumed
         current: Job | None = job
         while current is not None and not current.is_final and time.monotonic_ns() < until_ns:
+            if self._rehearsal.resumed != resumed:
+                break
             await asyncio.sleep(_TICK_S)
             self._rehearsal.advance()
             current = provider.find(job.id)
@@ -120,8 +128,8 @@ class Application:
 
     async def _polled(self, provider: RehearsedProvider, outcome: Outcome, poll: Poll) -> Outcome:
         """Waits for the end of a task if an MCP message asks for it (`wait_seconds`)."""
-        until_ns = time.monotonic_ns() + poll.limit_s * 10**9
-        while time.monotonic_ns() < until_ns:
+        until_ns, resumed = time.monotonic_ns() + poll.limit_s * 10**9, self._rehearsal.resumed
+        while time.monotonic_ns() < until_ns and self._rehearsal.resumed == resumed:
             await asyncio.sleep(_TICK_S)
             self._rehearsal.advance()
             outcome = provider.handle(poll.call)
@@ -158,15 +166,15 @@ def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Returns the body of a request; None: the client has disconnected."""
+    """Returns the body of a request, cut off after it exceeds the limit; None: the client has disconnected."""
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        size += len(message.get("body", b""))
         if size <= _MAX_BODY_BYTES:
             parts.append(message.get("body", b""))
+        size += len(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)

@@ -82,11 +82,22 @@ class Callbacks:
             self.sent.append(SentCallback(url, body, status))
 
 
+def webhook_key(secret: str) -> bytes:
+    """Returns the key in a webhook secret: base64 with or without the prefix `whsec_`.
+
+    Raises:
+        ValueError: the secret is not base64, or its key is empty.
+    """
+    key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    if not key:
+        raise ValueError("the key is empty")
+    return key
+
+
 def signature(secret: str, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
     """Returns the signature headers of a body, with an HMAC-SHA256 of the id, the time and the body."""
-    key = base64.b64decode(secret.removeprefix(_PREFIX))
     signed = f"{message_id}.{timestamp_s}.".encode() + body
-    digest = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+    digest = base64.b64encode(hmac.digest(webhook_key(secret), signed, hashlib.sha256)).decode()
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp_s),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -13,6 +14,9 @@ _NS_PER_MS = 10**6
 
 MAX_SPEED = 10**6
 """The maximum speed, at which a year passes in half a minute."""
+
+LATEST = datetime(2201, 1, 1, tzinfo=UTC)
+"""The latest time to which the clock can be set."""
 
 
 def to_ms(at: datetime) -> int:
@@ -51,7 +55,8 @@ class RehearsalClock:
         """Sets the clock, changes its speed, or both.
 
         Raises:
-            KlingPricingError: the clock would go back, or the speed is invalid; the clock is unchanged.
+            KlingPricingError: the clock would go back or past `LATEST`, or the speed is invalid; the clock is
+                unchanged.
         """
         new_speed = self._speed if speed is None else checked_speed(speed)
         shown_ms = self.now_ms()
@@ -60,6 +65,8 @@ class RehearsalClock:
             raise KlingPricingError(
                 f"the clock shows {from_ms(shown_ms).isoformat()} and cannot be set back; give a later time"
             )
+        if target_ms > to_ms(LATEST):
+            raise KlingPricingError(f"the clock cannot be set past {LATEST:%Y-%m-%d}; give an earlier time")
         self._shown_ms, self._read_ns, self._speed = target_ms, time.monotonic_ns(), new_speed
 
 
@@ -71,7 +78,7 @@ def checked_speed(speed: int) -> int:
     """
     if type(speed) is not int or not 0 <= speed <= MAX_SPEED:
         raise KlingPricingError(
-            f"invalid speed {speed!r}; give the number of seconds that pass on the sandbox's clock per real "
-            f"second, as a whole number from 0 to {MAX_SPEED}"
+            f"invalid speed {shown(speed)}; give the number of seconds that pass on the sandbox's clock per "
+            f"real second, as a whole number from 0 to {MAX_SPEED}"
         )
     return speed

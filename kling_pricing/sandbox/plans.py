@@ -168,12 +168,12 @@ def _cancel(plan: Plan, argument: str) -> None:
 
 def _timeout(plan: Plan, argument: str) -> None:
     _refuse_argument("timeout", argument)
-    plan.answer, plan.accepts = "held", True
+    plan.answer, plan.accepts, plan.arrives = "held", True, True
 
 
 def _lose_answer(plan: Plan, argument: str) -> None:
     _refuse_argument("lost-answer", argument)
-    plan.answer, plan.accepts = "lost", True
+    plan.answer, plan.accepts, plan.arrives = "lost", True, True
 
 
 def _hold(plan: Plan, argument: str) -> None:
@@ -193,9 +193,9 @@ def _slow(plan: Plan, argument: str) -> None:
 def _charge(plan: Plan, argument: str) -> None:
     text = _matching(argument, _FACTOR, "charge:x2")
     if text.startswith("x"):
-        plan.factor = Decimal(text[1:])
+        plan.factor, plan.amount = Decimal(text[1:]), None
     else:
-        plan.amount = Decimal(text)
+        plan.factor, plan.amount = Decimal(1), Decimal(text)
 
 
 def _say(plan: Plan, argument: str) -> None:

@@ -311,8 +311,9 @@ class RehearsedProvider:
         )
         job.details["parts"] = [part.written() for part in parts]
         job.details["callback_url"] = reading.callback_url or self._entry.callback_url or ""
-        if path.status is None:  # the response contains the result
+        if path.status is None:  # the response contains the result, so there are no callbacks
             job.end_ms = job.start_ms = now_ms
+            job.details["callback_url"] = ""
         self._records.add(job)
         self.announce(job)
         while job.next_ms is not None and job.next_ms <= now_ms:

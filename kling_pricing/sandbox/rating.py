@@ -133,7 +133,7 @@ def price(book: PriceBook, provider: str, wire_format: str, facts: Mapping[str, 
         raise DeclinedError("unpriced", str(error)) from None
     period = table.model_periods.get(facts["model"])
     if wire_format not in table.priced_formats or (period is not None and not period.holds(at)):
-        raise DeclinedError("unpriced", f"the price tables have no price for this model on {at:%Y-%m-%d}")
+        raise DeclinedError("unpriced", f"the price tables have no price for {facts['model']} on {at:%Y-%m-%d}")
     tier = next((choice.result for choice in table.tiers if meets(choice.when, facts)), None)
     quantity = next((choice.result for choice in table.quantity if meets(choice.when, facts)), None)
     rate = None
@@ -141,7 +141,9 @@ def price(book: PriceBook, provider: str, wire_format: str, facts: Mapping[str, 
         for resolution in (facts.get("resolution") or ANY, ANY):
             rate = rate or table.rates.get(Cell(facts["model"], resolution, tier))
     if rate is None or quantity is None:
-        raise DeclinedError("unpriced", f"the price tables have no price for this job on {at:%Y-%m-%d}")
+        raise DeclinedError(
+            "unpriced", f"the price tables have no price for this {facts['model']} job on {at:%Y-%m-%d}"
+        )
     units = counted(quantity, facts)
     return Rated(table, rate, units, table.charge(rate, units))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +26,10 @@ from kling_pricing.sandbox.scenario import Scenario, read_scenario
 from kling_pricing.tables.price_book import PriceBook
 
 _BATCH = 500
-_MAX_RECEIVED = 1_000
+_HEADER_NAME, _HEADER_VALUE = re.compile(r"[A-Za-z0-9-]+"), re.compile(r"([!-~]([ -~]*[!-~])?)?")
+_MAX_RECEIVED, _MAX_RECEIVED_BYTES = 1_000, 64 * 2**20
 _MAX_JOBS = 1_000
+_PERIOD, _EXPORTS = ("from", "until"), ("package", "balance")
 _OK, _CREATED, _BAD_REQUEST, _NOT_FOUND, _CONFLICT = 200, 201, 400, 404, 409
 
 
@@ -47,7 +50,8 @@ class Rehearsal:
     """
 
     def __init__(self, book: PriceBook, scenario: Scenario, url: str) -> None:
-        self.received: deque[tuple[str, Call]] = deque(maxlen=_MAX_RECEIVED)
+        self.received: deque[tuple[str, Call]] = deque()
+        self._received_bytes = 0
         self.resumed = 0
         self._book, self._url = book, url
         self._records = Records()
@@ -76,6 +80,7 @@ class Rehearsal:
         check_providers(scenario or self._scenario, [*self.providers])
         self.resumed += 1
         self.received.clear()
+        self._received_bytes = 0
         self._records.clear()
         self._callbacks.close()
         self._callbacks = Callbacks()
@@ -128,8 +133,18 @@ class Rehearsal:
                 return Outcome(self._steered_at(provider, call))
         except (KlingPricingError, FaultError, DeclinedError) as error:
             return Outcome(Reply(_BAD_REQUEST, {"error": str(error)}))
-        self.received.append((provider.name, call))
+        self._receive(provider.name, call)
         return provider.handle(call)
+
+    def _receive(self, name: str, call: Call) -> None:
+        """Adds a request to `received`, and removes the oldest ones beyond the limits of number and size."""
+        self.received.append((name, call))
+        self._received_bytes += len(call.body)
+        while len(self.received) > _MAX_RECEIVED or (
+            self._received_bytes > _MAX_RECEIVED_BYTES and len(self.received) > 1
+        ):
+            _, oldest = self.received.popleft()
+            self._received_bytes -= len(oldest.body)
 
     def _steered(self, call: Call) -> Reply:
         match call.method, call.path:
@@ -151,16 +166,19 @@ class Rehearsal:
             case "GET", "/_callbacks":
                 return Reply(_OK, [_sent(*each) for each in self._callbacks.sent])
         names = ", ".join(f"/{name}" for name in self.providers)
-        return Reply(_NOT_FOUND, {"error": f"unknown path {call.path}; begin the path with one of {names}"})
+        unknown = f"unknown request: {call.method} {call.path or '/'}"
+        return Reply(_NOT_FOUND, {"error": f"{unknown}; begin the path with one of {names}"})
 
     def _steered_at(self, provider: RehearsedProvider, call: Call) -> Reply:
         _, action, *rest = call.path.split("/")
         match call.method, action, rest:
             case "GET", "_bill", []:
+                _check_keys(call.query, {*_PERIOD})
                 return Reply(_OK, bill(self._records, provider.name, *_period(call.query)))
             case "GET", "_statement", []:
                 return self._statement(provider, call.query)
             case "GET", "_planted", []:
+                _check_keys(call.query, {*_PERIOD})
                 return Reply(_OK, [*planted_errors(self._records, provider.name, *_period(call.query))])
             case "GET", "_tasks", []:
                 return Reply(_OK, [_shown(job) for job in self._newest(provider)])
@@ -180,19 +198,23 @@ class Rehearsal:
             yield job
 
     def _statement(self, provider: RehearsedProvider, query: Mapping[str, str]) -> Reply:
-        form = query.get("as", "api")
+        _check_keys(query, {*_PERIOD, "as", "export"})
+        form, export = query.get("as", "api"), query.get("export", "")
         if form not in FORMS:
             raise KlingPricingError(f"unknown statement form {shown(form)}; {did_you_mean(form, FORMS)}")
+        if export not in {"", *_EXPORTS}:
+            raise KlingPricingError(f"unknown export {shown(export)}; {did_you_mean(export, _EXPORTS)}")
         face = next(iter(provider.faces.values()))
-        lines = face.statement(provider.rows(*_period(query)), query.get("export", ""))
+        lines = face.statement(provider.rows(*_period(query)), export)
         return saved(lines, form, face.export_answer(lines), face.COLUMNS)
 
     def _ended(self, provider: RehearsedProvider, task_id: str, wanted: Mapping[str, Any]) -> Reply:
         job = provider.find(task_id)
         if job is None:
             return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
+        _check_keys(wanted, {"state", "charge"})
         state, charge = wanted.get("state", "succeeded"), wanted.get("charge")
-        if state not in FINAL:
+        if not isinstance(state, str) or state not in FINAL:
             raise KlingPricingError(f"`state` must be cancelled, failed or succeeded; got {shown(state)}")
         if job.is_final:
             return Reply(_CONFLICT, {"error": f"the task has already ended ({job.state})"})
@@ -202,12 +224,19 @@ class Rehearsal:
 
     def _called_back(self, provider: RehearsedProvider, task_id: str, wanted: Mapping[str, Any]) -> Reply:
         job = provider.find(task_id)
-        url, times = wanted.get("url", ""), wanted.get("times")
-        if job is None or not isinstance(url, str):
+        if job is None:
             return Reply(_NOT_FOUND, {"error": f"unknown task {shown(task_id)}"})
+        _check_keys(wanted, {"url", "state", "times"})
+        url, state, times = wanted.get("url", ""), wanted.get("state"), wanted.get("times")
+        if not isinstance(url, str) or not (url or job.details["callback_url"]):
+            raise KlingPricingError(
+                'the task has no callback URL; give one as text, such as {"url": "http://..."}'
+            )
+        if state is not None and not isinstance(state, str):
+            raise KlingPricingError(f"`state` must be text, got {shown(state)}")
         if times is not None and (type(times) is not int or times < 1):
             raise KlingPricingError(f"`times` must be a whole number of at least 1, got {shown(times)}")
-        provider.announce(job, url, wanted.get("state"), times)
+        provider.announce(job, url, state, times)
         return Reply(_OK, {})
 
     def _clock(self) -> dict[str, Any]:
@@ -239,6 +268,11 @@ def check_providers(scenario: Scenario, names: list[str]) -> None:
     named: list[tuple[tuple[str, ...], str]] = [(("providers", name), name) for name in scenario.providers]
     named += [(("at_root",), scenario.at_root)] if scenario.at_root else []
     named += [
+        ((f"faults[{place}]", "provider"), entry.provider)
+        for place, entry in enumerate(scenario.faults)
+        if entry.provider
+    ]
+    named += [
         (("providers", name, "prices"), entry.prices)
         for name, entry in scenario.providers.items()
         if entry.prices
@@ -250,12 +284,21 @@ def check_providers(scenario: Scenario, names: list[str]) -> None:
             )
 
 
+def _check_keys(given: Mapping[str, Any], known: Collection[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise KlingPricingError(f"unknown key {shown(name)}; {did_you_mean(name, sorted(known))}")
+
+
 def _period(query: Mapping[str, str]) -> tuple[int, int]:
     since, until = query.get("from"), query.get("until")
-    return (
-        0 if not since else to_ms(_instant(since)),
-        END_OF_TIME_MS if not until else to_ms(_instant(until)),
-    )
+    since_ms = 0 if not since else to_ms(_instant(since))
+    until_ms = END_OF_TIME_MS if not until else to_ms(_instant(until))
+    if since_ms >= until_ms:
+        raise KlingPricingError(
+            f"the period from {shown(since or '1970-01-01')} until {shown(until)} is empty; give a later until"
+        )
+    return since_ms, until_ms
 
 
 def _instant(text: Any) -> datetime:
@@ -276,6 +319,7 @@ def _instant(text: Any) -> datetime:
 
 def _planned_faults(wanted: Mapping[str, Any]) -> list[PlannedFault]:
     """Reads the faults of the next submissions: each is a word, a list of words, or an object."""
+    _check_keys(wanted, {"faults"})
     faults = wanted.get("faults")
     if not isinstance(faults, list):
         raise KlingPricingError(
@@ -298,6 +342,12 @@ def _planned_fault(entry: Any) -> PlannedFault:
             "each entry of `faults` must be a word, a list of words, or an object whose only keys are `words`, "
             "`headers` and `body_base64`"
         )
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise KlingPricingError(
+                f"the header {shown(name)} is not valid in HTTP; use ASCII letters, digits and hyphens for its "
+                "name, and printable ASCII for its value"
+            )
     try:
         return PlannedFault(words, headers, None if body is None else b64decode(body, validate=True))
     except (TypeError, ValueError):

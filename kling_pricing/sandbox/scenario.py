@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from kling_pricing.errors import ScenarioError, TableError
+from kling_pricing.sandbox.callbacks import webhook_key
 from kling_pricing.sandbox.plans import FaultError, Plan, apply_fault, apply_prompt_words
 from kling_pricing.strict_yaml import Currency, FileModel, Instant, Price, Text, explained, key_path, read
 
@@ -28,6 +29,14 @@ def _known_fault(word: str) -> str:
 def _fault_text(value: Any) -> Any:
     """Converts a number such as 500 to the fault "500"."""
     return str(value) if type(value) is int else value
+
+
+def _webhook_secret(secret: str) -> str:
+    try:
+        webhook_key(secret)
+    except ValueError:
+        raise ValueError("is not a webhook secret; write whsec_ and the key in base64") from None
+    return secret
 
 
 FaultWord = Annotated[Text, BeforeValidator(_fault_text), AfterValidator(_known_fault)]
@@ -67,7 +76,7 @@ class AccountEntry(FileModel):
     """The secret with which callers sign tokens, issued by `api_key`; None: requests have the key itself."""
     concurrency: int | None = Field(None, ge=1)
     """The maximum number of unfinished jobs; None: there is no limit."""
-    webhook_secret: Text | None = None
+    webhook_secret: Annotated[Text, AfterValidator(_webhook_secret)] | None = None
     """The secret with which callbacks are signed, if the API signs callbacks; None: they are not signed."""
     callback_url: Text | None = None
     """The callback URL for jobs that do not specify one; None: they have no callbacks."""

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class ServedRehearsal:
             backlog=_BACKLOG,
             timeout_graceful_shutdown=_GRACE_S,
         )
-        self._server = _SignalledServer(config, self.started)
+        self._server = _SignalledServer(config, self.started, self.stop)
 
     def run(self) -> dict[str, str]:
         """Serves until `stop` is called or, in the main thread, a signal arrives; then returns the bills."""
@@ -90,9 +90,10 @@ class ServedRehearsal:
 class _SignalledServer(uvicorn.Server):
     """A server that stops without an error on Ctrl-C and SIGTERM."""
 
-    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, started: threading.Event, stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._started = started
+        self._stop = stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -104,15 +105,15 @@ class _SignalledServer(uvicorn.Server):
             yield
             return
         handled = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(each, self._stop) for each in handled]
+        before = [signal.signal(each, self._signalled) for each in handled]
         try:
             yield
         finally:
             for each, handler in zip(handled, before, strict=True):
                 signal.signal(each, handler)
 
-    def _stop(self, *_: Any) -> None:
-        self.should_exit = True
+    def _signalled(self, *_: Any) -> None:
+        self._stop()
 
 
 def _tracking_protocol(transports: dict[tuple[str, int], asyncio.Transport]) -> type[H11Protocol]:

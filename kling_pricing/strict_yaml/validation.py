@@ -70,8 +70,11 @@ def checked(document: YamlDocument, model: type[_Model]) -> _Model:
     """
     if document.tree is None:
         required = [name for name, info in model.model_fields.items() if info.is_required()]
-        raise TableError(f"the file is empty; it needs these keys: {', '.join(required)}", file=document.name)
-    tree, unknown = document.tree, dict[Path, str]()
+        if required:
+            raise TableError(
+                f"the file is empty; it needs these keys: {', '.join(required)}", file=document.name
+            )
+    tree, unknown = {} if document.tree is None else document.tree, dict[Path, str]()
     while True:
         try:
             entry = model.model_validate(tree)
