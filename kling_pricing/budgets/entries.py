@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from kling_pricing.budgets.receiver_names import ReceiverNames
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
 from kling_pricing.money import MAX_AMOUNT, format_decimal
@@ -131,6 +132,10 @@ class BudgetEntry(FileModel):
     alerts: _Alerts = Field(
         (),
         description="Fractions of the cap, such as 0.8. Reaching a fraction raises an alert, once per window.",
+    )
+    notify: ReceiverNames = Field(
+        (),
+        description="Further receivers of this budget's alerts, besides those at the top level of the file.",
     )
     min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
         None, description="The shortest length, in seconds, to which capping may shorten a video."
@@ -310,6 +315,11 @@ class BudgetsFile(FileModel):
     budgets: Annotated[list[BudgetEntry], Field(min_length=1)]
     unmatched: Literal["refuse", "allow"] = Field(
         "refuse", description="Whether to refuse or allow requests that no budget matches."
+    )
+    notify: ReceiverNames = Field(
+        (),
+        description="Receivers of all alerts. Each is env:NAME or file:PATH, the environment variable or file "
+        "that contains the receiver's URL.",
     )
     accounting_rates: list[AccountingRate] = []
     capping: Capping = Capping()

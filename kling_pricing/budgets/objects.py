@@ -29,6 +29,8 @@ class Budget(BudgetEntry):
         on_exceed: `reject` refuses a request that does not fit; `cap` changes it to a cheaper valid one.
         max_request: the maximum cost of a single request; None if only the cap limits it.
         alerts: the fractions of the cap at which an alert fires, once per window.
+        notify: further receivers of this budget's alerts, besides those of `Budgets`: `env:NAME` or `file:PATH`,
+            the environment variable or file that contains the receiver's URL.
         min_duration_s: capping never makes the video shorter than this.
         min_resolution: capping never lowers the resolution below this.
         keep: the settings that capping must not change: `duration_s`, `resolution`, `audio`, `model`.
@@ -52,6 +54,7 @@ class Budgets(BudgetsFile):
     Attributes:
         budgets: the budgets, with different names.
         unmatched: `refuse` requests that no budget matches (the default), or `allow` them without a limit.
+        notify: the receivers of all alerts, as `env:NAME` or `file:PATH`.
         accounting_rates: the rates for quotes in other currencies.
         capping: the settings that may be changed to make a request fit, and their order.
 

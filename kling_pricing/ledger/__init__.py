@@ -20,6 +20,7 @@ from kling_pricing.budgets import BudgetsFile
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.actions import AdministrativeAction, Author
+from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
@@ -40,7 +41,7 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 
 
-class Ledger(Protocol):
+class Ledger(Outbox, Protocol):
     """The interface of every store.
 
     Every verb raises:

@@ -228,6 +228,15 @@ _MISSING = (
     SELECT 'journal entry ' || seq, 'its budget revision' FROM revised
     WHERE NOT EXISTS (SELECT 1 FROM budget_revision WHERE digest = detail AND installed_at = at)
     """,
+    """
+    SELECT 'journal entry ' || journal.seq, 'its alert in the outbox' FROM journal
+    LEFT JOIN alert ON alert.entry = journal.seq
+    WHERE journal.kind IN ('alert', 'freeze', 'thaw') AND alert.seq IS NULL
+    """,
+    """
+    SELECT 'alert ' || alert.id, 'its journal entry' FROM alert LEFT JOIN journal ON journal.seq = alert.entry
+    WHERE alert.entry IS NOT NULL AND journal.seq IS NULL
+    """,
 )
 """Each query finds missing rows and selects two columns: the subject, and the name of the missing row."""
 
@@ -248,6 +257,15 @@ _FURTHER_CHECKS = (
     JOIN bucket ON bucket.id = line.bucket
     WHERE bucket.labels <> '{{}}' GROUP BY bucket.labels, reservation.labels
     HAVING {labels_differ}
+    """,
+    """
+    SELECT 'alert ' || alert.id, 'instant, budget and reservation',
+      CAST(alert.at AS TEXT) || ' ' || coalesce(alert.budget, '') || ' ' || coalesce(alert.reservation, ''),
+      CAST(journal.at AS TEXT) || ' ' || coalesce(bucket.budget, '') || ' ' || coalesce(journal.reservation, ''),
+      'the journal gives', 0
+    FROM alert JOIN journal ON journal.seq = alert.entry LEFT JOIN bucket ON bucket.id = journal.bucket
+    WHERE alert.at <> journal.at OR alert.reservation {is_not} journal.reservation
+      OR journal.bucket IS NOT NULL AND alert.budget {is_not} bucket.budget
     """,
     """
     SELECT 'observation ' || id || ' of task ' || task_id, 'applied_to', applied_to, 'another reservation',

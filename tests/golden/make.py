@@ -39,6 +39,7 @@ SPEC = {"id": "stray", "status": "completed", "model": "kling-3.0-omni-720p-nore
 TABLES = (
     *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line", "journal"),
     *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen", "administration"),
+    *("alert", "alert_receiver", "refused_requests", "lease"),
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates"}
@@ -240,6 +241,8 @@ def postgres_text(url: str) -> str:
         "CREATE SCHEMA kling_pricing;",
         "SET search_path = kling_pricing, pg_temp;",
         *postgres_schema.scripts(0),
+        "ALTER TABLE journal DISABLE TRIGGER journal_enters_outbox;",
+        "ALTER TABLE budget_revision DISABLE TRIGGER revision_names_receivers;",
     ]
     with psycopg.connect(url) as connection:
         connection.execute("SET timezone = 'UTC'")
@@ -269,12 +272,17 @@ def postgres_text(url: str) -> str:
             ("reservation", "seq"),
             ("journal", "seq"),
             ("administration", "seq"),
+            ("alert", "seq"),
             ("observation", "id"),
         ):
             lines.append(
                 f"SELECT setval(pg_get_serial_sequence('kling_pricing.{name}', '{column}'),"
                 f" (SELECT max({column}) FROM kling_pricing.{name}));"
             )
+    lines += [
+        "ALTER TABLE journal ENABLE TRIGGER journal_enters_outbox;",
+        "ALTER TABLE budget_revision ENABLE TRIGGER revision_names_receivers;",
+    ]
     return "\n".join([*lines, "RESET search_path;"]) + "\n"
 
 

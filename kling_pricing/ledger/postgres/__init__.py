@@ -40,17 +40,18 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions
 from kling_pricing.ledger.postgres.locks import locks_explained
+from kling_pricing.ledger.postgres.outbox import PostgresOutbox
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.redaction import NO_REASON
 from kling_pricing.ledger.verification import judge
 from kling_pricing.money import format_decimal
 
 
-class PostgresLedger:
+class PostgresLedger(PostgresOutbox):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
-        self._server = Server(url)
+        super().__init__(Server(url))
         self._clock = clock
 
     @property

@@ -46,6 +46,7 @@ from kling_pricing.ledger.sqlite import (
 )
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
+from kling_pricing.ledger.sqlite.outbox import SQLiteOutbox
 from kling_pricing.ledger.verification import judge
 
 _IN_DOUBT = """
@@ -53,11 +54,11 @@ _IN_DOUBT = """
 """
 
 
-class SQLiteLedger:
+class SQLiteLedger(SQLiteOutbox):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
-        self._file = SQLiteFile(path, clock)
+        super().__init__(SQLiteFile(path, clock))
         self._clock = clock
 
     @property

@@ -84,6 +84,11 @@ OUTBOX_TABLES = (
     BEGIN SELECT RAISE(ABORT, 'the outbox is append-only'); END
     """,
     """
+    CREATE TRIGGER alert_is_not_replaced BEFORE INSERT ON alert
+    WHEN EXISTS (SELECT 1 FROM alert WHERE seq = NEW.seq)
+    BEGIN SELECT RAISE(ABORT, 'the outbox is append-only'); END
+    """,
+    """
     CREATE TABLE alert_receiver (
       name TEXT NOT NULL PRIMARY KEY,
       delivered INTEGER NOT NULL,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
@@ -248,6 +249,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         WHEN EXISTS (SELECT 1 FROM administration WHERE seq = NEW.seq)
         BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
         """,
+        *OUTBOX_TABLES,
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

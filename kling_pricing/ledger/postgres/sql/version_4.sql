@@ -25,3 +25,138 @@ DROP FUNCTION IF EXISTS freeze_all(text, text);
 DROP FUNCTION IF EXISTS thaw_all(text, text);
 DROP FUNCTION IF EXISTS open_bucket(text, text, jsonb, bigint);
 DROP FUNCTION IF EXISTS revision_end(text, text, text, timestamptz);
+
+-- Alerts, their receivers, refusals and leases. A trigger copies the alerts and freezes in the journal to the outbox, so
+-- that no verb can forget to do so.
+CREATE TABLE alert (
+  seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id text COLLATE "C" NOT NULL UNIQUE DEFAULT replace(gen_random_uuid()::text, '-', ''),
+  at timestamptz NOT NULL,
+  kind text NOT NULL,
+  cause text COLLATE "C" NOT NULL UNIQUE,   -- what an alert is for, so that it is raised once
+  entry bigint UNIQUE REFERENCES journal (seq),
+  budget text COLLATE "C",
+  labels text COLLATE "C" NOT NULL,
+  threshold text,
+  cap bigint,                               -- `cap` and `used` are the amounts at that instant
+  used numeric,
+  currency text,
+  window_start timestamptz,
+  window_end timestamptz,
+  reservation text COLLATE "C" REFERENCES reservation (id),
+  facts jsonb NOT NULL
+);
+CREATE FUNCTION outbox_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'the outbox is append-only';
+END $$;
+CREATE TRIGGER alert_is_not_changed BEFORE UPDATE OR DELETE ON alert
+  FOR EACH ROW EXECUTE FUNCTION outbox_is_append_only();
+CREATE TRIGGER alert_is_not_emptied BEFORE TRUNCATE ON alert
+  FOR EACH STATEMENT EXECUTE FUNCTION outbox_is_append_only();
+
+-- Returns the alert for a journal entry, without the number and the id.
+CREATE FUNCTION alert_of(p_entry journal, p_bucket bucket) RETURNS alert LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  detail text := p_entry.detail;
+  kept alert;
+BEGIN
+  kept.at := p_entry.at;
+  kept.cause := 'journal ' || p_entry.seq;
+  kept.entry := p_entry.seq;
+  kept.budget := p_bucket.budget;
+  kept.labels := coalesce(p_bucket.labels, '{}');
+  kept.currency := p_bucket.currency;
+  kept.window_start := p_bucket.window_start;
+  kept.window_end := p_bucket.window_end;
+  kept.reservation := p_entry.reservation;
+  kept.facts := '{}';
+  IF p_entry.kind <> 'alert' THEN
+    kept.kind := p_entry.kind;
+    kept.facts := jsonb_build_object('detail', detail);
+  ELSIF detail LIKE 'charge of %' THEN
+    kept.kind := 'charge';
+    kept.facts := jsonb_build_object('detail', substr(detail, strpos(detail, ': ') + 2));
+  ELSIF detail LIKE '% billed for %' THEN
+    kept.kind := 'overrun';
+    kept.facts := jsonb_build_object('billed', split_part(detail, ' billed for ', 1));
+  ELSE
+    kept.kind := 'threshold';
+    kept.threshold := split_part(detail, ' of ', 1);
+  END IF;
+  RETURN kept;
+END $$;
+
+-- The balances at the instant of an old alert are not known.
+INSERT INTO alert (at, kind, cause, entry, budget, labels, threshold, currency, window_start, window_end, reservation, facts)
+SELECT kept.at, kept.kind, kept.cause, kept.entry, kept.budget, kept.labels, kept.threshold, kept.currency,
+  kept.window_start, kept.window_end, kept.reservation, kept.facts
+FROM journal LEFT JOIN bucket AS counted ON counted.id = journal.bucket
+CROSS JOIN LATERAL alert_of(journal, counted) AS kept
+WHERE journal.kind IN ('alert', 'freeze', 'thaw') ORDER BY journal.seq;
+
+CREATE FUNCTION journal_enters_outbox() RETURNS trigger LANGUAGE plpgsql SET search_path = kling_pricing, pg_temp AS $$
+DECLARE
+  counted bucket;
+  kept alert;
+BEGIN
+  PERFORM lock_outbox();
+  SELECT * INTO counted FROM bucket WHERE id = NEW.bucket;
+  kept := alert_of(NEW, counted);
+  INSERT INTO alert (
+    at, kind, cause, entry, budget, labels, threshold, cap, used, currency, window_start, window_end, reservation, facts
+  ) VALUES (
+    kept.at, kept.kind, kept.cause, kept.entry, kept.budget, kept.labels, kept.threshold, counted.cap,
+    counted.held::numeric + counted.spent, kept.currency, kept.window_start, kept.window_end, kept.reservation, kept.facts
+  );
+  RETURN NULL;
+END $$;
+CREATE TRIGGER journal_enters_outbox AFTER INSERT ON journal
+  FOR EACH ROW WHEN (NEW.kind IN ('alert', 'freeze', 'thaw')) EXECUTE FUNCTION journal_enters_outbox();
+
+-- The receivers that the budgets in force name. `delivered` is the number of the newest alert that is done.
+CREATE TABLE alert_receiver (
+  name text COLLATE "C" PRIMARY KEY,
+  delivered bigint NOT NULL,
+  failures integer NOT NULL DEFAULT 0,
+  failed_at timestamptz,
+  problem text,
+  next_at timestamptz,
+  stopped_at timestamptz
+);
+CREATE FUNCTION revision_names_receivers() RETURNS trigger LANGUAGE plpgsql
+SET search_path = kling_pricing, pg_temp AS $$
+DECLARE
+  document jsonb := NEW.document;
+  named text[] := ARRAY(
+    SELECT jsonb_array_elements_text(coalesce(document->'notify', '[]'))
+    UNION SELECT jsonb_array_elements_text(coalesce(budget->'notify', '[]'))
+    FROM jsonb_array_elements(coalesce(document->'budgets', '[]')) AS budget
+  );
+BEGIN
+  DELETE FROM alert_receiver WHERE name <> ALL (named);
+  INSERT INTO alert_receiver (name, delivered)
+  SELECT name, (SELECT coalesce(max(seq), 0) FROM alert) FROM unnest(named) AS name ON CONFLICT DO NOTHING;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER revision_names_receivers AFTER INSERT ON budget_revision
+  FOR EACH ROW EXECUTE FUNCTION revision_names_receivers();
+
+CREATE TABLE refused_requests (
+  budget text COLLATE "C" NOT NULL CHECK (length(budget) <= 200),   -- empty: refused for another reason than a budget
+  labels text COLLATE "C" NOT NULL CHECK (length(labels) <= 20000),
+  reason text COLLATE "C" NOT NULL CHECK (reason ~ '^[a-z_]{1,40}$'),
+  day date NOT NULL CHECK (day BETWEEN '2001-01-01' AND '2200-01-01'),
+  requests bigint NOT NULL CHECK (requests > 0),
+  told text COLLATE "C" NOT NULL,           -- the last call that counted, to recognise a repeated call
+  PRIMARY KEY (budget, labels, reason, day)
+);
+
+-- The right of one process at a time to do something.
+CREATE TABLE lease (
+  name text COLLATE "C" PRIMARY KEY,
+  holder text NOT NULL,
+  ends_at timestamptz NOT NULL
+);
+
+CREATE INDEX journal_opening ON journal (bucket) WHERE kind = 'opening';
