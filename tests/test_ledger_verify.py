@@ -132,6 +132,9 @@ EDITS = {
 """An edit that `verify` finds, by table and column."""
 
 _RESPONSE = "nothing else in the ledger records the provider's response"
+_DELIVERY = "it moves no money, and nothing else records deliveries"
+_RECEIVER_COLUMNS = ("name", "delivered", "failures", "failed_at", "problem", "next_at", "stopped_at")
+_REFUSED = "nothing else counts the requests that were refused"
 _UNPRICED = "nothing else counts the requests that pass without a price"
 _ACTION = "administrative action .*: its seal is"
 _SEAL = "seal is .*, but the columns that never change give"
@@ -194,6 +197,21 @@ EDITS |= {
         ("seal", "'another'"),
     )
 }
+_AN_ALERT = "budget = 'all' AND kind = 'threshold'"
+EDITS |= {
+    f"alert.{name}": Edit(value, message, _AN_ALERT)
+    for name, value, message in (
+        ("entry", "entry + 100000", "its alert in the outbox is missing"),
+        ("at", EARLIER, "alert .*: at is"),
+        ("kind", "'overrun'", "alert .*: kind is"),
+        ("threshold", "'0.9'", "alert .*: threshold is"),
+        ("reservation", "'another'", "alert .*: reservation is"),
+        ("budget", "'another'", "alert .*: budget is"),
+        ("labels", """'{"user":"li"}'""", "alert .*: labels is"),
+        ("currency", "'CNY'", "alert .*: currency is"),
+        ("window_start", EARLIER, "alert .*: window_start is"),
+    )
+}
 _CALENDAR = "the calendar: digest is .*, but its rows give"
 _FREEZE = "the freeze: actor, reason and instant is .*, but the journal gives"
 EDITS |= {
@@ -226,6 +244,18 @@ UNCHECKED = {
     "journal.seq": "it only orders the entries",
     "journal.told": "it only identifies a repeated call",
     "observation.id": "it only orders the observations",
+    "alert.seq": "it only orders the alerts",
+    "alert.id": "receivers only compare it with the ids of other alerts",
+    "alert.cause": "it only prevents that an alert is raised again",
+    "alert.window_end": "a new calendar may have moved the end of the window since then",
+    "alert.facts": "the journal keeps the text of the alert",
+    **dict.fromkeys(("alert.cap", "alert.used"), "the balance has changed since then"),
+    **{f"alert_receiver.{name}": _DELIVERY for name in _RECEIVER_COLUMNS},
+    **{f"lease.{name}": _DELIVERY for name in ("name", "holder", "ends_at")},
+    **{
+        f"refused_requests.{name}": _REFUSED
+        for name in ("budget", "labels", "reason", "day", "requests", "told")
+    },
     "calendar_digest.begun_at": "it only selects the buckets whose windows are compared with the calendar",
     "frozen.scope": "a freeze of any scope stops all spending",
     **{f"unpriced_requests.{name}": _UNPRICED for name in ("provider", "path", "day", "requests", "told")},
@@ -246,8 +276,13 @@ DELETIONS = {
     "reservation_line": ("bucket = 1", "its line in bucket 1 is missing"),
     "calendar": ("schedule = 'lifetime'", _CALENDAR),
     "administration": ("action = 'apply'", "the administrative action that installed it is missing"),
+    "alert": ("budget = 'all'", "its alert in the outbox is missing"),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
+    "journal, alert": (
+        "kind = 'alert' AND seq < (SELECT max(seq) FROM journal)",
+        "alert .*: its journal entry",
+    ),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),
     "journal, opening": ("kind = 'opening'", "bucket all .* spent is .*, but the journal gives"),
     "journal, reserve": ("kind = 'reserve' AND seq < 9", "the journal entry that created it is missing"),
@@ -266,8 +301,10 @@ UNDELETED = {
     "schema_version": "a guard refuses a ledger without a version",
     "observation": _RESPONSE,
     "unpriced_requests": _UNPRICED,
+    "alert_receiver": _DELIVERY,
+    "lease": _DELIVERY,
+    "refused_requests": _REFUSED,
     "journal, freeze": "in a file it is the newest entry, whose loss is found before any check",
-    "journal, alert": "it moves no money; the alert fires again",
 }
 """The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""
 

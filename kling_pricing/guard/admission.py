@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 from uuid import uuid4
 
-from kling_pricing.errors import KlingPricingError, LedgerError, LedgerUnavailableError, ReservationStateError
+from kling_pricing.errors import (
+    BudgetFrozenError,
+    KlingPricingError,
+    LedgerError,
+    LedgerUnavailableError,
+    ReservationStateError,
+)
 from kling_pricing.guard.fingerprint import fingerprint
 from kling_pricing.guard.reservation_requests import (
     exceeded,
@@ -164,6 +170,7 @@ def _reserve(state: GuardState, job: _Job) -> tuple[Reserved | Outdated | Mistim
         variants += cheaper_variants(job.payload, job.original, allowed, job.intake)
         answer = _ask(state, wanted, variants)
     if isinstance(answer, Refused):
+        state.refusals.add(answer)
         cheaper = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants[1:]]
         cheapest = min(cheaper, key=lambda variant: variant.terms.expected, default=None)
         raise exceeded(answer, job.original, wanted, cheapest)
@@ -190,7 +197,11 @@ def _ask(
     state: GuardState, wanted: ReservationRequest, variants: list[CheaperVariant]
 ) -> Reserved | Refused | Outdated | Mistimed:
     candidates = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants]
-    return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
+    try:
+        return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
+    except BudgetFrozenError:
+        state.refusals.add_frozen()
+        raise
 
 
 def _admission(

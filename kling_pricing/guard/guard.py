@@ -86,6 +86,7 @@ class BudgetGuard(GuardAdministration):
     def close(self) -> None:
         """Closes the ledger; the next use opens it again."""
         self._state.unpriced.write()
+        self._state.refusals.write()
         self._state.ledger.close()
 
     # before a request is sent

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from kling_pricing.budgets import BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
-from kling_pricing.guard.unpriced_counter import UnpricedCounter
+from kling_pricing.guard.request_counts import RefusalCounter, UnpricedCounter
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.actions import Author, actor_name
 from kling_pricing.ledger.calendars import ends_soon
@@ -63,6 +63,7 @@ class GuardState:
         doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
         in_force: the budgets in force when this guard last read the ledger.
         unpriced: counts requests that pass without a price.
+        refusals: counts requests that are refused.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class GuardState:
         self.ledger: Ledger = connect(ledger, clock=self.clock)
         self.in_force = _install(self.ledger, budgets, Author(self.actor, None))
         self.unpriced = UnpricedCounter(self.ledger, self.clock)
+        self.refusals = RefusalCounter(self.ledger, self.clock)
         for warning in ends_soon(self.ledger.calendar_ends(), self.in_force.budgets, self.clock()):
             _log.warning("ledger %s: %s", self.ledger.name, warning)
 

@@ -213,4 +213,3 @@ class Outbox(Protocol):
 
     def end_lease(self, name: str, holder: str) -> None:
         """Ends a lease at once if this process holds it."""
-

@@ -112,6 +112,26 @@ BUCKET_CHECKS = (
     Check("spent", "bucket.spent", "coalesce(events.spent, 0)", is_amount=True),
     Check("window_end", "window_end", "window_start", source="its start is", when="window_end <= window_start"),
 )
+ALERT_CHECKS = (
+    Check("at", "alert.at", "journal.at"),
+    Check(
+        "kind",
+        "alert.kind",
+        "CASE WHEN journal.kind <> 'alert' THEN journal.kind WHEN detail LIKE 'charge of %' THEN 'charge'"
+        " WHEN detail LIKE '% billed for %' THEN 'overrun' ELSE 'threshold' END",
+    ),
+    Check(
+        "threshold",
+        "coalesce(alert.threshold, 'none')",
+        "CASE WHEN alert.kind <> 'threshold' THEN 'none'"
+        " WHEN detail LIKE alert.threshold || ' of %' THEN alert.threshold ELSE detail END",
+    ),
+    Check("reservation", "alert.reservation", "journal.reservation"),
+    *(
+        Check(name, f"alert.{name}", f"bucket.{name}", source="its bucket has", when="bucket.id IS NOT NULL")
+        for name in ("budget", "labels", "currency", "window_start")
+    ),
+)
 
 _JOURNAL = """
   by_line AS MATERIALIZED (
@@ -171,6 +191,12 @@ _SCOPES = (
         "'bucket ' || budget || ' ' || labels || ' from ' || window_start",
         "bucket LEFT JOIN by_bucket AS events ON events.bucket = bucket.id",
         BUCKET_CHECKS,
+    ),
+    (
+        "alerts",
+        "'alert ' || alert.id",
+        "alert JOIN journal ON journal.seq = alert.entry LEFT JOIN bucket ON bucket.id = journal.bucket",
+        ALERT_CHECKS,
     ),
 )
 """The scopes of the checks: name, SQL for the subject of a message, tables, and checks."""
@@ -257,15 +283,6 @@ _FURTHER_CHECKS = (
     JOIN bucket ON bucket.id = line.bucket
     WHERE bucket.labels <> '{{}}' GROUP BY bucket.labels, reservation.labels
     HAVING {labels_differ}
-    """,
-    """
-    SELECT 'alert ' || alert.id, 'instant, budget and reservation',
-      CAST(alert.at AS TEXT) || ' ' || coalesce(alert.budget, '') || ' ' || coalesce(alert.reservation, ''),
-      CAST(journal.at AS TEXT) || ' ' || coalesce(bucket.budget, '') || ' ' || coalesce(journal.reservation, ''),
-      'the journal gives', 0
-    FROM alert JOIN journal ON journal.seq = alert.entry LEFT JOIN bucket ON bucket.id = journal.bucket
-    WHERE alert.at <> journal.at OR alert.reservation {is_not} journal.reservation
-      OR journal.bucket IS NOT NULL AND alert.budget {is_not} bucket.budget
     """,
     """
     SELECT 'observation ' || id || ' of task ' || task_id, 'applied_to', applied_to, 'another reservation',

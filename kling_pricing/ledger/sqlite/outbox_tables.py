@@ -50,7 +50,7 @@ OUTBOX_TABLES = (
       at TEXT NOT NULL,
       kind TEXT NOT NULL,
       cause TEXT NOT NULL UNIQUE,
-      entry INTEGER UNIQUE REFERENCES journal (seq),
+      entry INTEGER UNIQUE,
       budget TEXT,
       labels TEXT NOT NULL,
       threshold TEXT,

@@ -34,7 +34,7 @@ CREATE TABLE alert (
   at timestamptz NOT NULL,
   kind text NOT NULL,
   cause text COLLATE "C" NOT NULL UNIQUE,   -- what an alert is for, so that it is raised once
-  entry bigint UNIQUE REFERENCES journal (seq),
+  entry bigint UNIQUE,                      -- the journal entry that the alert is for
   budget text COLLATE "C",
   labels text COLLATE "C" NOT NULL,
   threshold text,
