@@ -29,8 +29,8 @@ class Budget(BudgetEntry):
         on_exceed: `reject` refuses a request that does not fit; `cap` changes it to a cheaper valid one.
         max_request: the maximum cost of a single request; None if only the cap limits it.
         alerts: the fractions of the cap at which an alert fires, once per window.
-        notify: further receivers of this budget's alerts, besides those of `Budgets`: `env:NAME` or `file:PATH`,
-            the environment variable or file that contains the receiver's URL.
+        notify: further receivers of this budget's alerts, besides those of `Budgets`: `env:NAME` or
+            `file:PATH`, the environment variable or file that contains the receiver's URL.
         min_duration_s: capping never makes the video shorter than this.
         min_resolution: capping never lowers the resolution below this.
         keep: the settings that capping must not change: `duration_s`, `resolution`, `audio`, `model`.

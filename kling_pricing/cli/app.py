@@ -30,6 +30,7 @@ _PLACES = {
     "record": "spending:record_command",
     "history": "spending:history_command",
     "verify": "spending:verify_command",
+    "alerts": "alerts:alerts",
     "ledger": "ledger:ledger",
     "reconcile": "reconcile:reconcile_command",
     "report": "report:report_command",

@@ -16,11 +16,11 @@ from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.output import echo, print_table, to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
+from kling_pricing.ledger import LEDGER_VARIABLE
 from kling_pricing.ledger.model import Alert, Ref, Reservation
 from kling_pricing.money import format_decimal, ledger_amount
 from kling_pricing.tables.price_book import PriceBook
 
-LEDGER_VARIABLE = "KLING_PRICING_LEDGER"
 LEDGER_EXIT_CODES = exit_codes_help(
     refused="refused by the ledger; nothing changed",
     unreadable="bad usage, unreadable input, or a ledger that cannot be used",

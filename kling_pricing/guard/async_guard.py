@@ -118,6 +118,8 @@ class AsyncBudgetGuard:
     journal = _awaited(BudgetGuard.journal)
     status = _awaited(BudgetGuard.status)
     unpriced = _awaited(BudgetGuard.unpriced)
+    forecasts = _awaited(BudgetGuard.forecasts)
+    refusals = _awaited(BudgetGuard.refusals)
     count_unpriced = _awaited(BudgetGuard.count_unpriced)
     verify = _awaited(BudgetGuard.verify)
 

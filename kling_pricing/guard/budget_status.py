@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from kling_pricing.budgets import EACH
+from kling_pricing.budgets import EACH, BudgetsFile
 from kling_pricing.guard.state import GuardState
+from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.journal import Bucket
 from kling_pricing.windows import in_utc
 
@@ -14,10 +15,15 @@ from kling_pricing.windows import in_utc
 def status(state: GuardState, at: datetime | None) -> list[Bucket]:
     """Returns the balance of each budget; see `BudgetGuard.status`."""
     now = state.clock() if at is None else in_utc(at)
-    used = state.ledger.buckets(now)
-    windows = {window.schedule: window.period for window in state.ledger.windows(now)}
-    balances: list[Bucket] = []
-    for budget in state.newest_budgets().budgets.budgets:
+    return balances(state.ledger, state.newest_budgets().budgets, now)
+
+
+def balances(ledger: Ledger, budgets: BudgetsFile, at: datetime) -> list[Bucket]:
+    """Returns the balance of each budget in the window that contains an instant."""
+    used = ledger.buckets(at)
+    windows = {window.schedule: window.period for window in ledger.windows(at)}
+    rows: list[Bucket] = []
+    for budget in budgets.budgets:
         buckets = [
             bucket
             for definition, bucket in used
@@ -27,5 +33,5 @@ def status(state: GuardState, at: datetime | None) -> list[Bucket]:
         if not buckets and period is not None and EACH not in budget.match.values():
             zero = Decimal(0)
             buckets = [Bucket(budget.name, {}, budget.cap, zero, zero, budget.cap, budget.currency, *period)]
-        balances += buckets
-    return balances
+        rows += buckets
+    return rows

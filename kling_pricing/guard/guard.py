@@ -13,6 +13,7 @@ from kling_pricing.guard import admission as admissions
 from kling_pricing.guard import budget_changes, budget_status, dispatch, settlement
 from kling_pricing.guard.administration import GuardAdministration
 from kling_pricing.guard.admission import Admission, QuoteOptions
+from kling_pricing.guard.outlook import GuardOutlook
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.state import DOUBTFUL_AFTER, EXPIRES_AFTER, GuardState
 from kling_pricing.ledger.journal import Bucket, Entry, Observation, UnpricedRequests
@@ -23,13 +24,14 @@ from kling_pricing.windows import in_utc
 from kling_pricing.wire.task import Task
 
 
-class BudgetGuard(GuardAdministration):
+class BudgetGuard(GuardAdministration, GuardOutlook):
     """Checks requests against budgets, and tracks their cost.
 
     Threads may share a guard. Processes that use the same ledger share its caps.
 
     Args:
-        ledger: the URL of the ledger, such as `sqlite:///spend.db` for a file in the working directory.
+        ledger: the URL of the ledger, such as `sqlite:///spend.db` for a file in the working directory; by
+            default, the value of the environment variable `KLING_PRICING_LEDGER`.
         budgets: the path of a budgets file, or `Budget` objects; by default, the ledger's budgets. The first
             guard on a ledger installs its budgets. Later guards must pass the same budgets or none. When
             `apply` installs a new revision, running guards adopt the revision at their next admission.
@@ -50,7 +52,7 @@ class BudgetGuard(GuardAdministration):
 
     def __init__(
         self,
-        ledger: str,
+        ledger: str | None = None,
         budgets: BudgetsLike | None = None,
         *,
         book: PriceBook | None = None,

@@ -11,7 +11,7 @@ from kling_pricing.budgets import BudgetsFile, BudgetsLike, budgets_from_documen
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
 from kling_pricing.guard.request_counts import RefusalCounter, UnpricedCounter
-from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger import Ledger, connect, ledger_url
 from kling_pricing.ledger.actions import Author, actor_name
 from kling_pricing.ledger.calendars import ends_soon
 from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
@@ -68,7 +68,7 @@ class GuardState:
 
     def __init__(
         self,
-        ledger: str,
+        ledger: str | None,
         budgets: BudgetsLike | None,
         book: PriceBook | None,
         on_alert: Callable[[Alert], None] | None,
@@ -87,7 +87,7 @@ class GuardState:
         self.doubtful_after = doubtful_after
         self.actor = actor_name(actor)
         self._on_alert = on_alert
-        self.ledger: Ledger = connect(ledger, clock=self.clock)
+        self.ledger: Ledger = connect(ledger_url(ledger), clock=self.clock)
         self.in_force = _install(self.ledger, budgets, Author(self.actor, None))
         self.unpriced = UnpricedCounter(self.ledger, self.clock)
         self.refusals = RefusalCounter(self.ledger, self.clock)

@@ -31,8 +31,8 @@ class StoredAlert(NamedTuple):
         window_end: the end of the bucket's window, UTC; None: no bucket.
         reservation_id: the reservation that caused the alert; None: another cause.
         facts: further facts as text, by name: `billed` of an overrun; `detail` of a doubtful charge, a freeze
-            or a job in doubt; `reason`, `day` and `requests` of refusals; `exhausted_at` and `pace_per_day` of a
-            forecast.
+            or a job in doubt; `reason`, `day` and `requests` of refusals; `exhausted_at` and `pace_per_day` of
+            a forecast.
     """
 
     seq: int
@@ -130,14 +130,12 @@ class Opening(NamedTuple):
 
     Attributes:
         budget: the budget's name.
-        definition: the definition of the budget, see `BucketClaim`.
         labels: the labels of the bucket.
         window_start: the start of the bucket's window, UTC.
         spent: the amount that was spent before, in the budget's currency.
     """
 
     budget: str
-    definition: str
     labels: Mapping[str, str]
     window_start: datetime
     spent: Decimal
@@ -182,8 +180,8 @@ class Outbox(Protocol):
     def raise_alerts(self, forecasts: Sequence[ExpectedExhaustion], *, doubtful_for: timedelta) -> int:
         """Writes the alerts that no verb of a guard causes, each once, and returns the number of new ones.
 
-        These are: a forecast, once per bucket and cap; the first refusal, once per bucket, reason and day; and a
-        job in doubt, once.
+        These are: a forecast, once per bucket and cap; refusals, once per bucket, reason and day; and a job in
+        doubt, once.
 
         Args:
             forecasts: the buckets that are expected to be exhausted before their windows end.

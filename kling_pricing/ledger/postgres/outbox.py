@@ -100,7 +100,6 @@ class PostgresOutbox:
         return [
             Opening(
                 row["budget"],
-                row["definition"],
                 json.loads(row["labels"]),
                 datetime.fromisoformat(row["window_start"]),
                 from_nanos(row["spent"]),

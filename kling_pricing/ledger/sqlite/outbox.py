@@ -45,7 +45,7 @@ _IN_DOUBT = f"""
   NULL, NULL, NULL, id,
   json_object('detail', ifnull(reason, 'no response about the job is known'), 'dispatched_at', dispatched_at)
 FROM reservation
-WHERE ((state = 'dispatching' AND (doubted OR deadline <= ?1)) OR (state IN ('bound', 'settled') AND doubted = 1))
+WHERE (state = 'dispatching' AND (doubted OR deadline <= ?1) OR state IN ('bound', 'settled') AND doubted = 1)
   AND dispatched_at <= ?2 ORDER BY dispatched_at, id
 """  # noqa: S608 (constants only)
 
@@ -120,14 +120,14 @@ class SQLiteOutbox:
         """See `Outbox.openings`."""
         with self._file.reading() as db:
             rows = db.execute(
-                "SELECT budget, definition, labels, window_start, spent_delta FROM journal"
+                "SELECT budget, labels, window_start, spent_delta FROM journal"
                 " JOIN bucket ON bucket.id = journal.bucket"
                 " WHERE kind = 'opening' AND window_start <= ?1 AND ?1 < window_end ORDER BY seq",
                 (written(at),),
             ).fetchall()
         return [
-            Opening(budget, definition, object_of(labels), instant(start), from_nanos(spent))
-            for budget, definition, labels, start, spent in rows
+            Opening(budget, object_of(labels), instant(start), from_nanos(spent))
+            for budget, labels, start, spent in rows
         ]
 
     def take_lease(self, name: str, holder: str, lasts: timedelta) -> Lease:

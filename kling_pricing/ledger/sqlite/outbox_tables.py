@@ -67,7 +67,7 @@ OUTBOX_TABLES = (
     f"""
     {_INTO_ALERT} SELECT {_copied("journal", "NULL", "NULL")}
     FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket WHERE {_IN_OUTBOX} ORDER BY journal.seq
-    """,
+    """,  # noqa: S608 (constants only)
     f"""
     CREATE TRIGGER journal_enters_outbox AFTER INSERT ON journal WHEN NEW.{_IN_OUTBOX}
     BEGIN

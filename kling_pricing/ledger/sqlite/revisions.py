@@ -90,7 +90,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: d
         return ()
     in_force = {budget.name for budget in installed.budgets}
     definitions = {budget.name: budget.definition for budget in known}
-    alerts: list[Alert] = []
+    changed: list[int] = []
     for budget in budgets.budgets:
         old = definitions.get(budget.name, budget.definition)
         if budget.name not in in_force or old != budget.definition:
@@ -101,7 +101,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: d
                     f"budget {budget.name} now has a different match, window, time zone or currency; give "
                     "the budget another name, or set carry_over: true so that the budget counts earlier spend"
                 )
-        changed = db.execute(
+        rows = db.execute(
             "UPDATE bucket SET cap = ?, alerts = ? WHERE budget = ? AND definition = ? AND window_end > ?"
             " RETURNING id",
             (
@@ -112,9 +112,9 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: d
                 written(now),
             ),
         ).fetchall()
-        alerts += balances.threshold_alerts(db, [bucket for (bucket,) in changed], None, now)
-    _add(db, budgets, author, now)
-    return tuple(alerts)
+        changed += [bucket for (bucket,) in rows]
+    _add(db, budgets, author, now)  # comes first, so that receivers which it names get the alerts
+    return balances.threshold_alerts(db, changed, None, now)
 
 
 def _known(db: sqlite3.Connection) -> list[BudgetEntry]:

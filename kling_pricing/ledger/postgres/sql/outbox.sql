@@ -53,7 +53,7 @@ DECLARE
 BEGIN
   PERFORM lock_outbox();
   INSERT INTO alert (at, kind, cause, budget, labels, facts)
-  SELECT now, 'refusals', 'refusals ' || jsonb_build_array(budget, labels, reason, day), nullif(budget, ''), labels,
+  SELECT now, 'refusals', 'refusals ' || jsonb_build_array(budget, labels, reason, day)::text, nullif(budget, ''), labels,
     jsonb_build_object('reason', reason, 'day', day, 'requests', requests::text)
   FROM refused_requests ORDER BY day, budget, labels, reason ON CONFLICT (cause) DO NOTHING;
   GET DIAGNOSTICS added = ROW_COUNT;
@@ -68,11 +68,10 @@ BEGIN
   raised := raised + added;
   INSERT INTO alert (at, kind, cause, budget, labels, cap, used, currency, window_start, window_end, facts)
   SELECT now, 'forecast', 'forecast of ' || id || ' with cap ' || cap, bucket.budget, bucket.labels, cap,
-    held::numeric + spent, currency, bucket.window_start, window_end, forecast.facts
-  FROM jsonb_to_recordset(p_forecasts) WITH ORDINALITY
-    AS forecast (budget text, definition text, labels jsonb, window_start timestamptz, facts jsonb, place bigint)
-  JOIN bucket ON bucket.budget = forecast.budget AND bucket.definition = forecast.definition
-    AND bucket.labels = forecast.labels::text AND bucket.window_start = forecast.window_start
+    held::numeric + spent, currency, bucket.window_start, window_end, forecast->'facts'
+  FROM jsonb_array_elements(p_forecasts) WITH ORDINALITY AS listed (forecast, place)
+  JOIN bucket ON bucket.budget = forecast->>'budget' AND bucket.definition = forecast->>'definition'
+    AND bucket.labels = (forecast->'labels')::text AND bucket.window_start = (forecast->>'window_start')::timestamptz
   ORDER BY place ON CONFLICT (cause) DO NOTHING;
   GET DIAGNOSTICS added = ROW_COUNT;
   RETURN raised + added;
@@ -103,8 +102,7 @@ $$;
 
 CREATE OR REPLACE FUNCTION openings(p_at timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
-  SELECT jsonb_build_object('budget', budget, 'definition', definition, 'labels', labels, 'window_start', window_start,
-    'spent', spent_delta)
+  SELECT jsonb_build_object('budget', budget, 'labels', labels, 'window_start', window_start, 'spent', spent_delta)
   FROM journal JOIN bucket ON bucket.id = journal.bucket
   WHERE kind = 'opening' AND window_start <= p_at AND p_at < window_end ORDER BY seq
 $$;
