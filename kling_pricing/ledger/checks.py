@@ -117,7 +117,8 @@ ALERT_CHECKS = (
     Check(
         "kind",
         "alert.kind",
-        "CASE WHEN journal.kind <> 'alert' THEN journal.kind WHEN detail LIKE 'charge of %' THEN 'charge'"
+        "CASE WHEN journal.kind <> 'alert' THEN replace(journal.kind, '_budget', '')"
+        " WHEN detail LIKE 'charge of %' THEN 'charge'"
         " WHEN detail LIKE '% billed for %' THEN 'overrun' ELSE 'threshold' END",
     ),
     Check(
@@ -257,7 +258,7 @@ _MISSING = (
     """
     SELECT 'journal entry ' || journal.seq, 'its alert in the outbox' FROM journal
     LEFT JOIN alert ON alert.entry = journal.seq
-    WHERE journal.kind IN ('alert', 'freeze', 'thaw') AND alert.seq IS NULL
+    WHERE journal.kind IN ('alert', 'freeze', 'thaw', 'freeze_budget', 'thaw_budget') AND alert.seq IS NULL
     """,
     """
     SELECT 'alert ' || alert.id, 'its journal entry' FROM alert LEFT JOIN journal ON journal.seq = alert.entry

@@ -10,24 +10,28 @@ _ALERT_COLUMNS = (
     *("window_start", "window_end", "reservation", "facts"),
 )
 
-_IN_OUTBOX = "kind IN ('alert', 'freeze', 'thaw')"
+_IN_OUTBOX = "kind IN ('alert', 'freeze', 'thaw', 'freeze_budget', 'thaw_budget')"
 """The journal entries that are alerts, or that people want to be told about."""
 
 
 def _copied(entry: str, cap: str, used: str) -> str:
     """Returns the values of an alert for a journal entry and its bucket, in the order of `_ALERT_COLUMNS`."""
-    detail = f"{entry}.detail"
+    kind, detail = f"{entry}.kind", f"{entry}.detail"
     is_charge, is_overrun = f"{detail} LIKE 'charge of %'", f"{detail} LIKE '% billed for %'"
+    is_of_a_budget = f"{kind} IN ('freeze_budget', 'thaw_budget')"
+    after_colon = f"substr({detail}, instr({detail}, ': ') + 2)"
     return f"""
       lower(hex(randomblob(16))), {entry}.at,
-      CASE WHEN {entry}.kind <> 'alert' THEN {entry}.kind WHEN {is_charge} THEN 'charge'
-        WHEN {is_overrun} THEN 'overrun' ELSE 'threshold' END,
-      'journal ' || {entry}.seq, {entry}.seq, bucket.budget, ifnull(bucket.labels, '{{}}'),
-      CASE WHEN {entry}.kind = 'alert' AND NOT {is_charge} AND NOT {is_overrun}
+      CASE WHEN {is_of_a_budget} THEN replace({kind}, '_budget', '') WHEN {kind} <> 'alert' THEN {kind}
+        WHEN {is_charge} THEN 'charge' WHEN {is_overrun} THEN 'overrun' ELSE 'threshold' END,
+      'journal ' || {entry}.seq, {entry}.seq,
+      CASE WHEN {is_of_a_budget} THEN substr({detail}, 1, instr({detail}, ': ') - 1) ELSE bucket.budget END,
+      ifnull(bucket.labels, '{{}}'),
+      CASE WHEN {kind} = 'alert' AND NOT {is_charge} AND NOT {is_overrun}
         THEN substr({detail}, 1, instr({detail}, ' of ') - 1) END,
       {cap}, {used}, bucket.currency, bucket.window_start, bucket.window_end, {entry}.reservation,
-      CASE WHEN {entry}.kind <> 'alert' THEN json_object('detail', {detail})
-        WHEN {is_charge} THEN json_object('detail', substr({detail}, instr({detail}, ': ') + 2))
+      CASE WHEN {is_of_a_budget} OR {kind} = 'alert' AND {is_charge} THEN json_object('detail', {after_colon})
+        WHEN {kind} <> 'alert' THEN json_object('detail', {detail})
         WHEN {is_overrun} THEN json_object('billed', substr({detail}, 1, instr({detail}, ' billed for ') - 1))
         ELSE '{{}}' END
     """

@@ -71,7 +71,11 @@ BEGIN
   kept.window_end := p_bucket.window_end;
   kept.reservation := p_entry.reservation;
   kept.facts := '{}';
-  IF p_entry.kind <> 'alert' THEN
+  IF p_entry.kind IN ('freeze_budget', 'thaw_budget') THEN
+    kept.kind := replace(p_entry.kind, '_budget', '');
+    kept.budget := split_part(detail, ': ', 1);
+    kept.facts := jsonb_build_object('detail', substr(detail, strpos(detail, ': ') + 2));
+  ELSIF p_entry.kind <> 'alert' THEN
     kept.kind := p_entry.kind;
     kept.facts := jsonb_build_object('detail', detail);
   ELSIF detail LIKE 'charge of %' THEN
@@ -93,7 +97,7 @@ SELECT kept.at, kept.kind, kept.cause, kept.entry, kept.budget, kept.labels, kep
   kept.window_start, kept.window_end, kept.reservation, kept.facts
 FROM journal LEFT JOIN bucket AS counted ON counted.id = journal.bucket
 CROSS JOIN LATERAL alert_of(journal, counted) AS kept
-WHERE journal.kind IN ('alert', 'freeze', 'thaw') ORDER BY journal.seq;
+WHERE journal.kind IN ('alert', 'freeze', 'thaw', 'freeze_budget', 'thaw_budget') ORDER BY journal.seq;
 
 CREATE FUNCTION journal_enters_outbox() RETURNS trigger LANGUAGE plpgsql SET search_path = kling_pricing, pg_temp AS $$
 DECLARE
@@ -112,7 +116,7 @@ BEGIN
   RETURN NULL;
 END $$;
 CREATE TRIGGER journal_enters_outbox AFTER INSERT ON journal
-  FOR EACH ROW WHEN (NEW.kind IN ('alert', 'freeze', 'thaw')) EXECUTE FUNCTION journal_enters_outbox();
+  FOR EACH ROW WHEN (NEW.kind IN ('alert', 'freeze', 'thaw', 'freeze_budget', 'thaw_budget')) EXECUTE FUNCTION journal_enters_outbox();
 
 -- The receivers that the budgets in force name. `delivered` is the number of the newest alert that is done.
 CREATE TABLE alert_receiver (
