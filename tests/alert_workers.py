@@ -4,31 +4,29 @@ Run as a script: `python alert_workers.py LEDGER`. The URLs of the receivers com
 """
 
 import base64
-import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from standardwebhooks import Webhook
 
 from kling_pricing.alerts import AlertDelivery
 
 SECRET = f"whsec_{base64.b64encode(b'a secret of the tests, 32 bytes.').decode()}"
-TIMEOUT = timedelta(milliseconds=300)
-LEASE = timedelta(milliseconds=1800)
+TIMEOUT = timedelta(milliseconds=160)
+LEASE = timedelta(milliseconds=1000)
 
 
 @contextmanager
-def delivering(ledger: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def delivering(ledger: str) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a process of this script, and kills it at the end."""
-    variables = {**os.environ, **environment}
-    with subprocess.Popen([sys.executable, __file__, ledger], env=variables) as process:
+    with subprocess.Popen([sys.executable, __file__, ledger]) as process:
         try:
             yield process
         finally:
@@ -61,7 +59,7 @@ class Inbox:
         self.port = 0
 
         class Handler(QuietHandler):
-            def do_POST(self) -> None:
+            def do_POST(self) -> None:  # noqa: N802 (the library calls it)
                 body = self.read_body()
                 document = Webhook(SECRET).verify(body, dict(self.headers.items()))
                 with inbox._lock:
@@ -103,7 +101,7 @@ class Inbox:
             self._server.server_close()
             self._server = None
 
-    def __enter__(self) -> "Inbox":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -112,7 +110,7 @@ class Inbox:
 
 
 def first_arrivals(accepted: list[dict[str, Any]], budget: str | None = None) -> list[str]:
-    """Returns the ids of the accepted alerts of a budget, without repetitions, in the order of their arrival."""
+    """Returns the ids of the accepted alerts of a budget, without repetitions, in the order of arrival."""
     ids = [entry["data"]["id"] for entry in accepted if budget is None or entry["data"]["budget"] == budget]
     return list(dict.fromkeys(ids))
 

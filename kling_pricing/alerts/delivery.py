@@ -152,7 +152,9 @@ class AlertDelivery:
 
         Raises:
             KlingPricingError: the budgets in force name no such receiver.
+            LedgerError: the ledger has no budgets yet.
         """
+        self._budgets()
         if not self._ledger.resume_receiver(receiver):
             names = ", ".join(known.name for known in self._ledger.receivers()) or "none"
             raise KlingPricingError(
@@ -354,8 +356,10 @@ class AlertDelivery:
 
     def _end_lease(self) -> None:
         """Lets another process deliver at once. If the ledger cannot be used, the lease ends by itself."""
-        with suppress(LedgerError):
-            self._ledger.end_lease(LEASE, self._holder)
+        if self._lease_ends:
+            self._lease_ends = 0
+            with suppress(LedgerError):
+                self._ledger.end_lease(LEASE, self._holder)
 
 
 def _is_for(receiver: str, alert: StoredAlert, budgets: BudgetsFile) -> bool:

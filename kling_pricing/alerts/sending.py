@@ -60,12 +60,14 @@ def attempt(receiver: str, alert: StoredAlert, timeout: timedelta) -> Outcome:
         timeout: the time limit for connecting, and for each part of the response.
     """
     answers: SimpleQueue[Outcome] = SimpleQueue()
+    try:
+        send = _sender(receiver, timeout)
+    except MisconfiguredReceiverError as error:
+        return Outcome(str(error))
 
     def work() -> None:
         try:
-            answers.put(_sender(receiver, timeout)(alert))
-        except MisconfiguredReceiverError as error:
-            answers.put(Outcome(str(error)))
+            answers.put(send(alert))
         except Exception as error:  # noqa: BLE001 (whatever a receiver causes must not end the deliverer)
             answers.put(Outcome(f"sending failed: {type(error).__name__}"))
 

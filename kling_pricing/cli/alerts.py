@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Event
 from typing import Any
 
 import click
@@ -18,6 +16,7 @@ from kling_pricing.alerts.sentences import alert_document, alert_text
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
+from kling_pricing.cli.interruption import stopping
 from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, ledger_option
 from kling_pricing.cli.output import counted, echo, to_json
 
@@ -137,7 +136,7 @@ def deliver_command(watch: bool, every: int, ledger: str, as_json: bool) -> None
                 _show_round(result, as_json=as_json)
             shown[:] = [result.other_holder, state]
 
-        with _stopping() as stop:
+        with stopping() as stop:
             delivery.watch(stop, every=timedelta(seconds=every), on_round=show)
 
 
@@ -185,26 +184,6 @@ def _opened(ledger: str, *, as_json: bool = False) -> Iterator[AlertDelivery]:
         logging.getLogger("apprise").addHandler(logging.NullHandler())  # its messages may contain URLs
         with AlertDelivery(ledger) as delivery:
             yield delivery
-
-
-@contextmanager
-def _stopping() -> Iterator[Event]:
-    """Yields an event that Ctrl-C and SIGTERM set. A second signal ends the command at once."""
-    stop = Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, *_: Any) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number, handler in before.items():
-        if handler in {signal.default_int_handler, signal.SIG_DFL}:  # otherwise it is ignored
-            signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show_round(result: Delivered, *, as_json: bool) -> None:

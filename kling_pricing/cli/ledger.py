@@ -9,8 +9,9 @@ import click
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
-from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, actor_option, json_option
+from kling_pricing.cli.ledger_options import actor_option, json_option
 from kling_pricing.cli.output import counted, echo, to_json
+from kling_pricing.ledger import LEDGER_VARIABLE
 from kling_pricing.ledger.administration import info, prepare, recover
 
 _EXIT_CODES = exit_codes_help(
