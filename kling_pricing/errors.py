@@ -16,6 +16,7 @@
         IdempotencyError           the key or task was already used with different content
         LedgerUnavailableError     the ledger cannot be read or written, so nothing may be spent
       WebhookError            a signed callback is rejected: the HTTP status of the response
+      ReceiverError           a receiver of alerts is not set up, or does not accept an alert: receiver
       StatementError          a provider's statement or its mapping cannot be read: file, row, column
       ScenarioError           a scenario of the sandbox is invalid: file, line, key path
 
@@ -287,6 +288,18 @@ class WebhookError(KlingPricingError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ReceiverError(KlingPricingError):
+    """A receiver of alerts is not set up, or does not accept an alert. The message contains no secret.
+
+    Attributes:
+        receiver: the receiver's name, `env:NAME` or `file:PATH`.
+    """
+
+    def __init__(self, problem: str, *, receiver: str) -> None:
+        super().__init__(f"{receiver}: {problem}")
+        self.receiver = receiver
 
 
 class StatementError(KlingPricingError):

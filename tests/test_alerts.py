@@ -24,9 +24,10 @@ from kling_pricing import (
     Budgets,
     KlingPricingError,
     PriceBook,
+    ReceiverError,
     load_budgets,
 )
-from kling_pricing.alerts import AlertDelivery
+from kling_pricing.alerts import AlertDelivery, StoredAlert
 from kling_pricing.guard import apply_budgets, freeze_all
 from kling_pricing.ledger import connect
 from tests.alert_workers import SECRET, Inbox, delivering, first_arrivals
@@ -354,8 +355,9 @@ def test_a_chat_service_may_give_an_https_address(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("HOOK_SECRET")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # nothing leaves this machine
     notify(ledger, "env:HOOK")
-    with AlertDelivery(ledger) as delivery:
-        assert delivery.test("env:HOOK") == "the service did not accept the message"
+    problem = "env:HOOK: the service did not accept the message"
+    with AlertDelivery(ledger) as delivery, pytest.raises(ReceiverError, match=problem):
+        delivery.test("env:HOOK")
 
 
 def test_a_budgets_own_receivers_get_its_alerts_only(
@@ -457,7 +459,8 @@ def test_a_reader_of_the_outbox_misses_no_alert(ledger: str, book: PriceBook) ->
     ]
     apply_budgets(ledger, budgets)
     store = connect(ledger, clock=lambda: datetime.now(UTC))
-    seen, done = [], threading.Event()
+    seen: list[StoredAlert] = []
+    done = threading.Event()
 
     def read() -> None:
         while True:

@@ -40,6 +40,7 @@ ARGUMENTS: dict[str, str] = {
     "name": "trailer",
     "new_provider": "newcomer",
     "url": "sqlite:///spend.db",
+    "receiver": "env:ALERTS_URL",
 }
 """A good value of each argument; `budget file` for `file` of the group `budget`."""
 
@@ -85,10 +86,12 @@ BAD: dict[str, tuple[str, str]] = {
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
     "account_currency": ("dollars", "the account currency must be a code of three capital letters"),
+    "every": ("0", "0 is not in the range"),
     "encoding": ("utf-99", "unknown encoding 'utf-99'; give a name such as gb18030"),
     "labels": ("user", "'user' is not a label with a value; write LABEL=VALUE, such as user=li"),
     "ledger": ("sqlite:///", "'sqlite:///' is not the URL of a ledger"),
     "ledgers": ("sqlite:///", "sqlite:///"),
+    "limit": ("0", "0 is not in the range"),
     "mapping": ("nowhere", "nowhere"),
     "media": ("nowhere.json", "nowhere.json: cannot be read"),
     "memory_limit": ("lots", "500MB"),
@@ -103,6 +106,7 @@ BAD: dict[str, tuple[str, str]] = {
     "own": ("nowhere", "'nowhere' does not exist"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
     "port": ("70000", "70000 is not in the range"),
+    "receiver": ("nowhere", "name no receiver nowhere|a receiver's name is env:NAME or file:PATH"),
     "record": ("nowhere/calls.har", "nowhere/calls.har: cannot be written"),
     "scenario": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "seed": ("x", "'x' is not a valid integer"),
@@ -132,10 +136,11 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
-    *("everything", "accept_loss"),  # flags
+    *("everything", "accept_loss", "watch"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account"),  # any text will do
+    "budget",  # a name that no budget has lists nothing
     "grant",  # only the server knows its roles
 }
 FILTERS = {("history", "project"), ("history", "key"), ("report", "project")}
@@ -230,6 +235,7 @@ REFUSALS: dict[str, list[str]] = {
     "resolve": ["nothing", "--charged"],
     "record": ["qingbo", "t-1", "0.7", "--project", "trailer"],
     "verify": [],
+    "alerts test": ["env:KLING_PRICING_NOWHERE"],
     "ledger init": ["sqlite:///spend.db", "--grant", "guard"],
     "reconcile": [*REQUIRED["provider"], *REQUIRED["since"], *REQUIRED["until"], "--statement", "strange.csv"],
 }
@@ -248,6 +254,7 @@ REFUSE_NOTHING = {
         "sandbox",
     ),
     "budget apply",  # budgets that the ledger does not take cannot be used
+    *("alerts list", "alerts deliver", "alerts resume"),  # these budgets name no receivers
     "in-doubt",  # it asks the provider, and lists
     *("ledger migrate", "ledger info", "budget freeze", "budget thaw"),  # refused on a server only
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not

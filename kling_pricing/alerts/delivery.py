@@ -20,7 +20,7 @@ from uuid import uuid4
 from kling_pricing.alerts.sending import attempt
 from kling_pricing.budgets import BudgetsFile, budgets_from_document
 from kling_pricing.budgets.receiver_names import is_receiver_name
-from kling_pricing.errors import KlingPricingError, LedgerError
+from kling_pricing.errors import KlingPricingError, LedgerError, ReceiverError
 from kling_pricing.guard.forecasts import forecasts
 from kling_pricing.ledger import Ledger, connect, ledger_url
 from kling_pricing.ledger.alerting import AlertReceiver, ExpectedExhaustion, StoredAlert
@@ -203,13 +203,14 @@ class AlertDelivery:
         finally:
             self._end_lease()
 
-    def test(self, receiver: str) -> str | None:
-        """Sends a message to a receiver that is no alert; returns why the receiver did not accept it, or None.
+    def test(self, receiver: str) -> None:
+        """Sends a test message to a receiver.
 
         Args:
             receiver: the name of the receiver, `env:NAME` or `file:PATH`. The budgets need not name it yet.
 
         Raises:
+            ReceiverError: the receiver is not set up, or did not accept the message.
             KlingPricingError: this is not the name of a receiver.
         """
         if not is_receiver_name(receiver):
@@ -219,7 +220,9 @@ class AlertDelivery:
         message = StoredAlert(
             0, uuid4().hex, self._clock(), "test", None, {}, *(None,) * 7, {"ledger": self._ledger.name}
         )  # fmt: skip
-        return attempt(receiver, message, self._timeout).problem
+        problem = attempt(receiver, message, self._timeout).problem
+        if problem is not None:
+            raise ReceiverError(problem, receiver=receiver)
 
     # one round
 
@@ -287,16 +290,16 @@ class AlertDelivery:
 
     def _send(self, receiver: AlertReceiver, alert: StoredAlert) -> bool:
         """Sends one alert, and records the result. Returns whether the receiver has accepted it."""
-        outcome = attempt(receiver.name, alert, self._timeout)
-        if outcome.problem is None:
+        result = attempt(receiver.name, alert, self._timeout)
+        if result.problem is None:
             self._ledger.mark_delivered(receiver.name, alert.seq)
             with self._counting:
                 self._sent += 1
             return True
         wait = min(_FIRST_WAIT * 2 ** min(receiver.failures, _MAX_DOUBLINGS), _LONGEST_WAIT)
-        if outcome.retry_after is not None:
-            wait = min(max(wait, outcome.retry_after), _LONGEST_WAIT)
-        self._ledger.mark_failed(receiver.name, outcome.problem, None if outcome.is_gone else wait)
+        if result.retry_after is not None:
+            wait = min(max(wait, result.retry_after), _LONGEST_WAIT)
+        self._ledger.mark_failed(receiver.name, result.problem, None if result.is_gone else wait)
         return False
 
     def _raise_alerts(self, budgets: BudgetsFile) -> None:

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 from kling_pricing.alerts.sentences import alert_document, alert_text
 from kling_pricing.display import not_installed
-from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.alerting import StoredAlert
 
 _MIN_SECRET_BYTES = 24
@@ -33,7 +32,7 @@ _LIMIT_FACTOR = 3
 """The longest that an attempt may take, as a multiple of the time limit for each step of it."""
 
 
-class Outcome(NamedTuple):
+class DeliveryResult(NamedTuple):
     """The result of one attempt to deliver an alert.
 
     Attributes:
@@ -47,11 +46,11 @@ class Outcome(NamedTuple):
     retry_after: timedelta | None = None
 
 
-class MisconfiguredReceiverError(KlingPricingError):
+class _Unusable(Exception):  # noqa: N818 (it never leaves this module)
     """The URL or the secret of a receiver cannot be used."""
 
 
-def attempt(receiver: str, alert: StoredAlert, timeout: timedelta) -> Outcome:
+def attempt(receiver: str, alert: StoredAlert, timeout: timedelta) -> DeliveryResult:
     """Sends an alert to a receiver once, and returns the result. Never raises, and always ends.
 
     Args:
@@ -59,36 +58,36 @@ def attempt(receiver: str, alert: StoredAlert, timeout: timedelta) -> Outcome:
         alert: the alert.
         timeout: the time limit for connecting, and for each part of the response.
     """
-    answers: SimpleQueue[Outcome] = SimpleQueue()
+    answers: SimpleQueue[DeliveryResult] = SimpleQueue()
     try:
         send = _sender(receiver, timeout)
-    except MisconfiguredReceiverError as error:
-        return Outcome(str(error))
+    except _Unusable as error:
+        return DeliveryResult(str(error))
 
     def work() -> None:
         try:
             answers.put(send(alert))
         except Exception as error:  # noqa: BLE001 (whatever a receiver causes must not end the deliverer)
-            answers.put(Outcome(f"sending failed: {type(error).__name__}"))
+            answers.put(DeliveryResult(f"sending failed: {type(error).__name__}"))
 
     limit = _LIMIT_FACTOR * timeout
     Thread(target=work, name="kling-pricing-alert", daemon=True).start()
     try:
         return answers.get(timeout=limit.total_seconds())
     except Empty:  # the receiver may answer byte by byte
-        return Outcome(f"no complete response within {limit.total_seconds():g} s")
+        return DeliveryResult(f"no complete response within {limit.total_seconds():g} s")
 
 
-def _sender(receiver: str, timeout: timedelta) -> Callable[[StoredAlert], Outcome]:
+def _sender(receiver: str, timeout: timedelta) -> Callable[[StoredAlert], DeliveryResult]:
     """Returns the function that sends alerts to a receiver.
 
     Raises:
-        MisconfiguredReceiverError: the receiver's URL or secret is missing or not valid.
+        _Unusable: the receiver's URL or secret is missing or not valid.
     """
     url = _setting(receiver)
     if url is None:
         kind, _, place = receiver.partition(":")
-        raise MisconfiguredReceiverError(
+        raise _Unusable(
             f"the variable {place} is not set; set it to the receiver's URL"
             if kind == "env"
             else f"the file {place} cannot be read or is empty; write the receiver's URL into it"
@@ -105,7 +104,7 @@ def _sender(receiver: str, timeout: timedelta) -> Callable[[StoredAlert], Outcom
     service = _service(receiver, url, is_optional=True)
     if service is not None:  # the address that a chat service gives for its own webhooks
         return partial(_notify, service)
-    raise MisconfiguredReceiverError(
+    raise _Unusable(
         f"the URL is that of a webhook, but it has no secret; set {name} to the secret that signs the "
         "webhooks, or give an Apprise URL"
     )
@@ -135,7 +134,7 @@ def _signing_key(name: str, secret: str) -> bytes:
     """Decodes a webhook secret; the error does not repeat it.
 
     Raises:
-        MisconfiguredReceiverError: the secret is not base64, or is too short.
+        _Unusable: the secret is not base64, or is too short.
     """
     text = secret.removeprefix("whsec_")
     try:
@@ -143,7 +142,7 @@ def _signing_key(name: str, secret: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) < _MIN_SECRET_BYTES:
-        raise MisconfiguredReceiverError(
+        raise _Unusable(
             f"{name} is not a secret for webhooks; it must be whsec_ and the base64 encoding of at least "
             f"{_MIN_SECRET_BYTES} bytes"
         )
@@ -153,7 +152,7 @@ def _signing_key(name: str, secret: str) -> bytes:
 # webhooks
 
 
-def _post(url: str, key: bytes, timeout: timedelta, alert: StoredAlert) -> Outcome:
+def _post(url: str, key: bytes, timeout: timedelta, alert: StoredAlert) -> DeliveryResult:
     """Posts an alert as a webhook with a signature by the Standard Webhooks scheme.
 
     Follows no redirect, because the signed message is meant for the configured receiver only.
@@ -183,17 +182,17 @@ def _post(url: str, key: bytes, timeout: timedelta, alert: StoredAlert) -> Outco
             status = response.status_code
             wait = response.headers.get("retry-after", "")
     except requests.Timeout:
-        return Outcome(f"no response within {timeout.total_seconds():g} s")
+        return DeliveryResult(f"no response within {timeout.total_seconds():g} s")
     except requests.ConnectionError:
-        return Outcome("the connection failed")
+        return DeliveryResult("the connection failed")
     except requests.RequestException as error:
-        return Outcome(f"the request failed: {type(error).__name__}")
+        return DeliveryResult(f"the request failed: {type(error).__name__}")
     if status // 100 == 2:  # noqa: PLR2004 (every 2xx)
-        return Outcome()
+        return DeliveryResult()
     if status == _GONE:
-        return Outcome("the receiver answered 410 Gone: it wants no further alerts", is_gone=True)
+        return DeliveryResult("the receiver answered 410 Gone: it wants no further alerts", is_gone=True)
     if status // 100 == 3:  # noqa: PLR2004 (every 3xx)
-        return Outcome(
+        return DeliveryResult(
             f"the receiver answered HTTP {status}; redirects are not followed, so give its final URL"
         )
     asked = (
@@ -201,7 +200,7 @@ def _post(url: str, key: bytes, timeout: timedelta, alert: StoredAlert) -> Outco
         if status in _SOONEST_OF and wait.isdecimal() and len(wait) <= _MAX_DIGITS
         else None
     )
-    return Outcome(f"the receiver answered HTTP {status}", retry_after=asked)
+    return DeliveryResult(f"the receiver answered HTTP {status}", retry_after=asked)
 
 
 def _no_auth(request: Any) -> Any:
@@ -227,28 +226,28 @@ def _service(receiver: str, url: str, *, is_optional: bool = False) -> Any:
     """Returns Apprise's service for a URL; None if it is optional and Apprise knows none.
 
     Raises:
-        MisconfiguredReceiverError: Apprise is not installed, or does not know the URL.
+        _Unusable: Apprise is not installed, or does not know the URL.
     """
     try:
         from apprise import Apprise  # noqa: PLC0415 (an optional package, slow to import)
     except ModuleNotFoundError as error:
         if is_optional:
             return None
-        raise MisconfiguredReceiverError(not_installed("this receiver", f"{error.name}", "alerts")) from None
+        raise _Unusable(not_installed("this receiver", f"{error.name}", "alerts")) from None
     service = Apprise.instantiate(url, suppress_exceptions=True)
     if service is None and not is_optional:
         kind, _, place = receiver.partition(":")
         where = f"the variable {place}" if kind == "env" else f"the file {place}"
-        raise MisconfiguredReceiverError(
+        raise _Unusable(
             f"{where} contains neither the URL of a webhook nor a URL that Apprise knows; see Apprise's list "
             "of services"
         )
     return service
 
 
-def _notify(service: Any, alert: StoredAlert) -> Outcome:
+def _notify(service: Any, alert: StoredAlert) -> DeliveryResult:
     from apprise import NotifyType  # noqa: PLC0415 (as above)
 
     kind = NotifyType.INFO if alert.kind == "thaw" else NotifyType.WARNING
     is_sent = service.notify(body=alert_text(alert), title="kling-pricing", notify_type=kind)
-    return Outcome() if is_sent else Outcome("the service did not accept the message")
+    return DeliveryResult() if is_sent else DeliveryResult("the service did not accept the message")

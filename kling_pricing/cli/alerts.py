@@ -21,8 +21,8 @@ from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, le
 from kling_pricing.cli.output import counted, echo, to_json
 
 _DELIVER_EXIT_CODES = exit_codes_help(
-    done="every receiver has all of its alerts; with --watch: ended by Ctrl-C or SIGTERM",
-    refused="alerts are still waiting for a receiver, or for another process that delivers",
+    done="every receiver has all of its alerts; with --watch: stopped",
+    refused="alerts are still waiting for a receiver or another process",
     unreadable="bad usage, or a ledger that cannot be used",
 )
 _TEST_EXIT_CODES = exit_codes_help(
@@ -143,7 +143,8 @@ def deliver_command(watch: bool, every: int, ledger: str, as_json: bool) -> None
 @alerts.command("resume", epilog=READING_EXIT_CODES)
 @_receiver_argument
 @ledger_option
-def resume_command(receiver: str, ledger: str) -> None:
+@json_option
+def resume_command(receiver: str, ledger: str, as_json: bool) -> None:
     """Deliver again to a receiver that was stopped.
 
     RECEIVER is a name under `notify` in the budgets file, such as env:ALERTS_URL. The receiver gets all alerts
@@ -153,15 +154,20 @@ def resume_command(receiver: str, ledger: str) -> None:
     Example:
       kling-pricing alerts resume env:ALERTS_URL
     """
-    with _opened(ledger) as delivery:
+    with _opened(ledger, as_json=as_json) as delivery:
         delivery.resume(receiver)
-    echo(f"{receiver}: the next `kling-pricing alerts deliver` sends its alerts")
+        (status,) = (status for status in delivery.receivers() if status.receiver.name == receiver)
+    if as_json:
+        echo(to_json(_receiver_dict(status)))
+    else:
+        echo(f"{receiver}: the next `kling-pricing alerts deliver` sends {counted(status.waiting, 'alert')}")
 
 
 @alerts.command("test", epilog=_TEST_EXIT_CODES)
 @_receiver_argument
 @ledger_option
-def test_command(receiver: str, ledger: str) -> None:
+@json_option
+def test_command(receiver: str, ledger: str, as_json: bool) -> None:
     """Send a test message to a receiver.
 
     RECEIVER is env:NAME or file:PATH. The budgets need not name it yet.
@@ -170,12 +176,12 @@ def test_command(receiver: str, ledger: str) -> None:
     Example:
       kling-pricing alerts test env:ALERTS_URL
     """
-    with _opened(ledger) as delivery:
-        problem = delivery.test(receiver)
-    if problem is not None:
-        echo(f"{receiver}: {problem}", err=True)
-        sys.exit(REFUSED)
-    echo(f"{receiver}: the receiver accepted the message")
+    with _opened(ledger, as_json=as_json) as delivery:
+        delivery.test(receiver)
+    if as_json:
+        echo(to_json({"receiver": receiver, "accepted": True}))
+    else:
+        echo(f"{receiver}: the receiver accepted the message")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from kling_pricing.errors import (
     LedgerError,
     LedgerUnavailableError,
     PriceNotFoundError,
+    ReceiverError,
     WireFormatError,
 )
 
@@ -32,6 +33,7 @@ _CODES: Mapping[type, int] = {
     BudgetFrozenError: REFUSED,
     LedgerError: REFUSED,
     LedgerUnavailableError: UNREADABLE,
+    ReceiverError: REFUSED,
 }
 """Error class -> exit code. A class that is not listed has the code of its nearest listed base class."""
 

@@ -16,7 +16,7 @@ from kling_pricing.cli.output import echo, to_json, wide_console
 from kling_pricing.errors import LedgerUnavailableError
 
 
-class Reading(Protocol):
+class DatedReading(Protocol):
     """Balances at an instant."""
 
     @property
@@ -24,7 +24,7 @@ class Reading(Protocol):
         """The instant."""
 
 
-_Reading = TypeVar("_Reading", bound=Reading)
+_Reading = TypeVar("_Reading", bound=DatedReading)
 
 
 def watched(
