@@ -8,7 +8,7 @@
       CapabilityError         the API would refuse the request: violations (all of them), suggestions
       PriceNotFoundError      the request is valid but has no published price: provider, model, priced_instead
       BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
-      BudgetFrozenError       spending is frozen: actor, reason, frozen_at
+      BudgetFrozenError       spending is frozen: budget, actor, reason, frozen_at
       BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
       LedgerError             the ledger cannot carry out the operation
         ReservationNotFoundError   the reservation is not in the ledger
@@ -215,13 +215,17 @@ class BudgetFrozenError(KlingPricingError):
     """Spending is frozen; nothing was reserved and nothing may be sent.
 
     Attributes:
+        budget: the name of the frozen budget; None: all spending is frozen.
         actor: the person or program that froze it.
         reason: the reason.
         frozen_at: the UTC instant at which it was frozen.
     """
 
-    def __init__(self, message: str, *, actor: str, reason: str, frozen_at: datetime | None) -> None:
+    def __init__(
+        self, message: str, *, budget: str | None, actor: str, reason: str, frozen_at: datetime | None
+    ) -> None:
         super().__init__(message)
+        self.budget = budget
         self.actor = actor
         self.reason = reason
         self.frozen_at = frozen_at

@@ -127,6 +127,11 @@ class BudgetEntry(FileModel):
         description="What happens to a request that does not fit in the budget: `reject` refuses the request, "
         "and `cap` makes the request cheaper.",
     )
+    enforce: Literal["always", "observe"] = Field(
+        "always",
+        description="`always` limits requests. `observe` counts and alerts, records the requests that the "
+        "budget would have refused, and refuses nothing.",
+    )
     max_request: _Amount | None = Field(None, description="Maximum cost of a single request.")
     alerts: _Alerts = Field(
         (),
@@ -214,6 +219,11 @@ class BudgetEntry(FileModel):
             return f"{self.window.start} to {self.window.end} in {self.timezone}"
         weekday = f" from {self.week_starts}" if self.window == "week" else ""
         return f"{self.window}{weekday} in {self.timezone}"
+
+    @property
+    def observes(self) -> bool:
+        """Whether the budget only counts, and refuses nothing."""
+        return self.enforce == "observe"
 
     def first_start(self, at: datetime) -> datetime:
         """Returns the start of the window that contains an instant, for windows that recur."""

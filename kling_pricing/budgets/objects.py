@@ -27,6 +27,8 @@ class Budget(BudgetEntry):
         timezone: the IANA name of the zone in which days begin.
         week_starts: the first day of a week.
         on_exceed: `reject` refuses a request that does not fit; `cap` changes it to a cheaper valid one.
+        enforce: `always`, or `observe`: the budget counts and alerts, records the requests that it would have
+            refused or made cheaper, and limits nothing.
         max_request: the maximum cost of a single request; None if only the cap limits it.
         alerts: the fractions of the cap at which an alert fires, once per window.
         min_duration_s: capping never makes the video shorter than this.

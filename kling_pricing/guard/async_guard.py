@@ -120,6 +120,11 @@ class AsyncBudgetGuard:
     unpriced = _awaited(BudgetGuard.unpriced)
     count_unpriced = _awaited(BudgetGuard.count_unpriced)
     verify = _awaited(BudgetGuard.verify)
+    ask = _awaited(BudgetGuard.ask)
+    allowances = _awaited(BudgetGuard.allowances)
+    allowance_requests = _awaited(BudgetGuard.allowance_requests)
+    freezes = _awaited(BudgetGuard.freezes)
+    waived = _awaited(BudgetGuard.waived)
 
     async def pre_submit(  # noqa: D102 (its docstring is assigned below)
         self,

@@ -100,34 +100,6 @@ def calendar_changes(ledger: str, budgets: BudgetsLike) -> tuple[CalendarChange,
         return store.calendar_changes(read_budgets(budgets))
 
 
-def freeze_all(ledger: str, *, actor: str | None = None, reason: str) -> None:
-    """Stops all spending in a ledger at once, for every process. Jobs that were sent are settled as usual.
-
-    Until `thaw_all`, nothing is admitted. A reservation that is not dispatched yet is released at its dispatch.
-    If spending is frozen already, the first freeze stays.
-
-    Args:
-        ledger: the ledger's URL.
-        actor: the person or program that freezes spending; by default, the system's user.
-        reason: the reason.
-
-    Raises:
-        LedgerError: the ledger cannot be used, or this role may not freeze spending.
-    """
-    with closing(connect(ledger, clock=utc_clock(None))) as store:
-        store.freeze(author(actor, reason))
-
-
-def thaw_all(ledger: str, *, actor: str | None = None, reason: str) -> bool:
-    """Allows spending again, and returns whether it was frozen; the arguments are those of `freeze_all`.
-
-    Raises:
-        LedgerError: the ledger cannot be used, or this role may not thaw spending.
-    """
-    with closing(connect(ledger, clock=utc_clock(None))) as store:
-        return store.thaw(author(actor, reason))
-
-
 def apply_budgets(
     ledger: str, budgets: BudgetsLike, *, actor: str | None = None, reason: str | None = None
 ) -> BudgetsFile:

@@ -21,6 +21,7 @@ from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
+from kling_pricing.ledger.interventions import Interventions
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
     Alert,
@@ -40,7 +41,7 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 
 
-class Ledger(Protocol):
+class Ledger(Interventions, Protocol):
     """The interface of every store.
 
     Every verb raises:
@@ -73,15 +74,6 @@ class Ledger(Protocol):
                 currency, and does not carry over the earlier spend.
         """
 
-    def freeze(self, author: Author) -> None:
-        """Stops all spending: nothing is admitted or dispatched until `thaw`. Jobs that were sent go on.
-
-        Has no effect if spending is frozen already.
-        """
-
-    def thaw(self, author: Author) -> bool:
-        """Allows spending again. Returns whether it was frozen."""
-
     def reserve(
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
@@ -100,7 +92,7 @@ class Ledger(Protocol):
         Raises:
             IdempotencyError: the key belongs to a different request.
             ReservationStateError: the key's job was already sent.
-            BudgetFrozenError: spending is frozen.
+            BudgetFrozenError: all spending, or a budget that the request claims, is frozen.
         """
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
@@ -112,7 +104,8 @@ class Ledger(Protocol):
 
         Raises:
             ReservationStateError: the reservation was already dispatched or released, or has expired.
-            BudgetFrozenError: spending is frozen. The reservation is released.
+            BudgetFrozenError: all spending, or the budget of one of its buckets, is frozen. The reservation is
+                released.
         """
 
     def bind(

@@ -7,12 +7,13 @@ stored value differs. The queries read each table once, no matter how many of it
 
 from __future__ import annotations
 
+from kling_pricing.ledger import intervention_checks
 from kling_pricing.ledger.dialects import Check, Dialect
 
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
     *("revision", "opening", "reserve", "dispatch", "bind", "doubt", "settle", "release", "expire", "record"),
-    *("carry_over", "alert", "calendar", "freeze", "thaw"),
+    *("carry_over", "alert", "calendar", *intervention_checks.KINDS),
 )
 
 RESERVATION_CHECKS = (
@@ -257,13 +258,7 @@ _FURTHER_CHECKS = (
         AND reservation.provider = observation.provider AND reservation.task_id = observation.task_id
     )
     """,
-    """
-    SELECT 'the freeze', 'actor, reason and instant', kept, derived, 'the journal gives', 0 FROM (
-      SELECT (SELECT {freeze_at} || ' ' || actor || ': ' || reason FROM frozen) AS kept,
-        (SELECT CASE kind WHEN 'freeze' THEN {journal_at} || ' ' || detail END FROM journal
-          WHERE kind IN ('freeze', 'thaw') ORDER BY seq DESC LIMIT 1) AS derived
-    ) AS freezes WHERE kept {is_not} derived
-    """,
+    *intervention_checks.DIFFERENCES,
 )
 """Queries for problems that no `Check` can express; each selects the columns of `differences`."""
 
@@ -329,6 +324,9 @@ _FACTS = {
         GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
     """,
 }
+
+
+_FACTS |= intervention_checks.FACTS
 
 
 def facts(dialect: Dialect) -> dict[str, str]:

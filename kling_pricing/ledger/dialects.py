@@ -37,6 +37,8 @@ class Dialect(NamedTuple):
         deadline: a reservation's deadline as the journal writes it.
         freeze_at: the instant of a freeze, as text.
         journal_at: the instant of a journal entry, as text.
+        freeze_scope: the scope of the freeze in a journal entry about a freeze.
+        rate_text: the rate of a use of an allowance, as the journal writes it.
         label_names: the names of a bucket's labels, in order.
         extra_reservation_checks: checks for the store's additional reservation columns.
         extra_bucket_checks: checks for the store's additional bucket columns.
@@ -49,6 +51,8 @@ class Dialect(NamedTuple):
     deadline: str
     freeze_at: str
     journal_at: str
+    freeze_scope: str
+    rate_text: str
     label_names: str
     extra_reservation_checks: tuple[Check, ...] = ()
     extra_bucket_checks: tuple[Check, ...] = ()
@@ -66,6 +70,9 @@ SQLITE = Dialect(
     deadline="deadline",
     freeze_at="frozen_at",
     journal_at="at",
+    freeze_scope="CASE WHEN kind IN ('freeze', 'thaw') THEN 'all'"
+    " ELSE 'budget:' || substr(detail, 1, instr(detail, ':') - 1) END",
+    rate_text="rate",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
 )
 POSTGRES = Dialect(
@@ -75,6 +82,9 @@ POSTGRES = Dialect(
     deadline="instant_text(deadline)",
     freeze_at="instant_text(frozen_at)",
     journal_at="instant_text(at)",
+    freeze_scope="CASE WHEN kind IN ('freeze', 'thaw') THEN 'all'"
+    " ELSE 'budget:' || split_part(detail, ':', 1) END",
+    rate_text="trim_scale(rate)",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
     extra_reservation_checks=(

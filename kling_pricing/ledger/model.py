@@ -38,6 +38,7 @@ class BucketClaim(NamedTuple):
         currency: the budget's currency.
         rate: the accounting rate from the quote's currency; None: the currencies are the same.
         may_cap: whether a cheaper variant may be reserved if the request does not fit.
+        observes: whether the budget counts the request, whether or not it fits.
         max_request: the maximum for a single request, in nanos; None: only the cap limits it.
         alerts: the thresholds at which an alert fires, as fractions of the cap.
     """
@@ -51,6 +52,7 @@ class BucketClaim(NamedTuple):
     currency: str
     rate: Decimal | None
     may_cap: bool
+    observes: bool
     max_request: int | None
     alerts: tuple[Decimal, ...]
 
@@ -293,6 +295,7 @@ class Shortfall(NamedTuple):
         currency: the currency of these amounts.
         window_end: the end of the window, UTC.
         may_cap: whether the budget accepts a cheaper variant instead.
+        covered: the amount that allowances would cover, which is not enough.
     """
 
     budget: str
@@ -303,6 +306,7 @@ class Shortfall(NamedTuple):
     currency: str
     window_end: datetime
     may_cap: bool
+    covered: int = 0
 
 
 class Refused(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
+from kling_pricing.ledger import intervention_checks
 from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
@@ -35,6 +36,7 @@ def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: 
         *map(_difference, facts["difference"]),
         *_by_budgets(facts),
         *_actions(facts["action"]),
+        *intervention_checks.problems(facts),
         *damage,
     ]
     if problems:
@@ -189,6 +191,7 @@ def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
         "cap": nanos_up(budget.cap),
         "max_request": None if budget.max_request is None else nanos_up(budget.max_request),
         "may_cap": budget.on_exceed == "cap",
+        "observes": budget.observes,
         "alerts": _alerts(budget),
         "file_order": place,
         "fixed_labels": {

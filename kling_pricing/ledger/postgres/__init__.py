@@ -19,6 +19,7 @@ from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.checks import facts
 from kling_pricing.ledger.dialects import POSTGRES
+from kling_pricing.ledger.freezing import unknown_budget
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -39,14 +40,13 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions
-from kling_pricing.ledger.postgres.locks import locks_explained
+from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
 from kling_pricing.ledger.postgres.server import Refusal, Server
-from kling_pricing.ledger.redaction import NO_REASON
 from kling_pricing.ledger.verification import judge
 from kling_pricing.money import format_decimal
 
 
-class PostgresLedger:
+class PostgresLedger(PostgresInterventions):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
@@ -81,15 +81,6 @@ class PostgresLedger:
     def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
         return revisions.replace(self._server, budgets, author)
-
-    def freeze(self, author: Author) -> None:
-        """See `Ledger.freeze`."""
-        with locks_explained(self.name):
-            self._call("freeze_all", author.actor, author.reason or NO_REASON)
-
-    def thaw(self, author: Author) -> bool:
-        """See `Ledger.thaw`."""
-        return bool(self._call("thaw_all", author.actor, author.reason or NO_REASON))
 
     # verbs
 
@@ -307,9 +298,14 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "no_budgets": lambda _: LedgerError(
         "the ledger has lost its budgets because its database was replaced; restart the guard"
     ),
-    "frozen": lambda about: ledger_errors.frozen(
-        about["actor"], about["reason"], datetime.fromisoformat(about["frozen_at"])
+    "frozen": lambda about: ledger_errors.frozen(freeze_of(about["freeze"])),
+    "unknown_budget": lambda about: unknown_budget(about["name"], about["known"]),
+    "ended_before_it_began": lambda about: ledger_errors.ended_before_it_began(
+        datetime.fromisoformat(about["until"])
     ),
+    "unknown_allowance": lambda about: ledger_errors.unknown_allowance(about["name"], about["known"]),
+    "unknown_request": lambda about: ledger_errors.unknown_request(about["request"]),
+    "granted_already": lambda about: ledger_errors.granted_already(about["request"], about["allowance"]),
     "no_rate": lambda about: ledger_errors.no_rate(**about),
 }
 

@@ -171,6 +171,7 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
             row["currency"],
             _instant(row["window_end"]),
             row["may_cap"],
+            row.get("covered", 0),
         )
         for row in rows
     )
@@ -247,6 +248,7 @@ def entry(row: Mapping[str, Any]) -> Entry:
         from_nanos(row["spent_delta"]),
         row["currency"],
         row["detail"],
+        row.get("allowance"),
     )
 
 

@@ -29,7 +29,8 @@ _FIRST_WITH_CALENDAR = 3
 _FUNCTIONS = (
     *("shared.sql", "administration.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql"),
     *("release.sql", "settle.sql", "observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql"),
-    *("reading.sql", "revisions.sql", "frozen.sql", "grants.sql"),
+    *("reading.sql", "revisions.sql", "frozen.sql", "allowances.sql"),
+    *("observing.sql", "grants.sql"),
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 

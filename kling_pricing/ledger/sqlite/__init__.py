@@ -37,7 +37,6 @@ from kling_pricing.ledger.sqlite import (
     actions,
     calendar_rows,
     export,
-    freezes,
     queries,
     reservations,
     revisions,
@@ -46,6 +45,7 @@ from kling_pricing.ledger.sqlite import (
 )
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
+from kling_pricing.ledger.sqlite.interventions import SQLiteInterventions
 from kling_pricing.ledger.verification import judge
 
 _IN_DOUBT = """
@@ -53,7 +53,7 @@ _IN_DOUBT = """
 """
 
 
-class SQLiteLedger:
+class SQLiteLedger(SQLiteInterventions):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
@@ -90,14 +90,6 @@ class SQLiteLedger:
     def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
         return self._file.transaction(verbs.apply, budgets, author)
-
-    def freeze(self, author: Author) -> None:
-        """See `Ledger.freeze`."""
-        self._file.transaction(freezes.freeze, author)
-
-    def thaw(self, author: Author) -> bool:
-        """See `Ledger.thaw`."""
-        return self._file.transaction(freezes.thaw, author)
 
     # verbs
 

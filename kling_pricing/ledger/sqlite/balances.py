@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kling_pricing.ledger import errors
+from kling_pricing.ledger.granting import Cover, Coverage
 from kling_pricing.ledger.model import Alert, BucketClaim, PricedVariant, Shortfall
 from kling_pricing.ledger.sqlite.codec import alert_parts, alert_texts, instant, labels_text, object_of, written
 from kling_pricing.money import format_decimal, from_nanos, multiply
@@ -46,9 +47,20 @@ class BucketBalance(NamedTuple):
         return self.cap - self.held - self.spent
 
     def takes(self, amount: int) -> bool:
-        """Returns whether a request for this amount fits."""
+        """Returns whether the budget lets a request for this amount pass."""
+        return self.claim.observes or self.fits(amount)
+
+    def fits(self, amount: int) -> bool:
+        """Returns whether a request for this amount is within the budget's limits."""
         limit = self.claim.max_request
         return self.available >= amount and (limit is None or amount <= limit)
+
+
+class Covering(Protocol):
+    """Covers the shortfalls of a candidate by allowances."""
+
+    def cover(self, rooms: Sequence[BucketBalance], candidate: PricedVariant) -> Coverage:
+        """Covers the shortfalls of a candidate in the buckets that do not have room for it."""
 
 
 class Move(NamedTuple):
@@ -146,22 +158,47 @@ def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
     return row[0]
 
 
-def choose(rooms: Sequence[BucketBalance], candidates: Sequence[PricedVariant]) -> PricedVariant | None:
-    """Returns the first candidate that fits every bucket, or None.
+class Choice(NamedTuple):
+    """The candidate to reserve, and the parts of allowances that cover it."""
 
-    If the first candidate does not fit a budget that does not cap, the others are not tried.
+    candidate: PricedVariant
+    covers: tuple[Cover, ...]
+
+
+def choose(
+    rooms: Sequence[BucketBalance], candidates: Sequence[PricedVariant], allowing: Covering
+) -> Choice | tuple[Shortfall, ...]:
+    """Returns the first candidate that fits every bucket, by itself or with allowances.
+
+    If a budget that does not cap refuses the first candidate, the others are not tried.
+
+    Args:
+        rooms: the balances of the buckets.
+        candidates: the candidates, in order of preference.
+        allowing: covers shortfalls by allowances.
+
+    Returns:
+        The choice; or, if no candidate fits, the shortfalls of the first one.
     """
+    refused: tuple[Shortfall, ...] = ()
     for candidate in candidates:
         too_small = [room for room in rooms if not room.takes(candidate.amounts[room.place])]
         if not too_small:
-            return candidate
-        if candidate is candidates[0] and not all(room.claim.may_cap for room in too_small):
-            return None
-    return None
+            return Choice(candidate, ())
+        coverage = allowing.cover(too_small, candidate)
+        if not coverage.lacking:
+            return Choice(candidate, coverage.covers)
+        if candidate is candidates[0]:
+            refused = _shortfalls(too_small, candidate, coverage)
+            if not all(shortfall.may_cap for shortfall in refused):
+                break
+    return refused
 
 
-def shortfalls(rooms: Iterable[BucketBalance], candidate: PricedVariant) -> tuple[Shortfall, ...]:
-    """Returns a shortfall for every bucket that a candidate does not fit into."""
+def _shortfalls(
+    rooms: Iterable[BucketBalance], candidate: PricedVariant, coverage: Coverage
+) -> tuple[Shortfall, ...]:
+    """Returns a shortfall for every bucket that a candidate does not fit into, even with allowances."""
     return tuple(
         Shortfall(
             room.claim.budget,
@@ -172,10 +209,29 @@ def shortfalls(rooms: Iterable[BucketBalance], candidate: PricedVariant) -> tupl
             room.claim.currency,
             instant(room.closes),
             room.claim.may_cap,
+            coverage.covered[room.place],
         )
         for room in rooms
-        if not room.takes(candidate.amounts[room.place])
+        if room.place in coverage.lacking
     )
+
+
+def waive(
+    db: sqlite3.Connection,
+    now: datetime,
+    reservation: str,
+    rooms: Sequence[BucketBalance],
+    moves: Sequence[Move],
+) -> None:
+    """Records the budgets in observe mode that would have refused a new reservation."""
+    for room, move in zip(rooms, moves, strict=True):
+        if room.claim.observes and not room.fits(move.held):
+            left = f"{format_decimal(from_nanos(max(room.available, 0)))} {room.claim.currency} left"
+            detail = left if room.available < move.held else "maximum per request"
+            db.execute(
+                "INSERT INTO journal (at, kind, reservation, bucket, detail) VALUES (?, 'waive', ?, ?, ?)",
+                (written(now), reservation, move.bucket, detail),
+            )
 
 
 def enter(

@@ -6,12 +6,12 @@ import sqlite3
 from datetime import date, datetime
 from itertools import groupby
 
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests, WaivedRefusals
 from kling_pricing.ledger.sqlite.codec import instant, object_of, written
 from kling_pricing.money import from_nanos
 
 _BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end"
-_ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, currency, detail"
+_ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail"
 
 
 def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[str, Bucket]]:
@@ -56,9 +56,30 @@ def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -
 def journal(db: sqlite3.Connection) -> list[Entry]:
     """Returns every entry of the journal, the oldest first."""
     rows = db.execute(
-        f"SELECT {_ENTRY} FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq"  # noqa: S608
+        f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')},"  # noqa: S608
+        " allowance FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
+        " LEFT JOIN allowance ON allowance.id = journal.allowance ORDER BY seq"
     )
     return [_entry(*row) for row in rows]
+
+
+def waived(db: sqlite3.Connection, since: datetime, until: datetime) -> list[WaivedRefusals]:
+    """Returns the refusals that budgets in observe mode waived in a period, by bucket."""
+    rows = db.execute(
+        "SELECT budget, labels, count(*), sum(line.held), currency, window_start, window_end FROM journal"
+        " JOIN bucket ON bucket.id = journal.bucket"
+        " JOIN reservation_line AS line"
+        " ON line.reservation = journal.reservation AND line.bucket = journal.bucket"
+        " WHERE kind = 'waive' AND at >= ? AND at < ?"
+        " GROUP BY journal.bucket ORDER BY budget, labels, window_start",
+        (written(since), written(until)),
+    )
+    return [
+        WaivedRefusals(
+            *(budget, object_of(labels), requests, from_nanos(amount), currency, instant(start), instant(end))
+        )
+        for budget, labels, requests, amount, currency, start, end in rows
+    ]
 
 
 def unpriced(db: sqlite3.Connection, since: date | None, until: date | None) -> list[UnpricedRequests]:
@@ -101,6 +122,7 @@ def _entry(
     spent: int,
     currency: str | None,
     detail: str | None,
+    allowance: str | None = None,
 ) -> Entry:
     return Entry(
         seq,
@@ -113,4 +135,5 @@ def _entry(
         from_nanos(spent),
         currency,
         detail,
+        allowance,
     )

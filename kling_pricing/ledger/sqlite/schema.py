@@ -248,6 +248,54 @@ STEPS: dict[int, tuple[str, ...]] = {
         WHEN EXISTS (SELECT 1 FROM administration WHERE seq = NEW.seq)
         BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
         """,
+        # Allowances
+        """
+        CREATE TABLE allowance_request (
+          id TEXT NOT NULL PRIMARY KEY,
+          project TEXT NOT NULL,
+          amount INTEGER NOT NULL,
+          currency TEXT NOT NULL,
+          budgets TEXT NOT NULL,
+          key TEXT,
+          actor TEXT NOT NULL,
+          reason TEXT NOT NULL,
+          created_at TEXT NOT NULL
+        ) STRICT
+        """,
+        """
+        CREATE TABLE allowance (
+          id TEXT NOT NULL PRIMARY KEY,
+          project TEXT NOT NULL,
+          amount INTEGER NOT NULL,
+          held INTEGER NOT NULL DEFAULT 0,
+          spent INTEGER NOT NULL DEFAULT 0,
+          currency TEXT NOT NULL,
+          budgets TEXT NOT NULL,
+          key TEXT,
+          until TEXT NOT NULL,
+          actor TEXT NOT NULL,
+          reason TEXT NOT NULL,
+          request TEXT UNIQUE REFERENCES allowance_request (id),
+          created_at TEXT NOT NULL,
+          revoked_at TEXT
+        ) STRICT
+        """,
+        "CREATE INDEX allowance_project ON allowance (project, until)",
+        """
+        CREATE TABLE reservation_allowance (
+          reservation TEXT NOT NULL REFERENCES reservation (id),
+          allowance TEXT NOT NULL REFERENCES allowance (id),
+          bucket INTEGER NOT NULL REFERENCES bucket (id),
+          above INTEGER NOT NULL,
+          rate TEXT,
+          held INTEGER NOT NULL,
+          spent INTEGER NOT NULL DEFAULT 0,
+          PRIMARY KEY (reservation, allowance)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "ALTER TABLE journal ADD COLUMN allowance TEXT REFERENCES allowance (id)",
+        # Observe mode
+        "CREATE INDEX journal_waived ON journal (at) WHERE kind = 'waive'",
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

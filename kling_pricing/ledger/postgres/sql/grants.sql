@@ -34,6 +34,11 @@ BEGIN
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',
     'administrative_actions()',
+    'freezes()',
+    'ask(text, text, bigint, text, text[], text, text, text)',
+    'allowances()',
+    'allowance_requests()',
+    'waived(timestamptz, timestamptz)',
     'verification()',
     'facts()',
     'require_version(integer)'

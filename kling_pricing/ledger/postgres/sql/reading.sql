@@ -106,8 +106,11 @@ $$;
 
 CREATE OR REPLACE FUNCTION entries() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
-  SELECT to_jsonb(journal) || jsonb_build_object('budget', budget, 'labels', labels, 'currency', currency)
-  FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq
+  SELECT to_jsonb(journal) || jsonb_build_object(
+    'budget', budget, 'labels', labels, 'currency', coalesce(bucket.currency, allowance.currency)
+  )
+  FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket LEFT JOIN allowance ON allowance.id = journal.allowance
+  ORDER BY journal.seq
 $$;
 
 -- Facts for the administrator. The settings of the server can be read without a function.

@@ -5,7 +5,8 @@ DECLARE
   now timestamptz := begin_verb();
   is_known boolean;       -- whether the key was used before
   is_outdated boolean;    -- whether other budgets are in force
-  is_frozen boolean;      -- whether spending is frozen
+  is_frozen boolean;      -- whether anything is frozen
+  refusal jsonb;          -- the refusal by the freeze that concerns the request
   is_late boolean;        -- whether an expired reservation has not been released yet
   before reservation;
   holds boolean;          -- whether the request's windows and price are valid now
@@ -16,6 +17,7 @@ DECLARE
   in_force record;
   bucket_ids bigint[];    -- one for each of them; null where the budget has no window now
   created bigint[];       -- the buckets that this call has created
+  covering record;        -- the parts of allowances that cover a candidate, and the shortfalls that they do not cover
   lacking jsonb;          -- the shortfalls for the first candidate
   place_chosen integer := 0;
   chosen jsonb;
@@ -45,7 +47,10 @@ BEGIN
     RETURN outdated(p_order->>'budgets');
   END IF;
   IF is_frozen AND (before.id IS NULL OR (before.fingerprint = p_order->>'fingerprint' AND before.state IN ('reserved', 'released'))) THEN
-    PERFORM refuse('frozen', frozen_refusal());
+    refusal := frozen_refusal(ARRAY(SELECT name FROM unnest(matching(p_order->'labels'))));
+    IF refusal IS NOT NULL THEN
+      PERFORM refuse('frozen', refusal);
+    END IF;
   END IF;
   holds := coalesce(
     now >= (p_order->'holds'->>0)::timestamptz AND now < (p_order->'holds'->>1)::timestamptz, false
@@ -80,28 +85,20 @@ BEGIN
   IF array_remove(bucket_ids, NULL) = '{}' AND NOT in_force.may_be_unmatched THEN
     RETURN jsonb_build_object('refused', jsonb_build_array());
   END IF;
-  chosen := p_candidates->0;
-  rates := rates_of(chosen->'terms'->>'currency', claimed, in_force.accounting_rates);
-  amounts := amounts_of((chosen->>'reserved')::bigint, rates);
-  lacking := without_room(bucket_ids, amounts);
-  IF lacking <> '[]' THEN
+  FOR place IN 0..jsonb_array_length(p_candidates) - 1 LOOP
+    chosen := p_candidates->place;
+    place_chosen := place;
+    rates := rates_of(chosen->'terms'->>'currency', claimed, in_force.accounting_rates);
+    amounts := amounts_of((chosen->>'reserved')::bigint, rates);
+    covering := uncovered(p_order, now, without_room(bucket_ids, amounts), in_force.accounting_rates);
+    EXIT WHEN covering.lacking = '[]';
     chosen := NULL;
-    IF NOT lacking @? '$[*] ? (@.may_cap == false)' THEN   -- one budget that does not cap is enough to refuse
-      FOR place IN 1..jsonb_array_length(p_candidates) - 1 LOOP
-        chosen := p_candidates->place;
-        rates := rates_of(chosen->'terms'->>'currency', claimed, in_force.accounting_rates);
-        amounts := amounts_of((chosen->>'reserved')::bigint, rates);
-        IF without_room(bucket_ids, amounts) = '[]' THEN
-          place_chosen := place;
-          EXIT;
-        END IF;
-        chosen := NULL;
-      END LOOP;
-    END IF;
-    IF chosen IS NULL THEN
-      DELETE FROM bucket WHERE id = ANY (created);
-      RETURN jsonb_build_object('refused', lacking);
-    END IF;
+    lacking := coalesce(lacking, covering.lacking);
+    EXIT WHEN lacking @? '$[*] ? (@.may_cap == false)';   -- one budget that does not cap is enough to refuse
+  END LOOP;
+  IF chosen IS NULL THEN
+    DELETE FROM bucket WHERE id = ANY (created);
+    RETURN jsonb_build_object('refused', lacking);
   END IF;
 
   attempt := coalesce(before.attempt, 0) + 1;
@@ -120,6 +117,12 @@ BEGIN
     PERFORM alert_thresholds(now, p_id, p_id, buckets, held, nothing);
     alerts := alerts_of(p_id);
   END IF;
+  IF covering.covers <> '[]' THEN
+    PERFORM use_allowances(now, p_id, covering.covers, bucket_ids);
+  END IF;
+  IF EXISTS (SELECT FROM unnest(claimed) WHERE observes) THEN
+    PERFORM waive(now, p_id, buckets, held);
+  END IF;
   -- The caller knows the other columns.
   RETURN jsonb_build_object(
     'candidate', place_chosen, 'attempt', attempt, 'created_at', now, 'deadline', now + p_expires_after,
@@ -127,7 +130,21 @@ BEGIN
   );
 END $$;
 
--- Returns a shortfall for every bucket that these amounts do not fit into.
+-- Covers shortfalls by allowances, see `coverage`. Usually there is no shortfall.
+CREATE OR REPLACE FUNCTION uncovered(
+  p_order jsonb, p_now timestamptz, p_lacking jsonb, p_accounting_rates jsonb, OUT covers jsonb, OUT lacking jsonb
+) LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_lacking = '[]' THEN
+    covers := p_lacking;
+    lacking := p_lacking;
+  ELSE
+    SELECT * INTO covers, lacking
+    FROM coverage(p_order->>'project', p_order->>'key', p_now, p_lacking, p_accounting_rates);
+  END IF;
+END $$;
+
+-- Returns a shortfall for every bucket that these amounts do not fit into and whose budget limits requests.
 CREATE OR REPLACE FUNCTION without_room(p_buckets bigint[], p_amounts bigint[]) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   needed bigint;
@@ -136,7 +153,7 @@ BEGIN
   FOR place IN 1..cardinality(p_buckets) LOOP   -- usually everything fits, and this loop finds that faster
     EXIT WHEN NOT fits;
     needed := p_amounts[place];
-    SELECT bucket.cap::numeric - held - spent >= needed AND needed <= coalesce(max_request, needed) INTO fits
+    SELECT observes OR (bucket.cap::numeric - held - spent >= needed AND needed <= coalesce(max_request, needed)) INTO fits
     FROM bucket JOIN budget ON budget.name = bucket.budget WHERE bucket.id = p_buckets[place];
     fits := coalesce(fits, true);   -- the budget has no window now
   END LOOP;
@@ -145,13 +162,14 @@ BEGIN
   END IF;
   RETURN coalesce(jsonb_agg(jsonb_build_object(
     'budget', name, 'labels', labels, 'requested', amount, 'available', cap::numeric - held - spent,
-    'max_request', max_request, 'currency', currency, 'window_end', window_end, 'may_cap', may_cap
+    'max_request', max_request, 'currency', currency, 'window_end', window_end, 'may_cap', may_cap, 'place', place
   ) ORDER BY place), '[]')
   FROM (
     SELECT budget.name, labels, bucket.cap, held, spent, max_request, may_cap, bucket.currency, window_end, part.place, amount
     FROM unnest(p_buckets, p_amounts) WITH ORDINALITY AS part (bucket, amount, place)
     JOIN bucket ON bucket.id = part.bucket
     JOIN budget ON budget.name = bucket.budget
+    WHERE NOT observes
   ) AS asked
   WHERE cap::numeric - held - spent < amount OR amount > max_request;
 END $$;

@@ -25,7 +25,7 @@ END $$;
 
 -- `lock_key`, `lock_task` and `lock_new_bucket` wait until no other transaction works on the same key, task or bucket.
 -- All verbs take locks in the same order: key or task, their reservation, new buckets in the order of the budgets file,
--- expired reservations (skipping locked ones), buckets by id. So no two verbs wait for each other.
+-- expired reservations (skipping locked ones), buckets by id, allowances. So no two verbs wait for each other.
 CREATE OR REPLACE FUNCTION lock_key(p_project text, p_key text) RETURNS void LANGUAGE sql AS $$
   SELECT pg_advisory_xact_lock(1263555147, hashtext(p_project || chr(31) || p_key))
 $$;
@@ -238,6 +238,7 @@ BEGIN
   PERFORM lock_buckets(buckets);
   UPDATE reservation SET state = 'released', reason = p_reason, closed_at = p_now WHERE id = p_reservation;
   PERFORM enter(p_now, p_kind, p_reservation, buckets, held, array_fill(0::bigint, ARRAY[cardinality(buckets)]), p_reason);
+  PERFORM give_back_allowances(p_now, p_reservation, p_kind);
 END $$;
 
 -- Returns whether an expired reservation has not been released yet.

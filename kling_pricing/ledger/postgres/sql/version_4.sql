@@ -25,3 +25,61 @@ DROP FUNCTION IF EXISTS freeze_all(text, text);
 DROP FUNCTION IF EXISTS thaw_all(text, text);
 DROP FUNCTION IF EXISTS open_bucket(text, text, jsonb, bigint);
 DROP FUNCTION IF EXISTS revision_end(text, text, text, timestamptz);
+
+-- Allowances
+CREATE TABLE allowance_request (
+  id text COLLATE "C" PRIMARY KEY,
+  seq bigint GENERATED ALWAYS AS IDENTITY,
+  project text COLLATE "C" NOT NULL,
+  amount bigint NOT NULL CHECK (amount > 0),
+  currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+  budgets text[] NOT NULL CHECK (cardinality(budgets) BETWEEN 1 AND 1000),
+  key text COLLATE "C",
+  actor text NOT NULL,
+  reason text NOT NULL,
+  created_at timestamptz NOT NULL,
+  -- A guard's role may file requests, so nothing in them may make the ledger unreadable.
+  CHECK (id || project || coalesce(key, '') || actor || reason || array_to_string(budgets, ' ', '') !~ '[\u0001-\u001f\u007f-\u009f]'),
+  CHECK (
+    length(id) BETWEEN 1 AND 200 AND length(project) BETWEEN 1 AND 200 AND length(coalesce(key, 'x')) BETWEEN 1 AND 300
+    AND length(actor) BETWEEN 1 AND 200 AND length(reason) BETWEEN 1 AND 1000 AND array_position(budgets, NULL) IS NULL
+  )
+);
+
+CREATE TABLE allowance (
+  id text COLLATE "C" PRIMARY KEY,
+  seq bigint GENERATED ALWAYS AS IDENTITY,
+  project text COLLATE "C" NOT NULL,
+  amount bigint NOT NULL CHECK (amount > 0),
+  held bigint NOT NULL DEFAULT 0 CHECK (held >= 0),
+  spent bigint NOT NULL DEFAULT 0 CHECK (spent >= 0),
+  currency text NOT NULL,
+  budgets text[] NOT NULL,
+  key text COLLATE "C",                     -- the only key for which it may be used
+  until timestamptz NOT NULL,
+  actor text NOT NULL,
+  reason text NOT NULL,
+  request text COLLATE "C" UNIQUE REFERENCES allowance_request (id),
+  created_at timestamptz NOT NULL,
+  revoked_at timestamptz
+) WITH (fillfactor = 50);
+CREATE INDEX allowance_project ON allowance (project, until);
+
+-- The parts of allowances that cover a reservation.
+CREATE TABLE reservation_allowance (
+  reservation text COLLATE "C" NOT NULL REFERENCES reservation (id),
+  allowance text COLLATE "C" NOT NULL REFERENCES allowance (id),
+  bucket bigint NOT NULL REFERENCES bucket (id),    -- the bucket with the largest shortfall
+  above bigint NOT NULL CHECK (above >= 0),         -- the part of the amount in that bucket that needs no cover
+  rate numeric CHECK (rate > 0),                    -- from the allowance's currency to the bucket's
+  held bigint NOT NULL CHECK (held >= 0),
+  spent bigint NOT NULL DEFAULT 0 CHECK (spent >= 0),
+  PRIMARY KEY (reservation, allowance)
+);
+ALTER TABLE journal ADD COLUMN allowance text COLLATE "C" REFERENCES allowance (id);
+
+-- Observe mode
+ALTER TABLE budget ADD COLUMN observes boolean NOT NULL DEFAULT false;
+ALTER TABLE budget ALTER COLUMN observes DROP DEFAULT;
+CREATE INDEX journal_waived ON journal (at) WHERE kind = 'waive';
+DROP FUNCTION IF EXISTS frozen_refusal();
