@@ -112,7 +112,7 @@ class GuardAdministration:
         return self._state.ledger.freezes()
 
     def waived(self, *, since: datetime | None = None, until: datetime | None = None) -> list[WaivedRefusals]:
-        """Returns the refusals that budgets in observe mode waived, by bucket.
+        """Returns the refusals that budgets in observe mode waived, by bucket and project.
 
         Args:
             since: only refusals at or after this instant, with a time zone.

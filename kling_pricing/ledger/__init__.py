@@ -21,7 +21,7 @@ from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
-from kling_pricing.ledger.interventions import Interventions
+from kling_pricing.ledger.intervening import Interventions
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
     Alert,

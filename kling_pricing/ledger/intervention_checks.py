@@ -52,6 +52,17 @@ def _balance(what: str) -> str:
     """  # noqa: S608 (constants only)
 
 
+def _entry_of(what: str, kind: str, condition: str) -> str:
+    """Returns the query for allowances that lack the journal entry of an event."""
+    return f"""
+    SELECT 'allowance ' || allowance.id, 'the journal entry of its {what}', CAST(NULL AS TEXT),
+      CAST(NULL AS TEXT), '', 0
+    FROM allowance LEFT JOIN (
+      SELECT allowance AS id, max(seq) AS seq FROM journal WHERE kind = '{kind}' GROUP BY allowance
+    ) AS events ON events.id = allowance.id WHERE {condition} AND events.seq IS NULL
+    """  # noqa: S608 (constants only)
+
+
 DIFFERENCES = (
     """
     SELECT 'the freeze' || CASE scope WHEN 'all' THEN '' ELSE ' of ' || substr(scope, 8) END,
@@ -103,6 +114,8 @@ DIFFERENCES = (
     FROM journal LEFT JOIN allowance ON allowance.id = journal.allowance
     WHERE journal.allowance IS NOT NULL AND allowance.id IS NULL
     """,
+    _entry_of("grant", "allow", "TRUE"),
+    _entry_of("revocation", "revoke", "revoked_at IS NOT NULL"),
     """
     SELECT 'journal entry ' || seq, 'allowance', CAST(allowance AS TEXT), 'empty', 'its kind requires', 0
     FROM journal WHERE allowance IS NOT NULL AND kind NOT IN ('allow', 'revoke', 'cover')

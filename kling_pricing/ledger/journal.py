@@ -37,11 +37,12 @@ class Bucket(NamedTuple):
 
 
 class WaivedRefusals(NamedTuple):
-    """The refusals that a budget in observe mode waived, in one bucket.
+    """The refusals of a project's requests that a budget in observe mode waived, in one bucket.
 
     Attributes:
         budget: the budget's name.
         labels: the labels of the bucket.
+        project: the project of the requests.
         requests: the number of admitted requests that the budget would have refused or made cheaper.
         amount: the amount that was reserved for these requests.
         currency: the currency of the amount.
@@ -51,6 +52,7 @@ class WaivedRefusals(NamedTuple):
 
     budget: str
     labels: Mapping[str, str]
+    project: str
     requests: int
     amount: Decimal
     currency: str

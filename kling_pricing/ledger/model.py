@@ -29,8 +29,8 @@ class BucketClaim(NamedTuple):
 
     Attributes:
         budget: the budget's name.
-        definition: digest of the budget's match, window, zone and currency. Two budgets with the same name and
-            definition share their buckets.
+        definition: digest of match, window, zone and currency. Budgets with the same name and definition share
+            their buckets.
         labels: the labels of the bucket.
         schedule: the schedule of the budget's windows in the ledger's calendar.
         recurs: whether a new window follows each window.
@@ -235,10 +235,7 @@ last known end of the task. `terms` has the fields of `terms.TERMS`.
 """
 
 SENT_SEPARATOR = "\x1f"
-"""Separates the fields of such a line.
-
-A ledger stores only printable text, so no field contains this character or a line feed.
-"""
+"""Separates the fields of such a line. A ledger stores only printable text, so no field contains it."""
 
 
 class Alert(NamedTuple):
@@ -253,7 +250,7 @@ class Alert(NamedTuple):
         used: the total of the bucket's held and spent amounts.
         currency: the currency of both amounts.
         window_end: the end of the window, UTC.
-        reservation_id: the reservation that caused the alert; None: a change of budgets, or an opening balance.
+        reservation_id: the reservation that caused it; None: a change of budgets, or an opening balance.
         detail: for a doubtful charge, why it has no value or what it contradicts; else None.
     """
 
@@ -313,8 +310,7 @@ class Refused(NamedTuple):
     """The result for a request that does not fit. The ledger stores nothing about it.
 
     Attributes:
-        shortfalls: every bucket that the request as written does not fit into; empty: no budget is in force for
-            the request.
+        shortfalls: every bucket that the request as written does not fit into; empty: no budget matches it.
     """
 
     shortfalls: tuple[Shortfall, ...]

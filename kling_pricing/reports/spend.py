@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.journal import BucketHistory
+from kling_pricing.ledger.journal import BucketHistory, WaivedRefusals
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reports.charts import Tone
@@ -32,6 +32,8 @@ class Spend(NamedTuple):
         jobs: the jobs reserved in the period, oldest first.
         buckets: the buckets whose windows overlap the period, with their entries; for a single project, only
             the buckets that its jobs moved.
+        waived: the refusals that budgets in observe mode waived in the period; for a single project, only those
+            of its jobs.
     """
 
     since: datetime
@@ -40,6 +42,7 @@ class Spend(NamedTuple):
     project: str | None
     jobs: tuple[Reservation, ...]
     buckets: tuple[BucketHistory, ...]
+    waived: tuple[WaivedRefusals, ...] = ()
 
 
 def read_spend(
@@ -71,6 +74,7 @@ def read_spend(
     store = connect(ledger, clock=clock)
     try:
         buckets = store.bucket_histories(start, end)
+        waived = [row for row in store.waived(start, end) if project is None or row.project == project]
         all_jobs = store.reservations(since=start, until=end)
     finally:
         store.close()
@@ -88,7 +92,7 @@ def read_spend(
         buckets = [
             history for history in buckets if any(entry.reservation_id in ids for entry in history.entries)
         ]
-    return Spend(start, end, place, project, tuple(jobs), tuple(buckets))
+    return Spend(start, end, place, project, tuple(jobs), tuple(buckets), tuple(waived))
 
 
 def _release_expired(history: BucketHistory, expired: Mapping[str | None, Reservation]) -> BucketHistory:

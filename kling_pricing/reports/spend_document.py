@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+from kling_pricing.ledger.journal import WaivedRefusals
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports import burn_down
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Series, Share, ShareChart
@@ -80,6 +81,7 @@ def document(spent: Spend) -> Document:
             _table("by_day", "By day", (f"Day ({spent.zone})",), by_day, overall, chronological=True),
             burn_down.balances(spent.buckets, spent.zone),
             burn_down.days(spent.buckets, spent.since, spent.until, spent.zone),
+            *([_waived(spent.waived)] if spent.waived else []),
             _jobs(jobs),
         ),
     )
@@ -283,6 +285,35 @@ def _table(
             ("Total", *[None] * (len(columns) - 1), currency, *amounts)
             for (currency,), amounts in overall.items()
         ),
+    )
+
+
+def _waived(waived: Sequence[WaivedRefusals]) -> Section:
+    """Returns the refusals that budgets in observe mode waived."""
+    rows: list[Row] = [
+        (
+            safe(row.budget),
+            safe(labels_text(row.labels)) or None,
+            safe(row.project),
+            row.currency,
+            row.requests,
+            row.amount,
+        )
+        for row in waived
+    ]
+    return Section(
+        "observed",
+        "Observed budgets",
+        "Jobs that a budget in observe mode would have refused or made cheaper. The budget refused nothing.",
+        (
+            Column("budget", "Budget"),
+            Column("labels", "Labels"),
+            Column("project", "Project"),
+            Column("currency", "Currency"),
+            Column("jobs", "Jobs", "count"),
+            Column("reserved", "Reserved", "amount"),
+        ),
+        lambda: rows,
     )
 
 

@@ -11,6 +11,7 @@ import click
 from rich.table import Column, Table
 from rich.text import Text
 
+from kling_pricing.cli.budget.exceptions import exceptions, exceptions_dict, exceptions_lines
 from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, ledger_option, opened_guard
 from kling_pricing.cli.options import at_option
 from kling_pricing.cli.output import counted, echo, print_table, to_json
@@ -33,8 +34,9 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     """Show the amount left in each budget.
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
-    settled yet, and the money left. Below the table, the command lists the requests from the last 30 days that
-    hooks let through without a price. No budget counts the cost of these requests.
+    settled yet, and the money left. Below the table, the command lists the freezes in force, the open
+    allowances, the requests that budgets in observe mode would have refused, and the requests from the last 30
+    days that hooks let through without a price. No budget counts the cost of these requests.
 
     \b
     Example:
@@ -42,11 +44,14 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
     """
     with opened_guard(ledger, as_json=as_json) as guard:
         rows = guard.status(at)
-        today = (guard.clock() if at is None else at).astimezone(UTC).date()
+        now = guard.clock() if at is None else at
+        shown = exceptions(guard, rows, now)
+        today = now.astimezone(UTC).date()
         unpriced = guard.unpriced(since=today - (_UNPRICED_PERIOD - _DAY), until=today + _DAY)
     if as_json:
         document = {
             "budgets": [_bucket_dict(row) for row in rows],
+            **exceptions_dict(shown, now),
             "unpriced": [row._asdict() | {"day": row.day.isoformat()} for row in unpriced],
         }
         echo(to_json(document))
@@ -65,6 +70,8 @@ def status_command(ledger: str, at: datetime | None, as_json: bool) -> None:
         amounts = [format_decimal(amount) for amount in (row.spent, row.held, row.available)]
         grid.add_row(name, *amounts, f"{format_decimal(row.cap)} {row.currency}", _bar(row), _ends(row))
     print_table(grid)
+    for line in exceptions_lines(shown):
+        echo(line)
     for (provider, path), group in groupby(unpriced, lambda row: row[:2]):
         requests = counted(sum(row.requests for row in group), "request")
         echo(

@@ -117,6 +117,7 @@ def _waived(row: Mapping[str, Any]) -> WaivedRefusals:
     return WaivedRefusals(
         budget=row["budget"],
         labels=json.loads(row["labels"]),
+        project=row["project"],
         requests=row["requests"],
         amount=from_nanos(int(row["amount"])),
         currency=row["currency"],

@@ -158,7 +158,7 @@ def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
     return row[0]
 
 
-class Choice(NamedTuple):
+class Selection(NamedTuple):
     """The candidate to reserve, and the parts of allowances that cover it."""
 
     candidate: PricedVariant
@@ -167,7 +167,7 @@ class Choice(NamedTuple):
 
 def choose(
     rooms: Sequence[BucketBalance], candidates: Sequence[PricedVariant], allowing: Covering
-) -> Choice | tuple[Shortfall, ...]:
+) -> Selection | tuple[Shortfall, ...]:
     """Returns the first candidate that fits every bucket, by itself or with allowances.
 
     If a budget that does not cap refuses the first candidate, the others are not tried.
@@ -184,10 +184,10 @@ def choose(
     for candidate in candidates:
         too_small = [room for room in rooms if not room.takes(candidate.amounts[room.place])]
         if not too_small:
-            return Choice(candidate, ())
+            return Selection(candidate, ())
         coverage = allowing.cover(too_small, candidate)
         if not coverage.lacking:
-            return Choice(candidate, coverage.covers)
+            return Selection(candidate, coverage.covers)
         if candidate is candidates[0]:
             refused = _shortfalls(too_small, candidate, coverage)
             if not all(shortfall.may_cap for shortfall in refused):

@@ -66,19 +66,21 @@ def journal(db: sqlite3.Connection) -> list[Entry]:
 def waived(db: sqlite3.Connection, since: datetime, until: datetime) -> list[WaivedRefusals]:
     """Returns the refusals that budgets in observe mode waived in a period, by bucket."""
     rows = db.execute(
-        "SELECT budget, labels, count(*), sum(line.held), currency, window_start, window_end FROM journal"
-        " JOIN bucket ON bucket.id = journal.bucket"
+        "SELECT budget, bucket.labels, project, count(*), sum(line.held), bucket.currency, window_start,"
+        " window_end FROM journal JOIN bucket ON bucket.id = journal.bucket"
+        " JOIN reservation ON reservation.id = journal.reservation"
         " JOIN reservation_line AS line"
         " ON line.reservation = journal.reservation AND line.bucket = journal.bucket"
         " WHERE kind = 'waive' AND at >= ? AND at < ?"
-        " GROUP BY journal.bucket ORDER BY budget, labels, window_start",
+        " GROUP BY journal.bucket, project ORDER BY budget, bucket.labels, window_start, project",
         (written(since), written(until)),
     )
     return [
         WaivedRefusals(
-            *(budget, object_of(labels), requests, from_nanos(amount), currency, instant(start), instant(end))
+            *(budget, object_of(labels), project, requests, from_nanos(amount), currency),
+            *(instant(start), instant(end)),
         )
-        for budget, labels, requests, amount, currency, start, end in rows
+        for budget, labels, project, requests, amount, currency, start, end in rows
     ]
 
 

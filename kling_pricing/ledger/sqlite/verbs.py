@@ -100,7 +100,7 @@ def reserve(
     if not rooms and not order.may_be_unmatched:
         return Refused(())
     choice = balances.choose(rooms, candidates, allowances.Allowing(db, order, now))
-    if not isinstance(choice, balances.Choice):
+    if not isinstance(choice, balances.Selection):
         return Refused(choice)
     chosen = choice.candidate
     reservation = _new_id()

@@ -17,18 +17,19 @@ RETURNS void LANGUAGE sql AS $$
   WHERE available < amount OR amount > max_request ORDER BY place
 $$;
 
--- Returns the refusals that budgets in observe mode waived in a period, by bucket.
+-- Returns the refusals that budgets in observe mode waived in a period, by bucket and project.
 CREATE OR REPLACE FUNCTION waived(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT jsonb_build_object(
-    'budget', bucket.budget, 'labels', bucket.labels, 'requests', refusals.requests, 'amount', refusals.amount,
+    'budget', bucket.budget, 'labels', bucket.labels, 'project', refusals.project, 'requests', refusals.requests, 'amount', refusals.amount,
     'currency', bucket.currency, 'window_start', bucket.window_start, 'window_end', bucket.window_end
   )
   FROM (
-    SELECT journal.bucket, count(*) AS requests, sum(line.held) AS amount FROM journal
+    SELECT journal.bucket, reservation.project, count(*) AS requests, sum(line.held) AS amount FROM journal
+    JOIN reservation ON reservation.id = journal.reservation
     JOIN reservation_line AS line ON line.reservation = journal.reservation AND line.bucket = journal.bucket
-    WHERE kind = 'waive' AND at >= p_since AND at < p_until GROUP BY journal.bucket
+    WHERE kind = 'waive' AND at >= p_since AND at < p_until GROUP BY journal.bucket, reservation.project
   ) AS refusals
   JOIN bucket ON bucket.id = refusals.bucket
-  ORDER BY bucket.budget, bucket.labels, bucket.window_start
+  ORDER BY bucket.budget, bucket.labels, bucket.window_start, refusals.project
 $$;
