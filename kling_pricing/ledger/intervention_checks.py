@@ -151,7 +151,7 @@ def problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
     actions = {(row["action"], row["subject"]): row for row in facts["action"]}
     kept = set()
     for table, action, noun in (("allowance", "allow", "allowance"), ("allowance_request", "ask", "request")):
-        for row in facts[table]:
+        for row in map(dict, facts[table]):
             kept.add((action, row["id"]))
             yield from _granted(f"{noun} {row['id']}", row, actions.get((action, row["id"])))
             if table == "allowance":
