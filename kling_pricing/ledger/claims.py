@@ -47,6 +47,7 @@ def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None) 
         budget.on_exceed == "cap",
         None if budget.max_request is None else nanos_up(budget.max_request),
         budget.alerts,
+        budget.step,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -33,13 +33,14 @@ class BucketClaim(NamedTuple):
             definition share their buckets.
         labels: the labels of the bucket.
         schedule: the schedule of the budget's windows in the ledger's calendar.
-        recurs: whether a new window follows each window.
+        recurs: whether a new calendar window follows each window.
         cap: the bucket's cap in nanos of `currency`, used if this claim creates the bucket.
         currency: the budget's currency.
         rate: the accounting rate from the quote's currency; None: the currencies are the same.
         may_cap: whether a cheaper variant may be reserved if the request does not fit.
         max_request: the maximum for a single request, in nanos; None: only the cap limits it.
         alerts: the thresholds at which an alert fires, as fractions of the cap.
+        step: the step by which a rolling window moves; None for all other windows.
     """
 
     budget: str
@@ -53,6 +54,7 @@ class BucketClaim(NamedTuple):
     may_cap: bool
     max_request: int | None
     alerts: tuple[Decimal, ...]
+    step: timedelta | None
 
 
 class PricedVariant(NamedTuple):
@@ -250,7 +252,8 @@ class Alert(NamedTuple):
         cap: the bucket's cap.
         used: the total of the bucket's held and spent amounts.
         currency: the currency of both amounts.
-        window_end: the end of the window, UTC.
+        window_end: the end of the window, UTC; in a rolling window, when the window has moved past the step of
+            the reservation.
         reservation_id: the reservation that caused the alert; None: a change of budgets, or an opening balance.
         detail: for a doubtful charge, why it has no value or what it contradicts; else None.
     """
@@ -291,8 +294,10 @@ class Shortfall(NamedTuple):
         available: the amount that is left in the bucket.
         max_request: the limit for a single request; None: no limit.
         currency: the currency of these amounts.
-        window_end: the end of the window, UTC.
+        window_end: the end of the window, UTC. For a rolling window, the instant at which so much will have
+            left the window that the request fits; `FOREVER.end` if it never fits.
         may_cap: whether the budget accepts a cheaper variant instead.
+        rolling: the length of a rolling window, such as `24h`; None for all other windows.
     """
 
     budget: str
@@ -303,6 +308,7 @@ class Shortfall(NamedTuple):
     currency: str
     window_end: datetime
     may_cap: bool
+    rolling: str | None
 
 
 class Refused(NamedTuple):

@@ -40,6 +40,7 @@ from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions
 from kling_pricing.ledger.postgres.locks import locks_explained
 from kling_pricing.ledger.postgres.server import Refusal, Server
+from kling_pricing.ledger.rolled_up import rolled_up
 from kling_pricing.ledger.verification import judge
 from kling_pricing.money import format_decimal
 
@@ -231,7 +232,7 @@ class PostgresLedger:
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
-        return [codec.bucket(row) for row in self._server.rows("buckets", at)]
+        return rolled_up((codec.bucket(row) for row in self._server.rows("buckets", at)), at)
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
@@ -292,6 +293,7 @@ _RESERVATION_ERRORS: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingP
 _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "unknown": lambda about: ledger_errors.unknown(_ref(about["ref"])),
     "no_window": lambda about: ledger_errors.no_window(about["budget"]),
+    "no_opening": lambda about: ledger_errors.no_opening(about["budget"]),
     "opened": lambda about: ledger_errors.opened(about["budget"]),
     "calendar_over": lambda about: ledger_errors.calendar_over(
         about["budget"], datetime.fromisoformat(about["ended"])

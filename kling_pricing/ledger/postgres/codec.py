@@ -20,9 +20,10 @@ from kling_pricing.ledger.model import (
     Shortfall,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.rolled_up import rolling_length
 from kling_pricing.ledger.terms import read_terms, written_terms
 from kling_pricing.money import format_decimal, from_nanos
-from kling_pricing.windows import Period
+from kling_pricing.windows import FOREVER, Period
 
 _decode = json.JSONDecoder(parse_float=Decimal).decode
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
@@ -168,8 +169,9 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
             row["available"],
             row["max_request"],
             row["currency"],
-            _instant(row["window_end"]),
+            FOREVER.end if row["window_end"] is None else _instant(row["window_end"]),
             row["may_cap"],
+            rolling_length(row["step_us"]),
         )
         for row in rows
     )
@@ -204,6 +206,7 @@ def bucket(row: Mapping[str, Any]) -> tuple[str, Bucket]:
             row["currency"],
             _instant(row["window_start"]),
             _instant(row["window_end"]),
+            rolling_length(row["step_us"]),
         ),
     )
 

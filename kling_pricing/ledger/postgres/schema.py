@@ -19,14 +19,14 @@ from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import VERSION, Server
 from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
 
-_STEPS = {1: "tables.sql", 2: "version_2.sql", 3: "version_3.sql"}
+_STEPS = {1: "tables.sql", 2: "version_2.sql", 3: "version_3.sql", 4: "version_4.sql"}
 """The scripts that create each version from the previous one. Version 1 starts from an empty schema."""
 
 _FIRST_WITH_CALENDAR = 3
 """The first schema version whose ledgers keep the windows of their budgets."""
 
 _FUNCTIONS = (
-    *("shared.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
+    *("shared.sql", "rolling.sql", "decide.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
     *("observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql"),
     *("frozen.sql", "grants.sql"),
 )

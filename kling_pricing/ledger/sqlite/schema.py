@@ -219,6 +219,20 @@ STEPS: dict[int, tuple[str, ...]] = {
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    4: (
+        # Rolling windows: the step of a bucket (null for all other windows), and the thresholds that have fired
+        # and that the window has not been below since, as a JSON list.
+        "ALTER TABLE bucket ADD COLUMN step_us INTEGER",
+        """
+        CREATE TABLE rolling_window (
+          budget TEXT NOT NULL,
+          definition TEXT NOT NULL,
+          labels TEXT NOT NULL,
+          reached TEXT NOT NULL,
+          PRIMARY KEY (budget, definition, labels)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 

@@ -247,6 +247,8 @@ def record(
 
 def open_bucket(db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
     """See `Ledger.open_bucket`."""
+    if claim.step is not None:
+        raise errors.no_opening(claim.budget)
     rooms = balances.rooms(db, [claim], now)
     if not rooms:
         raise errors.no_window(claim.budget)
