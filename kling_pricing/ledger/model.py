@@ -252,8 +252,7 @@ class Alert(NamedTuple):
         cap: the bucket's cap.
         used: the total of the bucket's held and spent amounts.
         currency: the currency of both amounts.
-        window_end: the end of the window, UTC; in a rolling window, when the window has moved past the step of
-            the reservation.
+        window_end: the end of the window, UTC; of a rolling window, when it has moved past the bucket's step.
         reservation_id: the reservation that caused the alert; None: a change of budgets, or an opening balance.
         detail: for a doubtful charge, why it has no value or what it contradicts; else None.
     """
@@ -294,8 +293,7 @@ class Shortfall(NamedTuple):
         available: the amount that is left in the bucket.
         max_request: the limit for a single request; None: no limit.
         currency: the currency of these amounts.
-        window_end: the end of the window, UTC. For a rolling window, the instant at which so much will have
-            left the window that the request fits; `FOREVER.end` if it never fits.
+        window_end: the end of the window, UTC; of a rolling window, when enough will have left it.
         may_cap: whether the budget accepts a cheaper variant instead.
         rolling: the length of a rolling window, such as `24h`; None for all other windows.
     """

@@ -8,7 +8,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from kling_pricing.ledger.actions import AdministrativeAction, read_value
 from kling_pricing.ledger.calendars import ScheduledWindow
+from kling_pricing.ledger.decided import Assumed, Room
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
@@ -177,6 +179,35 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
     )
 
 
+def assumed_text(assumed: Assumed) -> str:
+    """Returns amounts by bucket as JSON."""
+    return _dumps(
+        [
+            {"budget": budget, "labels": dict(labels), "nanos": nanos}
+            for (budget, labels), nanos in assumed.items()
+        ]
+    )
+
+
+def rooms(rows: Sequence[Mapping[str, Any]]) -> tuple[Room, ...]:
+    """Returns the balances in rows from the server."""
+    return tuple(
+        Room(
+            row["budget"],
+            json.loads(row["labels"]),
+            row["cap"],
+            int(row["held"]),
+            int(row["spent"]),
+            row["max_request"],
+            row["currency"],
+            _instant(row["window_start"]),
+            _instant(row["window_end"]),
+            rolling_length(row["step_us"]),
+        )
+        for row in rows
+    )
+
+
 def observation(row: Mapping[str, Any]) -> Observation:
     """Returns the observation in a row from the server."""
     return Observation(
@@ -250,6 +281,12 @@ def entry(row: Mapping[str, Any]) -> Entry:
         row["currency"],
         row["detail"],
     )
+
+
+def action(row: Mapping[str, Any]) -> AdministrativeAction:
+    """Returns the administrative action in a row from the server."""
+    fields = dict(row) | {name: read_value(row[name]) for name in ("old", "new")}
+    return AdministrativeAction(**fields | {"at": _instant(row["at"])})
 
 
 def _decimal(number: Decimal | int | None) -> Decimal | None:

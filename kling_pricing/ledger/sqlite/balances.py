@@ -55,6 +55,21 @@ class BucketBalance(NamedTuple):
         limit = self.claim.max_request
         return self.available >= amount and (limit is None or amount <= limit)
 
+    def without(self, late: Mapping[int, int]) -> BucketBalance:
+        """Returns the balance without the nanos that expired reservations still hold, by bucket."""
+        if self.claim.step is None:
+            return self if self.bucket is None else self._replace(held=self.held - late.get(self.bucket, 0))
+        steps = tuple(step._replace(held=step.held - late.get(step.bucket, 0)) for step in self.steps)
+        return self._replace(held=sum(step.held for step in steps), steps=steps)
+
+    def with_held(self, nanos: int) -> BucketBalance:
+        """Returns the balance with further nanos held."""
+        if not nanos:
+            return self
+        step = rolling.Step(0, self.opens, self.closes, self.cap, nanos, 0, self.has_alerts)
+        steps = self.steps if self.claim.step is None else (*self.steps, step)
+        return self._replace(held=self.held + nanos, steps=steps)
+
     def ends(self, amount: int) -> datetime:
         """Returns the end of the window; for a rolling window, when so much has left it that an amount fits."""
         if self.claim.step is None:

@@ -166,6 +166,8 @@ def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | No
 def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Reservation | None:
     """Returns the unsent or released reservation with a request's key, or None if the key is unused.
 
+    A reservation that has expired counts as released, even if it has not been released yet.
+
     Raises:
         IdempotencyError: the key belongs to a different request.
         ReservationStateError: the key's job was already sent.
@@ -176,6 +178,8 @@ def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetim
     reservation = from_row(row, now)
     if reservation.fingerprint != order.fingerprint:
         raise errors.key_taken(reservation)
+    if reservation.state == UNSENT and reservation.deadline <= now:
+        return reservation._replace(state="released")
     if reservation.state in {UNSENT, "released"}:
         return reservation
     raise errors.key_sent(reservation)

@@ -15,6 +15,7 @@ from decimal import Decimal
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import KlingPricingError, LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.journal import Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -35,11 +36,12 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
-from kling_pricing.ledger.sqlite import balances, freezes, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite import actions, balances, choosing, freezes, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import object_text, text, written
 from kling_pricing.ledger.sqlite.seals import seal
 from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
+from kling_pricing.money import format_decimal, from_nanos
 
 _OBSERVE = (
     f"INSERT OR IGNORE INTO observation ({', '.join(SEALED_OBSERVATION_COLUMNS)}, seal)"  # noqa: S608
@@ -52,14 +54,14 @@ _APPLY = (
 )
 
 
-def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> Revision:
+def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author) -> Revision:
     """See `Ledger.install`."""
-    return revisions.current(db) or revisions.install(db, budgets, now)
+    return revisions.current(db) or revisions.install(db, budgets, author, now)
 
 
-def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> tuple[Alert, ...]:
+def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
     """See `Ledger.apply`."""
-    return revisions.replace(db, budgets, now)
+    return revisions.replace(db, budgets, author, now)
 
 
 def reserve(
@@ -76,22 +78,16 @@ def reserve(
     if look.is_late:
         transitions.expire(db, now)
         look = reservations.look(db, order, now)
-    before = reservations.last_attempt(db, order, now) if look.is_known else None
-    if look.is_frozen and (refusal := freezes.refusal(db)) is not None:
-        raise refusal
-    if before is not None and before.state == UNSENT:
-        return Reserved(before, replayed=True, alerts=())
-    if not order.holds.start <= now < order.holds.end:
-        return Mistimed(now)
-    rooms = look.rooms
-    if not rooms and not order.may_be_unmatched:
-        return Refused(())
-    chosen = balances.choose(rooms, candidates)
-    if chosen is None:
-        return Refused(balances.shortfalls(rooms, candidates[0]))
-    reservation = _new_id()
-    attempt = 1 if before is None else before.attempt + 1
-    reserved = reservations.insert(db, order, chosen, reservation, order.key, attempt, now, now + expires_after)
+    choice = choosing.choose(db, look, order, candidates, now)
+    if isinstance(choice, Reservation):
+        return Reserved(choice, replayed=True, alerts=())
+    if not isinstance(choice, choosing.Chosen):
+        return choice
+    chosen, rooms = candidates[choice.place], look.rooms
+    reservation, deadline = _new_id(), now + expires_after
+    reserved = reservations.insert(
+        db, order, chosen, reservation, order.key, choice.attempt, now, deadline
+    )
     moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
     for move, room in zip(moves, rooms, strict=True):
         db.execute(
@@ -245,7 +241,9 @@ def record(
     return Change(reservations.get(db, reservation, now), alerts)
 
 
-def open_bucket(db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
+def open_bucket(
+    db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent: int, author: Author
+) -> tuple[Alert, ...]:
     """See `Ledger.open_bucket`."""
     if claim.step is not None:
         raise errors.no_opening(claim.budget)
@@ -258,6 +256,8 @@ def open_bucket(db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent
         raise errors.opened(claim.budget)
     moves = [Move(bucket, 0, spent)]
     balances.enter(db, now, "opening", None, moves, None)
+    opening = {"spent": format_decimal(from_nanos(spent)), "labels": dict(claim.labels)}
+    actions.administer(db, now, author, "open", claim.budget, None, opening)
     return balances.threshold_alerts(db, grown(moves), None, now)
 
 

@@ -185,8 +185,9 @@ BEGIN
       'window_end', (rooms[place]).window_end, 'step_us', (rooms[place]).step_us
     ) ORDER BY place), '[]')
     FROM generate_subscripts(rooms, 1) AS place WHERE (rooms[place]).window_end IS NOT NULL
-  )) || coalesce(
-    jsonb_build_object('error', decided.answer->'refusal') || (decided.answer - 'refusal'),
-    jsonb_build_object('candidate', decided.place)
-  );
+  )) || CASE
+    WHEN decided.answer IS NULL THEN jsonb_build_object('candidate', decided.place)
+    WHEN decided.answer ? 'refusal' THEN jsonb_build_object('error', decided.answer->'refusal')
+    ELSE decided.answer
+  END;
 END $$;
