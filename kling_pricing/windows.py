@@ -68,7 +68,7 @@ def counting_period(at: datetime, step: timedelta) -> Period:
 
 
 def rolling_period(at: datetime, step: timedelta) -> Period:
-    """Returns a rolling window as it is at an instant: 24 whole steps, and the step that contains the instant."""
+    """Returns a rolling window at an instant: 24 whole steps, and the step that contains the instant."""
     start = counting_period(at, step).start
     return Period(start - STEPS * step, start + step)
 

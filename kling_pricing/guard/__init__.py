@@ -11,12 +11,15 @@ The guard hands out each payload once, to one caller, and settles each job from 
 
 from kling_pricing.guard.admission import Admission, QuoteOptions
 from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes, freeze_all, thaw_all
+from kling_pricing.guard.decisions import BudgetEffect, Decision
 from kling_pricing.guard.guard import BudgetGuard
 from kling_pricing.guard.references import Reference
 
 __all__ = [
     "Admission",
+    "BudgetEffect",
     "BudgetGuard",
+    "Decision",
     "QuoteOptions",
     "Reference",
     "apply_budgets",

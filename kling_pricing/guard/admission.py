@@ -105,7 +105,7 @@ class Admission:
         return dict(self._payload)
 
 
-class Job(NamedTuple):
+class PricedRequest(NamedTuple):
     """A request to admit: the caller's payload under a key, and its quote."""
 
     payload: Mapping[str, Any]
@@ -145,7 +145,7 @@ def admit(
     ) -> Reserved | Refused | Outdated | Mistimed:
         return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
 
-    def admitted(job: Job) -> Admission | Outdated | Mistimed:
+    def admitted(job: PricedRequest) -> Admission | Outdated | Mistimed:
         answer, variants, wanted = offer(state, job, reserve)
         if isinstance(answer, Refused):
             raise refusal(answer, job, variants, wanted)
@@ -164,7 +164,7 @@ def in_rounds(
     key: str | None,
     labels: Mapping[str, str] | None,
     options: QuoteOptions,
-    work: Callable[[Job], _Result | Outdated | Mistimed],
+    work: Callable[[PricedRequest], _Result | Outdated | Mistimed],
 ) -> _Result:
     """Quotes a request and does some work with it. Repeats both if the budgets or the prices have changed.
 
@@ -183,7 +183,7 @@ def in_rounds(
             if key is not None:
                 _raise_if_sent(state, project, key)
             raise
-        result = work(Job(body, project, job_key, all_labels, original, intake))
+        result = work(PricedRequest(body, project, job_key, all_labels, original, intake))
         if isinstance(result, Outdated):
             state.take_over(result.revision)
             reason = (
@@ -202,7 +202,7 @@ def in_rounds(
 
 def offer(
     state: GuardState,
-    job: Job,
+    job: PricedRequest,
     ask: Callable[[ReservationRequest, list[PricedVariant]], _Answer],
 ) -> Offer[_Answer]:
     """Asks the ledger about a request as the caller wrote it, and then about its variants.
@@ -225,7 +225,7 @@ def offer(
 
 
 def refusal(
-    refused: Refused, job: Job, variants: list[CheaperVariant], wanted: ReservationRequest
+    refused: Refused, job: PricedRequest, variants: list[CheaperVariant], wanted: ReservationRequest
 ) -> BudgetExceededError:
     """Returns the error for a request of which neither the original nor a variant fits."""
     cheaper = _candidates(variants[1:], wanted)
@@ -233,7 +233,7 @@ def refusal(
     return exceeded(refused, job.original, wanted, cheapest)
 
 
-def _request(state: GuardState, job: Job, in_force: InForce) -> ReservationRequest:
+def _request(state: GuardState, job: PricedRequest, in_force: InForce) -> ReservationRequest:
     original = job.original
     urls = [medium.url for medium, _ in original.request.media]
     return reservation_request(
@@ -253,7 +253,7 @@ def _candidates(variants: list[CheaperVariant], wanted: ReservationRequest) -> l
     return [priced_variant(variant.quote, variant.changes, wanted) for variant in variants]
 
 
-def admission(answer: Reserved, job: Job, variants: list[CheaperVariant]) -> Admission:
+def admission(answer: Reserved, job: PricedRequest, variants: list[CheaperVariant]) -> Admission:
     """Returns the admission for a reservation. Its payload is the caller's, with the reservation's changes.
 
     Raises:

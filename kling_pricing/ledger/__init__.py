@@ -105,7 +105,11 @@ class Ledger(Protocol):
         """
 
     def decide(
-        self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, assumed: Assumed = NOTHING_ASSUMED
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
     ) -> Decided | Outdated | Mistimed:
         """Returns what `reserve` would do now. Changes nothing, takes no lock, and releases nothing.
 

@@ -1,4 +1,4 @@
-"""The result of `Ledger.decide`: what an admission would do now, and the balances on which it depends. No I/O."""
+"""The result of `Ledger.decide`: what `reserve` would do now, and the balances that it depends on. No I/O."""
 
 from __future__ import annotations
 

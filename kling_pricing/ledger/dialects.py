@@ -66,7 +66,6 @@ class Dialect(NamedTuple):
 _OBSERVATION_SEALED = f"observation_sealed({', '.join(SEALED_OBSERVATION_COLUMNS)})"
 
 
-
 def _sqlite_us(column: str) -> str:
     seconds, fraction = f"strftime('%s', {column})", f"substr({column}, 21, 6)"
     return f"(CAST({seconds} AS INTEGER) * 1000000 + CAST({fraction} AS INTEGER))"

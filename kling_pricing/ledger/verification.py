@@ -159,8 +159,8 @@ def _buckets(
         needed = None if entry is None or entry.step is None else entry.step // _MICROSECOND
         if entry is not None and row["step_us"] != needed:
             yield (
-                f"bucket {row['budget']}: its step is {row['step_us'] or 'missing'}, but its budget has the step "
-                f"{needed or 'missing'} (in microseconds)"
+                f"bucket {row['budget']}: step_us is {row['step_us'] or 'empty'}, but its budget gives "
+                f"{needed or 'empty'}"
             )
     schedules: dict[tuple[str, str, str, str], set[str]] = {}
     for row in facts["window"]:

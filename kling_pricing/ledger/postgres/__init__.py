@@ -124,7 +124,11 @@ class PostgresLedger:
         return Reserved(reserved, replayed=False, alerts=codec.alerts(response["alerts"]))
 
     def decide(
-        self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, assumed: Assumed = NOTHING_ASSUMED
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
     ) -> Decided | Outdated | Mistimed:
         """See `Ledger.decide`."""
         response = self._call(

@@ -110,7 +110,11 @@ class SQLiteLedger:
         return self._file.transaction(verbs.reserve, order, candidates, expires_after)
 
     def decide(
-        self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, assumed: Assumed = NOTHING_ASSUMED
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
     ) -> Decided | Outdated | Mistimed:
         """See `Ledger.decide`."""
         with self._file.reading() as db:

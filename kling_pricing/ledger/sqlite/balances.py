@@ -43,7 +43,7 @@ class BucketBalance(NamedTuple):
     held: int
     spent: int
     has_alerts: bool
-    steps: tuple[rolling.Step, ...] = ()
+    steps: tuple[rolling.RollingStep, ...] = ()
 
     @property
     def available(self) -> int:
@@ -66,7 +66,7 @@ class BucketBalance(NamedTuple):
         """Returns the balance with further nanos held."""
         if not nanos:
             return self
-        step = rolling.Step(0, self.opens, self.closes, self.cap, nanos, 0, self.has_alerts)
+        step = rolling.RollingStep(0, self.opens, self.closes, self.cap, nanos, 0, self.has_alerts)
         steps = self.steps if self.claim.step is None else (*self.steps, step)
         return self._replace(held=self.held + nanos, steps=steps)
 
@@ -77,9 +77,7 @@ class BucketBalance(NamedTuple):
         leaving = sorted((step.closes, step.held + step.spent) for step in self.steps)
         freed = accumulate(used for _, used in leaving)
         enough = (
-            closes
-            for (closes, _), left in zip(leaving, freed, strict=True)
-            if self.available + left >= amount
+            closes for (closes, _), left in zip(leaving, freed, strict=True) if self.available + left >= amount
         )
         closes = next(enough, None)
         return FOREVER.end if closes is None else instant(closes)
@@ -175,7 +173,9 @@ def with_rolling(
     """Adds the balances of rolling windows at an instant to the other balances, in the order of the claims."""
     if len(balances) == len(claims):  # the usual case
         return balances
-    added = [_rolling_room(db, place, claim, at) for place, claim in enumerate(claims) if claim.step is not None]
+    added = [
+        _rolling_room(db, place, claim, at) for place, claim in enumerate(claims) if claim.step is not None
+    ]
     return sorted((*balances, *added), key=lambda room: room.place)
 
 

@@ -1,4 +1,4 @@
-"""Decides about a request from the rows of the ledger. `reserve` and `decide` share it, so they cannot differ."""
+"""Decides about a request from the rows of the ledger. `reserve` and `decide` share it and cannot differ."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Rolling windows: the steps that count at an instant, and the thresholds that have fired.
 
-A rolling window of one budget and set of labels has one bucket for each step in which it was used. All steps that
-have not left the window count, and so do later ones, which exist if the clock has stepped back. No sequence of
-instants can then reserve more than the cap in any period of the window's length.
+A rolling window of one budget and set of labels has one bucket for each step in which it was used. All steps
+that have not left the window count, and so do later ones, which exist if the clock has stepped back. So no
+sequence of instants can reserve more than the cap in any period of the window's length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COUNTING = (
 )
 
 
-class Step(NamedTuple):
+class RollingStep(NamedTuple):
     """A step of a rolling window in which the budget was used.
 
     Attributes:
@@ -56,19 +56,19 @@ def step_us(step: timedelta | None) -> int | None:
 
 def counting(
     db: sqlite3.Connection, budget: str, definition: str, labels: str, step: timedelta, at: datetime
-) -> list[Step]:
+) -> list[RollingStep]:
     """Returns the steps that count at an instant, in order."""
     first = counting_period(at, step).start - STEPS * step
-    return [Step(*row) for row in db.execute(_COUNTING, (budget, definition, labels, written(first)))]
+    return [RollingStep(*row) for row in db.execute(_COUNTING, (budget, definition, labels, written(first)))]
 
 
-def steps_of(db: sqlite3.Connection, claim: BucketClaim, step: timedelta, at: datetime) -> list[Step]:
+def steps_of(db: sqlite3.Connection, claim: BucketClaim, step: timedelta, at: datetime) -> list[RollingStep]:
     """Returns the steps of the bucket of a claim that count at an instant, in order."""
     return counting(db, claim.budget, claim.definition, labels_text(claim.labels), step, at)
 
 
-class Window(NamedTuple):
-    """The rolling window to which a bucket belongs.
+class RollingPlace(NamedTuple):
+    """The place of a bucket: its rolling window, and its step.
 
     Attributes:
         budget: the budget's name.
@@ -85,22 +85,22 @@ class Window(NamedTuple):
     step: timedelta
 
 
-def window_of(db: sqlite3.Connection, bucket: int) -> Window | None:
+def window_of(db: sqlite3.Connection, bucket: int) -> RollingPlace | None:
     """Returns the rolling window to which a bucket belongs; None if the bucket has another kind of window."""
     *place, closes, step = db.execute(
         "SELECT budget, definition, labels, window_end, step_us FROM bucket WHERE id = ?", (bucket,)
     ).fetchone()
-    return None if step is None else Window(*place, closes, step * _MICROSECOND)
+    return None if step is None else RollingPlace(*place, closes, step * _MICROSECOND)
 
 
-def used(db: sqlite3.Connection, window: Window, now: datetime) -> int:
+def used(db: sqlite3.Connection, window: RollingPlace, now: datetime) -> int:
     """Returns the nanos that are held and spent in a rolling window at an instant."""
     budget, definition, labels, _, step = window
     return sum(part.held + part.spent for part in counting(db, budget, definition, labels, step, now))
 
 
 def newly_reached(
-    db: sqlite3.Connection, window: Window, alerts: str, cap: int, grown: int, now: datetime
+    db: sqlite3.Connection, window: RollingPlace, alerts: str, cap: int, grown: int, now: datetime
 ) -> Iterable[Decimal]:
     """Returns the thresholds that a rolling window has just reached, and remembers them.
 
@@ -123,9 +123,9 @@ def newly_reached(
     remembered = [] if row is None else json.loads(row[0])
     amounts = {part: multiply(part, cap) for part in alert_parts(alerts)}
     names = {part: threshold_text(part, cap) for part in amounts}
-    kept = [names[part] for part, amount in amounts.items() if names[part] in remembered and before >= amount]
-    new = [part for part, amount in amounts.items() if after > 0 and after >= amount and names[part] not in kept]
-    reached = sorted([*kept, *(names[part] for part in new)])
+    kept = {part for part, amount in amounts.items() if names[part] in remembered and before >= amount}
+    new = [part for part, amount in amounts.items() if after > 0 and after >= amount and part not in kept]
+    reached = sorted(names[part] for part in (*kept, *new))
     if reached != remembered:
         db.execute(
             "INSERT INTO rolling_window (budget, definition, labels, reached) VALUES (?, ?, ?, ?)"

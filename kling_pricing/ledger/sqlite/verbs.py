@@ -36,7 +36,15 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
-from kling_pricing.ledger.sqlite import actions, balances, choosing, freezes, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite import (
+    actions,
+    balances,
+    choosing,
+    freezes,
+    reservations,
+    revisions,
+    transitions,
+)
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import object_text, text, written
 from kling_pricing.ledger.sqlite.seals import seal
@@ -85,9 +93,7 @@ def reserve(
         return choice
     chosen, rooms = candidates[choice.place], look.rooms
     reservation, deadline = _new_id(), now + expires_after
-    reserved = reservations.insert(
-        db, order, chosen, reservation, order.key, choice.attempt, now, deadline
-    )
+    reserved = reservations.insert(db, order, chosen, reservation, order.key, choice.attempt, now, deadline)
     moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
     for move, room in zip(moves, rooms, strict=True):
         db.execute(

@@ -197,8 +197,8 @@ BEGIN
   ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING;
   FOR grown IN
     SELECT bucket AS step, move.held + move.spent AS nanos
-    FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket, held, spent, place)
-    JOIN bucket ON bucket.id = move.bucket
+    FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (id, held, spent, place)
+    JOIN bucket ON bucket.id = move.id
     WHERE step_us IS NOT NULL AND alerts <> '{}' AND move.held + move.spent > 0 ORDER BY place
   LOOP
     PERFORM alert_rolling(p_now, p_call, p_reservation, grown.step, grown.nanos);
