@@ -67,7 +67,8 @@ _OBSERVATION_SEALED = f"observation_sealed({', '.join(SEALED_OBSERVATION_COLUMNS
 
 
 def _sqlite_us(column: str) -> str:
-    seconds, fraction = f"strftime('%s', {column})", f"substr({column}, 21, 6)"
+    # strftime rounds a fraction to milliseconds, which may give the next second
+    seconds, fraction = f"strftime('%s', substr({column}, 1, 19))", f"substr({column}, 21, 6)"
     return f"(CAST({seconds} AS INTEGER) * 1000000 + CAST({fraction} AS INTEGER))"
 
 
