@@ -186,7 +186,8 @@ class BudgetExceededError(KlingPricingError):
             per request if the request exceeds that limit.
         currency: the currency of the amounts.
         window_end: the UTC instant at which the budget's window ends and the next begins; None when the
-            window never ends, or when no window limits the request.
+            window never ends, or when no window limits the request. For a rolling window, the instant at which
+            enough of what is counted now will have left the window; None when the cap itself is too low.
         cheapest: the cost of the cheapest valid variant; None when no variant exists, or when the budget does
             not allow capping.
     """

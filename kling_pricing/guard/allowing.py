@@ -10,21 +10,19 @@ from decimal import Decimal
 from kling_pricing.budgets import BudgetsFile, budgets_from_document
 from kling_pricing.display import joined_with_and
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
-from kling_pricing.guard.admission import QuoteOptions
-from kling_pricing.guard.reservation_requests import amounts
+from kling_pricing.guard.admission import PricedRequest, QuoteOptions, in_rounds, offer
+from kling_pricing.guard.reservation_requests import priced_variant
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.actions import author
-from kling_pricing.ledger.claims import claims
-from kling_pricing.ledger.errors import frozen, unknown_request
+from kling_pricing.ledger.decided import Decided
+from kling_pricing.ledger.errors import unknown_request
 from kling_pricing.ledger.freezing import require_known
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest, Grant
-from kling_pricing.ledger.model import BucketClaim
-from kling_pricing.ledger.redaction import checked_labels, currency_code, short_text
-from kling_pricing.money import NANOS, from_nanos, ledger_amount, nanos_up
-from kling_pricing.quoting.engine import quote_payload
-from kling_pricing.quoting.intake import Intake
-from kling_pricing.strict_json import RequestLike, snapshot
+from kling_pricing.ledger.model import Mistimed, Outdated, Refused, Reservation
+from kling_pricing.ledger.redaction import currency_code, short_text
+from kling_pricing.money import from_nanos, ledger_amount
+from kling_pricing.strict_json import RequestLike
 from kling_pricing.windows import in_utc, utc_clock
 
 
@@ -154,68 +152,55 @@ def ask(
     options: QuoteOptions,
 ) -> AllowanceRequest:
     """Files a request for an allowance; see `BudgetGuard.ask`."""
-    body = snapshot(payload)
-    all_labels = checked_labels(project, labels)
-    intake = Intake(book=state.book, at=state.clock(), **options)
-    quote = quote_payload(body, intake)
-    budgets = state.newest_budgets().budgets
-    claimed = claims(budgets, all_labels, quote.currency)
-    names = {claim.budget for claim in claimed}
-    for freeze in state.ledger.freezes():
-        if freeze.budget in {None, *names}:
-            raise frozen(freeze)
-    published = quote.table.billing.statement_unit
-    price = nanos_up(quote.maximum, NANOS // published.per_currency_unit if published else 1)
-    short = _short(state, claimed, amounts(price, claimed), is_for_key=key is not None)
-    if not short:
-        raise LedgerError(
-            "the request needs no allowance: every budget that matches it has enough left; admit the request"
-            if claimed
-            else "no budget matches the request, and an allowance cannot change that; add a budget for it"
+
+    def filed(job: PricedRequest) -> AllowanceRequest | Outdated | Mistimed:
+        offered = offer(state, job, state.ledger.decide)
+        if not isinstance(offered.answer, Decided):
+            return offered.answer
+        short = _short(offered.answer.verdict, is_for_key=key is not None)
+        (original,) = (priced_variant(variant.quote, {}, offered.wanted) for variant in offered.variants)
+        wanted = AllowanceRequest(
+            id="",
+            project=project,
+            amount=from_nanos(original.reserved),
+            currency=job.original.currency,
+            budgets=short,
+            key=None if key is None else job.key,
+            actor=state.actor,
+            reason=reason,
+            created_at=job.intake.at,
+            allowance_id=None,
         )
-    wanted = AllowanceRequest(
-        id="",
-        project=project,
-        amount=from_nanos(price),
-        currency=quote.currency,
-        budgets=tuple(sorted(short)),
-        key=None if key is None else short_text("key", key),
-        actor=state.actor,
-        reason=reason,
-        created_at=intake.at,
-        allowance_id=None,
-    )
-    return state.ledger.ask(wanted, author(state.actor, reason))
+        return state.ledger.ask(wanted, author(state.actor, reason))
+
+    return in_rounds(state, payload, project, key, labels, options, filed)
 
 
-def _short(
-    state: GuardState, claimed: tuple[BucketClaim, ...], needed: tuple[int, ...], *, is_for_key: bool
-) -> set[str]:
-    """Returns the names of the budgets that do not have the needed amounts left, or allow less per request.
+def _short(verdict: int | Reservation | Refused | KlingPricingError, *, is_for_key: bool) -> tuple[str, ...]:
+    """Returns the names of the budgets that refuse a request, sorted.
 
     Raises:
-        LedgerError: a budget allows less per request, and the allowance would not be for one key.
+        LedgerError: the request needs no allowance, or an allowance cannot help.
+        KlingPricingError: a freeze or the key of the request forbids it.
     """
-    now = state.clock()
-    left = {
-        (bucket.budget, definition, *sorted(bucket.labels.items())): nanos_up(max(bucket.available, Decimal(0)))
-        for definition, bucket in state.ledger.buckets(now)
-    }
-    open_schedules = {window.schedule for window in state.ledger.windows(now)}
-    short = set()
-    for claim, amount in zip(claimed, needed, strict=True):
-        if claim.observes or claim.schedule not in open_schedules:
-            continue
-        if claim.max_request is not None and amount > claim.max_request:
-            if not is_for_key:
-                raise LedgerError(
-                    f"the request costs more than budget {claim.budget} allows per request; only an allowance "
-                    "for one key lifts that limit, so give the key of the job"
-                )
-            short.add(claim.budget)
-        if amount > left.get((claim.budget, claim.definition, *sorted(claim.labels.items())), claim.cap):
-            short.add(claim.budget)
-    return short
+    if isinstance(verdict, KlingPricingError):
+        raise verdict
+    if not isinstance(verdict, Refused):
+        raise LedgerError(
+            "the request needs no allowance: every budget that matches it has enough left; admit the request"
+        )
+    if not verdict.shortfalls:
+        raise LedgerError(
+            "no budget matches the request, and an allowance cannot change that; add a budget for it"
+        )
+    for shortfall in verdict.shortfalls:
+        is_limited = shortfall.max_request is not None and shortfall.requested > shortfall.max_request
+        if is_limited and not is_for_key:
+            raise LedgerError(
+                f"the request costs more than budget {shortfall.budget} allows per request; only an allowance "
+                "for one key lifts that limit, so give the key of the job"
+            )
+    return tuple(sorted({shortfall.budget for shortfall in verdict.shortfalls}))
 
 
 def _filed(store: Ledger, request: str) -> AllowanceRequest:

@@ -97,6 +97,7 @@ class AsyncBudgetGuard:
         await asyncio.to_thread(self._guard.close)
 
     admit = _awaited(BudgetGuard.admit, _release_admission)
+    decide = _awaited(BudgetGuard.decide)
     dispatch = _awaited(BudgetGuard.dispatch, _release_unsent)
     close_admission = _awaited(BudgetGuard.close_admission)
     bind = _awaited(BudgetGuard.bind)

@@ -12,7 +12,7 @@ from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
 from kling_pricing.guard.reservation_requests import booking
 from kling_pricing.guard.state import MAX_ROUNDS, GuardState
-from kling_pricing.ledger import connect
+from kling_pricing.ledger import connect, errors
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.calendars import CalendarChange
 from kling_pricing.ledger.claims import claim, claims
@@ -70,6 +70,8 @@ def open_budget(
     if budget is None:
         known = ", ".join(budget.name for budget in budgets)
         raise BudgetError(f"unknown budget {name}; the ledger's budgets are {known}")
+    if budget.step is not None:
+        raise errors.no_opening(name)
     bucket_labels = [label for label, value in budget.match.items() if value == EACH]
     if sorted(bucket_labels) != sorted(labels or {}):
         if not bucket_labels:

@@ -237,6 +237,16 @@ def _is_limit_of_a_request(shortfall: Shortfall) -> bool:
     )
 
 
+def _until(binding: Shortfall, ends: datetime | None) -> str:
+    """Says until when a bucket has no more than is left."""
+    if binding.rolling is None:
+        return "" if ends is None else f" until {ends.isoformat()}"
+    window = f" in its window of {binding.rolling}"
+    if ends is None:
+        return f"{window}, and its cap is lower than the cost"
+    return f"{window}; at {ends.isoformat()}, enough of what is counted now will have left the window"
+
+
 def _why(
     binding: Shortfall,
     requested: Decimal,
@@ -252,8 +262,7 @@ def _why(
     if single:
         problem = f"{asked}, but budget {bucket} allows {amount} per request"
     else:
-        until = "" if ends is None else f" until {ends.isoformat()}"
-        problem = f"{asked}, but budget {bucket} has {amount} left{until}"
+        problem = f"{asked}, but budget {bucket} has {amount} left{_until(binding, ends)}"
         if binding.covered:
             covered = format_decimal(from_nanos(binding.covered))
             problem += f", and allowances cover only {covered} {binding.currency}"

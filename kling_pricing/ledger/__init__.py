@@ -21,6 +21,7 @@ from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.intervening import Interventions
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
@@ -93,6 +94,24 @@ class Ledger(Interventions, Protocol):
             IdempotencyError: the key belongs to a different request.
             ReservationStateError: the key's job was already sent.
             BudgetFrozenError: all spending, or a budget that the request claims, is frozen.
+        """
+
+    def decide(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
+    ) -> Decided | Outdated | Mistimed:
+        """Returns what `reserve` would do now. Changes nothing, takes no lock, and releases nothing.
+
+        Expired reservations do not count as held. An error that `reserve` would raise about the key or a freeze
+        is part of the result.
+
+        Args:
+            order: the request.
+            candidates: the variants of the request, in order of preference.
+            assumed: amounts that count as held in addition, by bucket.
         """
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kling_pricing.ledger import intervention_checks
 from kling_pricing.ledger.dialects import Check, Dialect
+from kling_pricing.windows import STEPS
 
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
@@ -107,11 +108,32 @@ LINE_CHECKS = (
         source="the window of its bucket starts at",
         when="created_at < window_start OR created_at >= window_end",
     ),
+    Check(
+        "created_at",
+        "created_at",
+        "window_start",
+        source="the step of its bucket starts at",
+        when="step_us IS NOT NULL AND {created_us} - {opens_us} >= step_us AND created_at < window_end",
+    ),
 )
 BUCKET_CHECKS = (
     Check("held", "bucket.held", "coalesce(events.held, 0)", is_amount=True),
     Check("spent", "bucket.spent", "coalesce(events.spent, 0)", is_amount=True),
     Check("window_end", "window_end", "window_start", source="its start is", when="window_end <= window_start"),
+    Check(
+        "the start within its step, in microseconds,",
+        "{opens_us} % step_us",
+        "0",
+        source="every step starts at",
+        when="step_us IS NOT NULL",
+    ),
+    Check(
+        "the time for which it counts, in microseconds,",
+        "{closes_us} - {opens_us}",
+        f"{STEPS + 1} * step_us",
+        source="its step gives",
+        when="step_us IS NOT NULL",
+    ),
 )
 
 _JOURNAL = """
@@ -259,6 +281,15 @@ _FURTHER_CHECKS = (
     )
     """,
     *intervention_checks.DIFFERENCES,
+    """
+    SELECT 'rolling window of ' || budget || ' ' || labels, 'reached', threshold.value, 'an alert for it',
+      'the journal needs', 0
+    FROM rolling_window AS rolling, {reached} WHERE NOT EXISTS (
+      SELECT 1 FROM journal JOIN bucket ON bucket.id = journal.bucket
+      WHERE kind = 'alert' AND bucket.budget = rolling.budget AND bucket.definition = rolling.definition
+        AND bucket.labels = rolling.labels AND detail || ' ' LIKE threshold.value || ' %'
+    )
+    """,
 )
 """Queries for problems that no `Check` can express; each selects the columns of `differences`."""
 
@@ -301,10 +332,11 @@ _FACTS = {
         GROUP BY budget, definition, currency, cap, alerts ORDER BY budget, definition, cap
     """,
     "label_names": "SELECT DISTINCT budget, definition, {label_names} AS names FROM bucket",
+    "step": "SELECT DISTINCT budget, definition, step_us FROM bucket",
     "window": """
         SELECT used.*, calendar.schedule FROM (
           SELECT DISTINCT budget, definition, window_start, window_end FROM bucket
-          WHERE window_end > (SELECT begun_at FROM calendar_digest)
+          WHERE window_end > (SELECT begun_at FROM calendar_digest) AND step_us IS NULL
         ) AS used LEFT JOIN calendar USING (window_start, window_end)
     """,
     "rounding": """

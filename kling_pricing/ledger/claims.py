@@ -48,6 +48,7 @@ def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None) 
         budget.observes,
         None if budget.max_request is None else nanos_up(budget.max_request),
         budget.alerts,
+        budget.step,
     )
 
 

@@ -260,6 +260,14 @@ def calendar_over(budget: str, ended: datetime) -> LedgerUnavailableError:
     )
 
 
+def no_opening(budget: str) -> BudgetError:
+    """Returns the error for an opening balance of a rolling window, which counts each amount by its instant."""
+    return BudgetError(
+        f"budget {budget} has a rolling window, which counts each amount from the time at which it was spent, "
+        "so it has no opening balance; record each job with `kling-pricing record --at TIME`"
+    )
+
+
 def opened(budget: str) -> IdempotencyError:
     """Returns the error for a window that already has an opening balance."""
     return IdempotencyError(

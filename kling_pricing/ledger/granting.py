@@ -230,6 +230,8 @@ def cover(
     covers = []
     for allowance in allowances:
         best: Cover | None = None
+        if allowance.left <= 0:
+            continue
         for rest in rests:
             short = rest.short(is_for_key=allowance.is_for_key)
             if not short or rest.need.budget not in allowance.budgets:

@@ -22,7 +22,8 @@ class Bucket(NamedTuple):
         available: the money that is left; negative after an overrun or a lowered cap.
         currency: the currency of these amounts.
         window_start: the start of the window, UTC.
-        window_end: the end of the window, UTC, exclusive.
+        window_end: the end of the window, UTC, exclusive; for a rolling window, when it next moves.
+        rolling: the length of a rolling window, such as `24h`; None for all other windows.
     """
 
     budget: str
@@ -34,6 +35,7 @@ class Bucket(NamedTuple):
     currency: str
     window_start: datetime
     window_end: datetime
+    rolling: str | None = None
 
 
 class WaivedRefusals(NamedTuple):
@@ -96,6 +98,8 @@ class Entry(NamedTuple):
 
 class BucketHistory(NamedTuple):
     """A bucket, and the journal entries that changed its balance.
+
+    A rolling window has one bucket for each of its steps. It counts from `window_start` to `window_end`.
 
     Attributes:
         bucket: the bucket as it is now.

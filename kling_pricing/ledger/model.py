@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -29,11 +29,10 @@ class BucketClaim(NamedTuple):
 
     Attributes:
         budget: the budget's name.
-        definition: digest of match, window, zone and currency. Budgets with the same name and definition share
-            their buckets.
+        definition: digest of match, window, zone and currency; budgets of one name share buckets by it.
         labels: the labels of the bucket.
         schedule: the schedule of the budget's windows in the ledger's calendar.
-        recurs: whether a new window follows each window.
+        recurs: whether a new calendar window follows each window.
         cap: the bucket's cap in nanos of `currency`, used if this claim creates the bucket.
         currency: the budget's currency.
         rate: the accounting rate from the quote's currency; None: the currencies are the same.
@@ -41,6 +40,7 @@ class BucketClaim(NamedTuple):
         observes: whether the budget counts the request, whether or not it fits.
         max_request: the maximum for a single request, in nanos; None: only the cap limits it.
         alerts: the thresholds at which an alert fires, as fractions of the cap.
+        step: the step by which a rolling window moves; None for all other windows.
     """
 
     budget: str
@@ -55,6 +55,7 @@ class BucketClaim(NamedTuple):
     observes: bool
     max_request: int | None
     alerts: tuple[Decimal, ...]
+    step: timedelta | None
 
 
 class PricedVariant(NamedTuple):
@@ -112,8 +113,7 @@ class Reservation(NamedTuple):
         key: the caller's name for the job.
         attempt: 1 for the first attempt; each reuse of a released key adds 1.
         state: `reserved`, `dispatching`, `bound`, `settled` or `released`.
-        in_doubt: whether the job was dispatched and it is unknown whether the provider accepted it, or the
-            provider named a charge that has no value in `currency`; see `reason`.
+        in_doubt: whether it is unknown if the provider accepted the job, or what it charged; see `reason`.
         provider: the provider that bills the job.
         task_id: the provider's id for the task; None until it is known.
         wire_format: the wire format of the request.
@@ -227,11 +227,10 @@ _TERMS_ATTRIBUTES = (
 SENT = (
     "id", "project", "key", "state", "task_id", "billed", "basis", "labels", "dispatched_at", "ended", "terms",
 )  # fmt: skip
-"""The fields of a line from `Ledger.sent`, as text.
+"""The fields of a line from `Ledger.sent`, as text; most are attributes of `Reservation`, or empty if None.
 
-Most are attributes of `Reservation`, and empty where the attribute is None. Amounts are in nanos, `labels` is a
-JSON object, and `dispatched_at` is in UTC without a zone. `ended` is `failed` or `cancelled` if that is the
-last known end of the task. `terms` has the fields of `terms.TERMS`.
+Amounts are in nanos, `labels` is a JSON object, `dispatched_at` is in UTC without a zone, and `terms` has the
+fields of `terms.TERMS`. `ended` is `failed` or `cancelled` if that is the last known end of the task.
 """
 
 SENT_SEPARATOR = "\x1f"
@@ -249,7 +248,7 @@ class Alert(NamedTuple):
         cap: the bucket's cap.
         used: the total of the bucket's held and spent amounts.
         currency: the currency of both amounts.
-        window_end: the end of the window, UTC.
+        window_end: the end of the window, UTC; of a rolling window, when it has moved past the bucket's step.
         reservation_id: the reservation that caused it; None: a change of budgets, or an opening balance.
         detail: for a doubtful charge, why it has no value or what it contradicts; else None.
     """
@@ -290,8 +289,9 @@ class Shortfall(NamedTuple):
         available: the amount that is left in the bucket.
         max_request: the limit for a single request; None: no limit.
         currency: the currency of these amounts.
-        window_end: the end of the window, UTC.
+        window_end: the end of the window, UTC; of a rolling window, when enough will have left it.
         may_cap: whether the budget accepts a cheaper variant instead.
+        rolling: the length of a rolling window, such as `24h`; None for all other windows.
         covered: the amount that allowances would cover, which is not enough.
     """
 
@@ -303,6 +303,7 @@ class Shortfall(NamedTuple):
     currency: str
     window_end: datetime
     may_cap: bool
+    rolling: str | None
     covered: int = 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
 Row = Mapping[str, Any]
+_MICROSECOND = timedelta(microseconds=1)
 MAX_SHOWN = 10
 """The maximum number of problems that the error shows."""
 
@@ -155,6 +156,14 @@ def _buckets(
         if entry is not None and (row["names"] or "") != ", ".join(split):
             names = row["names"].split(", ") if row["names"] else []
             yield f"bucket {row['budget']}: it has {_labels(names)}, but its budget requires {_labels(split)}"
+    for row in facts["step"]:
+        entry = definitions.get((row["budget"], row["definition"]))
+        needed = None if entry is None or entry.step is None else entry.step // _MICROSECOND
+        if entry is not None and row["step_us"] != needed:
+            yield (
+                f"bucket {row['budget']}: step_us is {row['step_us'] or 'empty'}, but its budget gives "
+                f"{needed or 'empty'}"
+            )
     schedules: dict[tuple[str, str, str, str], set[str]] = {}
     for row in facts["window"]:
         window = (row["budget"], row["definition"], row["window_start"], row["window_end"])
@@ -202,6 +211,7 @@ def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
         "split_labels": sorted(label for label, value in patterns if value == EACH),
         "schedule": budget.schedule,
         "recurs": budget.recurs,
+        "step_us": None if budget.step is None else budget.step // _MICROSECOND,
     }
 
 

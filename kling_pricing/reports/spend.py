@@ -16,6 +16,7 @@ from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.formats.focus import FocusCharge
+from kling_pricing.reports.rolling_histories import with_rolling_windows
 from kling_pricing.windows import Period, calendar_period, in_utc, start_of, utc_clock, zone
 
 _MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
@@ -31,7 +32,7 @@ class Spend(NamedTuple):
         project: the only project whose spend it is; None for all projects.
         jobs: the jobs reserved in the period, oldest first.
         buckets: the buckets whose windows overlap the period, with their entries; for a single project, only
-            the buckets that its jobs moved.
+            the buckets that its jobs moved. A rolling window is one bucket.
         waived: the refusals that budgets in observe mode waived in the period; for a single project, only those
             of its jobs.
     """
@@ -86,7 +87,9 @@ def read_spend(
         for job in all_jobs
         if project is None or job.project == project
     ]
-    buckets = [_release_expired(history, expired) for history in buckets]
+    buckets = with_rolling_windows(
+        [_release_expired(history, expired) for history in buckets], min(clock(), end)
+    )
     if project is not None:
         ids = {job.id for job in jobs}
         buckets = [

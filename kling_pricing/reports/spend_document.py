@@ -34,6 +34,7 @@ from kling_pricing.reports.formatting import (
     safe_or_none,
     safe_text,
 )
+from kling_pricing.reports.rolling_histories import LEAVES
 from kling_pricing.reports.spend import (
     JOB_STATUSES,
     NO_AMOUNTS,
@@ -125,7 +126,7 @@ def _is_or_are(count: int) -> str:
 def _facts(spent: Spend) -> tuple[Fact, ...]:
     instants = [
         *(at for job in spent.jobs for at in (job.created_at, job.dispatched_at, job.closed_at) if at),
-        *(entry.at for history in spent.buckets for entry in history.entries),
+        *(entry.at for history in spent.buckets for entry in history.entries if entry.kind != LEAVES),
     ]
     latest = f"{max(instants).astimezone(spent.zone):%Y-%m-%d %H:%M:%S}" if instants else ""
     return (

@@ -89,6 +89,7 @@ def _bucket_dict(row: Bucket) -> dict[str, Any]:
         "currency": row.currency,
         "window_start": row.window_start.isoformat(),
         "window_end": row.window_end.isoformat(),
+        "rolling": row.rolling,
     }
 
 
@@ -108,4 +109,6 @@ def _marks(amount: Decimal, whole: Decimal) -> int:
 
 
 def _ends(row: Bucket) -> str:
+    if row.rolling is not None:
+        return f"rolling {row.rolling}"
     return "never" if row.window_end == FOREVER.end else f"{row.window_end:%Y-%m-%d %H:%M} UTC"

@@ -18,6 +18,7 @@ from kling_pricing.ledger import errors as ledger_errors
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.checks import facts
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.dialects import POSTGRES
 from kling_pricing.ledger.freezing import unknown_budget
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
@@ -42,6 +43,7 @@ from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions
 from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
 from kling_pricing.ledger.postgres.server import Refusal, Server
+from kling_pricing.ledger.rolled_up import rolled_up
 from kling_pricing.ledger.verification import judge
 from kling_pricing.money import format_decimal
 
@@ -111,6 +113,34 @@ class PostgresLedger(PostgresInterventions):
             datetime.fromisoformat(response["deadline"]),
         )
         return Reserved(reserved, replayed=False, alerts=codec.alerts(response["alerts"]))
+
+    def decide(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
+    ) -> Decided | Outdated | Mistimed:
+        """See `Ledger.decide`."""
+        response = self._call(
+            "decide", codec.order_text(order), codec.candidates_text(candidates), codec.assumed_text(assumed)
+        )
+        if "outdated" in response:
+            return Outdated(Revision(**response["outdated"]))
+        if "mistimed" in response:
+            return Mistimed(datetime.fromisoformat(response["mistimed"]))
+        verdict: int | Reservation | Refused | KlingPricingError
+        if "error" in response:
+            verdict = self._error_for(response["error"])
+        elif "reserved" in response:
+            verdict = codec.reservation(response["reserved"])
+        elif "refused" in response:
+            verdict = Refused(codec.shortfalls(response["refused"]))
+        else:
+            verdict = response["candidate"]
+        at, covers = datetime.fromisoformat(response["at"]), response.get("covers", ())
+        used = {cover["allowance"]: int(cover["held"]) for cover in covers}
+        return Decided(verdict, codec.rooms(response["rooms"]), at, used)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
@@ -223,7 +253,7 @@ class PostgresLedger(PostgresInterventions):
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
-        return [codec.bucket(row) for row in self._server.rows("buckets", at)]
+        return rolled_up((codec.bucket(row) for row in self._server.rows("buckets", at)), at)
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
@@ -288,6 +318,7 @@ _RESERVATION_ERRORS: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingP
 _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "unknown": lambda about: ledger_errors.unknown(_ref(about["ref"])),
     "no_window": lambda about: ledger_errors.no_window(about["budget"]),
+    "no_opening": lambda about: ledger_errors.no_opening(about["budget"]),
     "opened": lambda about: ledger_errors.opened(about["budget"]),
     "calendar_over": lambda about: ledger_errors.calendar_over(
         about["budget"], datetime.fromisoformat(about["ended"])

@@ -15,6 +15,7 @@ from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import checks, dialects
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
@@ -36,6 +37,7 @@ from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
     actions,
     calendar_rows,
+    choosing,
     export,
     queries,
     reservations,
@@ -98,6 +100,17 @@ class SQLiteLedger(SQLiteInterventions):
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
         return self._file.transaction(verbs.reserve, order, candidates, expires_after)
+
+    def decide(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
+    ) -> Decided | Outdated | Mistimed:
+        """See `Ledger.decide`."""
+        with self._file.reading() as db:
+            return choosing.decide(db, self._clock(), order, candidates, assumed)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""

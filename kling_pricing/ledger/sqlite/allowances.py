@@ -39,7 +39,7 @@ _COLUMNS = (
 )
 _USABLE = """
 SELECT id, amount - held - spent, currency, budgets, key IS NOT NULL FROM allowance
-WHERE project = ?1 AND (key IS NULL OR key = ?2) AND until > ?3 AND revoked_at IS NULL AND held + spent < amount
+WHERE project = ?1 AND (key IS NULL OR key = ?2) AND until > ?3 AND revoked_at IS NULL
 ORDER BY key IS NULL, until, created_at, id
 """
 _ENTER = (
@@ -120,10 +120,26 @@ def requests(db: sqlite3.Connection) -> list[AllowanceRequest]:
 class Allowing:
     """The allowances that may cover one request. Reads them only if the request does not fit."""
 
-    def __init__(self, db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        order: ReservationRequest,
+        now: datetime,
+        assumed: Mapping[str, int] | None = None,
+    ) -> None:
+        """Prepares the allowances.
+
+        Args:
+            db: the connection.
+            order: the request.
+            now: the instant.
+            assumed: for a decision that reserves nothing, the nanos to count as used in addition, by allowance.
+                Expired reservations, which `reserve` would release first, then do not count.
+        """
         self._db = db
         self._order = order
         self._now = now
+        self._assumed = assumed
         self._usable: list[Usable] | None = None
 
     def cover(self, rooms: Sequence[BucketBalance], candidate: PricedVariant) -> Coverage:
@@ -137,11 +153,27 @@ class Allowing:
         ]
         if self._usable is None:
             values = (self._order.project, self._order.key, written(self._now))
+            freed = self._freed()
             self._usable = [
-                Usable(name, left, currency, _names(budgets), bool(is_for_key))
+                Usable(name, left + freed.get(name, 0), currency, _names(budgets), bool(is_for_key))
                 for name, left, currency, budgets, is_for_key in self._db.execute(_USABLE, values)
             ]
         return cover(needs, self._usable, self._rates() if self._usable else {})
+
+    def _freed(self) -> Mapping[str, int]:
+        """Returns the nanos by which more is left of each allowance than its row says; only for a decision."""
+        if self._assumed is None:
+            return {}
+        late = self._db.execute(
+            "SELECT allowance, sum(used.held) FROM reservation_allowance AS used"
+            " JOIN reservation ON reservation.id = used.reservation"
+            " WHERE state = 'reserved' AND deadline <= ? GROUP BY allowance",
+            (written(self._now),),
+        )
+        freed = dict(late.fetchall())
+        for allowance, nanos in self._assumed.items():
+            freed[allowance] = freed.get(allowance, 0) - nanos
+        return freed
 
     def _rates(self) -> Mapping[tuple[str, str], Decimal]:
         """Returns the accounting rates in force, by the currency of an amount and that of a budget."""

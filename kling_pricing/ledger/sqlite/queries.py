@@ -7,27 +7,30 @@ from datetime import date, datetime
 from itertools import groupby
 
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests, WaivedRefusals
+from kling_pricing.ledger.rolled_up import rolled_up, rolling_length
 from kling_pricing.ledger.sqlite.codec import instant, object_of, written
 from kling_pricing.money import from_nanos
 
-_BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end"
+_BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end, step_us"
 _ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail"
 
 
 def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[str, Bucket]]:
     """Returns every bucket whose window contains an instant, each with its budget's definition.
 
-    Expired reservations do not count as held, even if they have not been released yet.
+    The steps of a rolling window become one bucket. At the ledger's instant or later, all steps count that an
+    admission would count. Expired reservations do not count as held, even if they have not been released yet.
     """
     rows = db.execute(
         "SELECT definition, budget, labels, cap, held - ifnull(expired, 0), spent, currency, window_start,"
-        " window_end FROM bucket LEFT JOIN (SELECT line.bucket AS id, sum(line.held) AS expired"
+        " window_end, step_us FROM bucket LEFT JOIN (SELECT line.bucket AS id, sum(line.held) AS expired"
         " FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id"
         " WHERE state = 'reserved' AND deadline <= ?2 GROUP BY line.bucket) USING (id)"
-        " WHERE window_start <= ?1 AND ?1 < window_end ORDER BY budget, labels",
+        " WHERE (window_start <= ?1 OR step_us IS NOT NULL AND ?1 >= ?2) AND ?1 < window_end"
+        " ORDER BY budget, labels, definition, window_start",
         (written(at), written(now)),
     )
-    return [(definition, _bucket(*row)) for definition, *row in rows]
+    return rolled_up(((definition, _bucket(*row)) for definition, *row in rows), at)
 
 
 def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -> list[BucketHistory]:
@@ -98,7 +101,15 @@ def unpriced(db: sqlite3.Connection, since: date | None, until: date | None) -> 
 
 
 def _bucket(
-    budget: str, labels: str, cap: int, held: int, spent: int, currency: str, start: str, end: str
+    budget: str,
+    labels: str,
+    cap: int,
+    held: int,
+    spent: int,
+    currency: str,
+    start: str,
+    end: str,
+    step_us: int | None,
 ) -> Bucket:
     return Bucket(
         budget,
@@ -110,6 +121,7 @@ def _bucket(
         currency,
         instant(start),
         instant(end),
+        rolling_length(step_us),
     )
 
 

@@ -114,7 +114,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: d
                 written(now),
             ),
         ).fetchall()
-        alerts += balances.threshold_alerts(db, [bucket for (bucket,) in changed], None, now)
+        alerts += balances.threshold_alerts(db, {bucket: 0 for (bucket,) in changed}, None, now)
     _add(db, budgets, author, now)
     return tuple(alerts)
 
@@ -127,7 +127,7 @@ def _known(db: sqlite3.Connection) -> list[BudgetEntry]:
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
     """Adds existing reservations that a budget matches to its buckets, for windows that are not over."""
-    current = calendar_rows.window_of(db, budget.schedule, now)
+    current = budget.period(now) if budget.step else calendar_rows.window_of(db, budget.schedule, now)
     rows = db.execute(
         f"{reservations.SELECT} WHERE created_at >= ? ORDER BY created_at, rowid",
         (written(FOREVER.end if current is None else current.start),),

@@ -296,6 +296,18 @@ STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE journal ADD COLUMN allowance TEXT REFERENCES allowance (id)",
         # Observe mode
         "CREATE INDEX journal_waived ON journal (at) WHERE kind = 'waive'",
+        # Rolling windows: the step of a bucket (null for all other windows), and the thresholds that have fired
+        # and that the window has not been below since, as a JSON list.
+        "ALTER TABLE bucket ADD COLUMN step_us INTEGER",
+        """
+        CREATE TABLE rolling_window (
+          budget TEXT NOT NULL,
+          definition TEXT NOT NULL,
+          labels TEXT NOT NULL,
+          reached TEXT NOT NULL,
+          PRIMARY KEY (budget, definition, labels)
+        ) STRICT, WITHOUT ROWID
+        """,
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

@@ -41,6 +41,7 @@ from kling_pricing.ledger.sqlite import (
     actions,
     allowances,
     balances,
+    choosing,
     freezes,
     reservations,
     revisions,
@@ -87,25 +88,14 @@ def reserve(
     if look.is_late:
         transitions.expire(db, now)
         look = reservations.look(db, order, now)
-    before = reservations.last_attempt(db, order, now) if look.is_known else None
-    if look.is_frozen:
-        refusal = freezes.refusal(db, {claim.budget for claim in order.claims})
-        if refusal is not None:
-            raise refusal
-    if before is not None and before.state == UNSENT:
-        return Reserved(before, replayed=True, alerts=())
-    if not order.holds.start <= now < order.holds.end:
-        return Mistimed(now)
-    rooms = look.rooms
-    if not rooms and not order.may_be_unmatched:
-        return Refused(())
-    choice = balances.choose(rooms, candidates, allowances.Allowing(db, order, now))
-    if not isinstance(choice, balances.Selection):
-        return Refused(choice)
-    chosen = choice.candidate
-    reservation = _new_id()
-    attempt = 1 if before is None else before.attempt + 1
-    reserved = reservations.insert(db, order, chosen, reservation, order.key, attempt, now, now + expires_after)
+    choice = choosing.choose(db, look, order, candidates, now, allowances.Allowing(db, order, now))
+    if isinstance(choice, Reservation):
+        return Reserved(choice, replayed=True, alerts=())
+    if not isinstance(choice, choosing.Chosen):
+        return choice
+    chosen, rooms = candidates[choice.place], look.rooms
+    reservation, deadline = _new_id(), now + expires_after
+    reserved = reservations.insert(db, order, chosen, reservation, order.key, choice.attempt, now, deadline)
     moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
     for move, room in zip(moves, rooms, strict=True):
         db.execute(
@@ -113,7 +103,7 @@ def reserve(
             (reservation, move.bucket, move.held, text(room.claim.rate)),
         )
     balances.enter(db, now, "reserve", reservation, moves, written(reserved.deadline))
-    balances.waive(db, now, reservation, rooms, moves)
+    choosing.waive(db, now, reservation, rooms, moves)
     if choice.covers:
         buckets = {room.place: move.bucket for room, move in zip(rooms, moves, strict=True)}
         allowances.use(db, now, reservation, choice.covers, buckets)
@@ -267,6 +257,8 @@ def open_bucket(
     db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent: int, author: Author
 ) -> tuple[Alert, ...]:
     """See `Ledger.open_bucket`."""
+    if claim.step is not None:
+        raise errors.no_opening(claim.budget)
     rooms = balances.rooms(db, [claim], now)
     if not rooms:
         raise errors.no_window(claim.budget)

@@ -17,14 +17,25 @@ BEGIN
   VALUES (p_now, p_kind, p_reservation, p_allowance, p_held, p_spent, p_detail);
 END $$;
 
+-- Whether a project has allowances that may cover a request with a key.
+CREATE OR REPLACE FUNCTION has_allowances(p_project text, p_key text, p_now timestamptz) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT EXISTS (
+    SELECT FROM allowance
+    WHERE project = p_project AND (key IS NULL OR key = p_key) AND until > p_now AND revoked_at IS NULL
+  )
+$$;
+
 -- Covers the shortfalls of a request by the allowances of its project. The rules are those of `granting.cover`.
--- `p_lacking` has the rows of `without_room`. `covers` are the parts of allowances that cover the request, and `lacking`
--- the rows that they do not cover in full.
+-- `p_lacking` has the rows of `shortfalls`. `covers` are the parts of allowances that cover the request, and `lacking` the
+-- rows that they do not cover in full. `p_assumed` is null for a verb that reserves; for a decision, it has the uses of
+-- allowances to count in addition, and those of expired reservations do not count.
 CREATE OR REPLACE FUNCTION coverage(
-  p_project text, p_key text, p_now timestamptz, p_lacking jsonb, p_accounting_rates jsonb, OUT covers jsonb, OUT lacking jsonb
-) LANGUAGE plpgsql AS $$
+  p_project text, p_key text, p_lacking jsonb, p_accounting_rates jsonb, p_assumed jsonb, p_now timestamptz,
+  OUT covers jsonb, OUT lacking jsonb
+) LANGUAGE plpgsql STABLE AS $$
 DECLARE
   granted allowance;
+  available numeric;
   needs jsonb[];
   of_cap numeric[];       -- what is left of the shortfalls of caps, of the limits per request, and what is covered
   of_limit numeric[];
@@ -37,14 +48,6 @@ DECLARE
   best_above numeric;
 BEGIN
   covers := '[]';
-  lacking := p_lacking;
-  IF NOT EXISTS (
-    SELECT FROM allowance
-    WHERE project = p_project AND (key IS NULL OR key = p_key) AND until > p_now AND revoked_at IS NULL
-  ) THEN
-    RETURN;
-  END IF;
-  PERFORM lock_allowances();
   SELECT array_agg(need ORDER BY n), array_agg(0 ORDER BY n),
     array_agg((need->>'requested')::numeric - least(greatest((need->>'available')::numeric, 0), (need->>'requested')::numeric) ORDER BY n),
     array_agg(greatest((need->>'requested')::numeric - coalesce((need->>'max_request')::numeric, (need->>'requested')::numeric), 0) ORDER BY n)
@@ -53,9 +56,17 @@ BEGIN
   FOR granted IN
     SELECT * FROM allowance
     WHERE project = p_project AND (key IS NULL OR key = p_key) AND until > p_now AND revoked_at IS NULL
-      AND held + spent < amount
     ORDER BY key IS NULL, until, created_at, id
   LOOP
+    available := granted.amount::numeric - granted.held - granted.spent;
+    IF p_assumed IS NOT NULL THEN
+      SELECT available + coalesce(sum(used.held), 0) INTO available
+      FROM reservation_allowance AS used JOIN reservation ON reservation.id = used.reservation
+      WHERE used.allowance = granted.id AND state = 'reserved' AND deadline <= p_now;
+      SELECT available - coalesce(sum((assumed->>'nanos')::bigint), 0) INTO available
+      FROM jsonb_array_elements(p_assumed) AS assumed WHERE assumed->>'allowance' = granted.id;
+    END IF;
+    CONTINUE WHEN available <= 0;
     best := 0;
     rates := '{}';
     FOR place IN 1..cardinality(needs) LOOP
@@ -68,7 +79,7 @@ BEGIN
         )
       END);
       short := CASE WHEN granted.key IS NULL THEN of_cap[place] ELSE greatest(of_cap[place], of_limit[place]) END;
-      wanted := least(cover_cost(short, rates[place]), granted.amount::numeric - granted.held - granted.spent);
+      wanted := least(cover_cost(short, rates[place]), available);
       IF rates[place] IS NOT NULL AND wanted > best THEN
         best := wanted;
         best_place := place;

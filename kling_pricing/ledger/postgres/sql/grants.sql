@@ -14,6 +14,7 @@ BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA kling_pricing TO %I', p_role);
   FOREACH verb IN ARRAY ARRAY[
     'reserve(text, jsonb, jsonb, interval)',
+    'decide(jsonb, jsonb, jsonb)',
     'dispatch(text, text, interval)',
     'bind(text, text[], text, jsonb)',
     'doubt(text[], text)',

@@ -1,21 +1,23 @@
 -- Observe mode: a budget that counts, and refuses nothing.
 
--- Records the budgets in observe mode that would have refused a new reservation, whose amounts they count already.
-CREATE OR REPLACE FUNCTION waive(p_now timestamptz, p_reservation text, p_buckets bigint[], p_held bigint[])
-RETURNS void LANGUAGE sql AS $$
-  INSERT INTO journal (at, kind, reservation, bucket, detail)
-  SELECT p_now, 'waive', p_reservation, id, CASE WHEN available < amount
-    THEN trim_scale(from_nanos(greatest(available, 0)::bigint)) || ' ' || currency || ' left' ELSE 'maximum per request' END
-  FROM (
-    SELECT bucket.id, bucket.currency, part.amount, part.place, max_request,
-      bucket.cap::numeric - held - spent + part.amount AS available
-    FROM unnest(p_buckets, p_held) WITH ORDINALITY AS part (bucket, amount, place)
-    JOIN bucket ON bucket.id = part.bucket
-    JOIN budget ON budget.name = bucket.budget
-    WHERE observes
-  ) AS observed
-  WHERE available < amount OR amount > max_request ORDER BY place
-$$;
+-- Records the budgets in observe mode that would have refused a new reservation. `p_rooms` are the balances before it.
+CREATE OR REPLACE FUNCTION waive(
+  p_now timestamptz, p_reservation text, p_claimed budget[], p_rooms room[], p_amounts bigint[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  available numeric;
+BEGIN
+  FOR place IN 1..cardinality(p_claimed) LOOP
+    CONTINUE WHEN NOT p_claimed[place].observes OR p_rooms[place].window_end IS NULL;
+    available := p_rooms[place].cap - p_rooms[place].held - p_rooms[place].spent;
+    IF available < p_amounts[place] OR p_amounts[place] > p_claimed[place].max_request THEN
+      INSERT INTO journal (at, kind, reservation, bucket, detail)
+      VALUES (p_now, 'waive', p_reservation, p_rooms[place].bucket, CASE WHEN available < p_amounts[place]
+        THEN trim_scale(from_nanos(greatest(available, 0)::bigint)) || ' ' || p_claimed[place].currency || ' left'
+        ELSE 'maximum per request' END);
+    END IF;
+  END LOOP;
+END $$;
 
 -- Returns the refusals that budgets in observe mode waived in a period, by bucket and project.
 CREATE OR REPLACE FUNCTION waived(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb

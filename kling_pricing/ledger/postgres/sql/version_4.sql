@@ -1,4 +1,4 @@
--- Version 4: the ledger keeps who changed what.
+-- Version 4: the ledger keeps who changed what, and budgets may have rolling windows.
 
 -- Administrative actions
 CREATE TABLE administration (
@@ -83,3 +83,29 @@ ALTER TABLE budget ADD COLUMN observes boolean NOT NULL DEFAULT false;
 ALTER TABLE budget ALTER COLUMN observes DROP DEFAULT;
 CREATE INDEX journal_waived ON journal (at) WHERE kind = 'waive';
 DROP FUNCTION IF EXISTS frozen_refusal();
+-- Rolling windows: the step of a budget and of its buckets, in microseconds. A bucket is one step, and counts from
+-- `window_start` to `window_end`.
+ALTER TABLE budget ADD COLUMN step_us bigint CHECK (step_us > 0);
+ALTER TABLE bucket ADD COLUMN step_us bigint CHECK (step_us > 0);
+-- One row for each rolling window of one budget and set of labels. Verbs lock it before they add up its steps.
+CREATE TABLE rolling_window (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  budget text COLLATE "C" NOT NULL,
+  definition text COLLATE "C" NOT NULL,
+  labels text COLLATE "C" NOT NULL,
+  reached text[] NOT NULL DEFAULT '{}',     -- the thresholds that have fired and that it has not been below since
+  UNIQUE (budget, definition, labels)
+);
+-- The balance of a bucket during a verb. For a rolling window, the amounts of all steps that count.
+CREATE TYPE room AS (
+  bucket bigint,                            -- null: the bucket does not exist yet
+  labels text,
+  cap bigint,
+  held numeric,
+  spent numeric,
+  window_start timestamptz,
+  window_end timestamptz,
+  step_us bigint,
+  assumed bigint                            -- the part of `held` that `decide` assumes
+);
+DROP FUNCTION IF EXISTS without_room(bigint[], bigint[]);
