@@ -16,7 +16,6 @@ State: TypeAlias = Literal["reserved", "dispatching", "bound", "settled", "relea
 
 DOUBTED = "in doubt"
 """In a list of states, next to `dispatching`: includes reservations that were marked in doubt."""
-
 Basis: TypeAlias = Literal["quote", "response", "statement", "operator"]
 """The source of the amount of a settled reservation."""
 
