@@ -33,7 +33,7 @@ _STYLES = {"open": "green", "used up": "yellow", "ended": "dim", "revoked": "dim
 
 
 @click.command("ask", epilog=LEDGER_EXIT_CODES)
-@click.argument("file", metavar="FILE|-")
+@click.argument("request_file", metavar="FILE|-")
 @click.option("--project", required=True, help="Project that the request belongs to.")
 @click.option(
     "--key", help="Key of the job, if the allowance is for this job only. It then lifts max_request too."
@@ -45,7 +45,7 @@ _STYLES = {"open": "green", "used up": "yellow", "ended": "dim", "revoked": "dim
 @provider_options
 @json_option
 def ask_command(
-    file: str,
+    request_file: str,
     project: str,
     key: str | None,
     labels: dict[str, str],
@@ -66,7 +66,7 @@ def ask_command(
       kling-pricing budget ask request.json --project trailer --reason "due on Friday"
     """
     with errors_shown(as_json=as_json):
-        _, payload = only_request(file)
+        _, payload = only_request(request_file)
     with opened_guard(ledger, book=book, as_json=as_json, actor=actor) as guard:
         asked = guard.ask(payload, project=project, key=key, labels=labels, reason=reason, **options)
     if as_json:
@@ -83,7 +83,7 @@ def ask_command(
 @click.option("--currency", metavar="CODE", help="Currency of the amount, such as USD.")
 @click.option(
     "--budget",
-    "budgets",
+    "above",
     multiple=True,
     metavar="NAME",
     help="Budget above whose cap the project may spend. Repeat the option for several budgets.",
@@ -99,7 +99,7 @@ def allow_command(
     project: str | None,
     amount: Decimal | None,
     currency: str | None,
-    budgets: tuple[str, ...],
+    above: tuple[str, ...],
     until: datetime,
     key: str | None,
     request: str | None,
@@ -120,7 +120,7 @@ def allow_command(
         --budget trailer --until 2099-12-31 --reason "launch week"
       kling-pricing budget allow --request 5f0c2a9b71de --until 2099-12-31 --reason "agreed"
     """
-    if request is None and None in {project, amount, currency} | ({None} if not budgets else set()):
+    if request is None and None in {project, amount, currency} | ({None} if not above else set()):
         raise click.UsageError("give PROJECT, --amount, --currency and --budget, or --request")
     with errors_shown(as_json=as_json):
         granted = allow(
@@ -128,7 +128,7 @@ def allow_command(
             project,
             amount=amount,
             currency=currency,
-            budgets=budgets,
+            budgets=above,
             until=until,
             key=key,
             request=request,
@@ -138,9 +138,9 @@ def allow_command(
     if as_json:
         echo(to_json(allowance_dict(granted, datetime.now(UTC))))
         return
-    above = f"{_amount(granted.amount, granted.currency)} above {_above(granted)}"
-    until = f"until {_minute(granted.until)}{_for_key(granted)}"
-    echo(f"Allowance {granted.id}: {granted.project} may spend {above} {until}.")
+    amount = f"{_amount(granted.amount, granted.currency)} above {_above(granted)}"
+    end = f"until {_minute(granted.until)}{_for_key(granted)}"
+    echo(f"Allowance {granted.id}: {granted.project} may spend {amount} {end}.")
 
 
 @click.command("revoke", epilog=LEDGER_EXIT_CODES)
