@@ -216,12 +216,24 @@ EDITS |= {
     "budget.listed_labels": Edit("""'{"project":["x"]}'""", "budget all: listed_labels is", "name = 'all'"),
     "budget.split_labels": Edit("'{project}'", "budget all: split_labels is", "name = 'all'"),
     "budget.schedule": Edit("'other'", "budget all: schedule is other", "name = 'all'"),
+    "budget.step_us": Edit("step_us + 1", "budget recent: step_us is 25200000001", "name = 'recent'"),
+    "bucket.step_us": Edit("step_us * 2", "step_us is 50400000000, but its budget", "budget = 'recent'"),
+    **{
+        f"rolling_window.{name}": Edit(value, "reached is .*, but the journal needs an alert", postgres=server)
+        for name, value, server in (
+            ("budget", "'other'", None),
+            ("definition", "'other'", None),
+            ("labels", "'other'", None),
+            ("reached", """'["0.9 of 400"]'""", "'{0.9 of 400}'"),
+        )
+    },
     "budget.recurs": Edit("true", "budget all: recurs is True", "name = 'all'"),
 }
 
 UNCHECKED = {
     "schema_version.version": "a guard refuses another version when it opens the ledger",
     "reservation.seq": "it only orders reservations from the same instant",
+    "rolling_window.id": "it only orders the locks",
     "administration.seq": "it only orders the actions",
     "journal.seq": "it only orders the entries",
     "journal.told": "it only identifies a repeated call",
@@ -246,6 +258,7 @@ DELETIONS = {
     "reservation_line": ("bucket = 1", "its line in bucket 1 is missing"),
     "calendar": ("schedule = 'lifetime'", _CALENDAR),
     "administration": ("action = 'apply'", "the administrative action that installed it is missing"),
+    "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),
