@@ -32,6 +32,7 @@ from kling_pricing import (
 )
 from kling_pricing.guard import freeze_all, thaw_all
 from kling_pricing.ledger.postgres.schema import prepare
+from tests import commands
 from tests.conftest import AT, LONG, Clock, OpenGuard, bundled_book, examples, video, with_database
 from tests.guards import CLIP, COST, ZERO, left
 from tests.servers import execute
@@ -383,3 +384,95 @@ def test_a_role_that_can_only_read(postgres_ledger: str, book: PriceBook) -> Non
         assert guard.decide(CLIP, project="trailer").budgets[0].left_before == 1 - COST
         with pytest.raises(KlingPricingError, match="read-only"):
             guard.admit(CLIP, project="trailer")
+
+
+# the command
+
+BUDGETS = """\
+budgets:
+  - {name: day, cap: 2.2, currency: USD, window: {rolling: 24h}}
+  - {name: users, match: {user: "*"}, cap: 5, currency: USD, on_exceed: cap, max_request: 0.6}
+"""
+
+
+@pytest.fixture
+def applied(ledger: str, tmp_path: Path) -> str:
+    """A ledger with the budgets above."""
+    file = tmp_path / "budgets.yaml"
+    file.write_text(BUDGETS)
+    assert commands.run("budget", "apply", file, ledger=ledger).returncode == 0
+    return ledger
+
+
+def test_the_command_decides_about_a_request(applied: str) -> None:
+    """It says whether the request passes, and what each budget has left before and after; nothing changes."""
+    before = rows_of(applied)
+    passes = commands.run("decide", "-", "--project", "trailer", stdin=json.dumps(CLIP), ledger=applied)
+    assert passes.stdout.splitlines() == [
+        "admitted as it is: 0.714 USD would be reserved",
+        "  day, rolling 24h: 2.2 of 2.2 USD left, 1.486 afterwards",
+    ]
+    options = ("decide", "-", "--project", "trailer", "--label", "user=li")
+    capped = commands.run(*options, stdin=json.dumps(CLIP), ledger=applied)
+    assert capped.stdout.splitlines() == [
+        "admitted with duration_s = 4: 0.5712 USD would be reserved",
+        "  day, rolling 24h: 2.2 of 2.2 USD left, 1.6288 afterwards",
+        "  users, user li: 5 of 5 USD left, 4.4288 afterwards",
+    ]
+    assert (passes.returncode, capped.returncode) == (0, 0)
+    assert rows_of(applied) == before
+
+
+def test_the_command_explains_a_refusal(applied: str) -> None:
+    """A refusal exits 1, with the error of `pre-submit`, and the budget that lacks room."""
+    payload = json.dumps(video(duration=10, resolution="4k", audio=True))
+    refused = commands.run("decide", "-", "--project", "trailer", stdin=payload, ledger=applied)
+    assert refused.returncode == 1
+    first, second = refused.stdout.splitlines()
+    assert first == (
+        "Refused: the request costs 4.55345 USD, but budget day has 2.2 USD left in its window of 24h, and its "
+        "cap is lower than the cost"
+    )
+    assert second == "  day, rolling 24h: 2.2 of 2.2 USD left; the request needs 4.55345"
+    answer = commands.run("decide", "-", "--project", "trailer", "--json", stdin=payload, ledger=applied)
+    document = json.loads(answer.stdout)
+    assert (answer.returncode, document["outcome"], document["reserved"]) == (1, "refused", "0")
+    assert document["error"]["type"] == "BudgetExceededError"
+    assert document["error"]["available"] == document["budgets"][0]["left_after"] == "2.2"
+
+
+def test_the_command_says_how_much_of_a_file_fits(applied: str, tmp_path: Path) -> None:
+    """Requests are decided in order; those that fit count for the later ones, the others take nothing."""
+    file = tmp_path / "requests.jsonl"
+    file.write_text("\n".join(json.dumps(payload) for payload in (CLIP, LONGER, CLIP, {"model": "x"})))
+    done = commands.run("decide", file, "--project", "trailer", ledger=applied)
+    assert done.returncode == 1
+    first = [line.removeprefix(str(file)) for line in done.stdout.splitlines() if line.startswith(str(file))]
+    assert first == [
+        ":1: admitted as it is: 0.714 USD would be reserved",
+        ":2: admitted as it is: 1.428 USD would be reserved",
+        ":3: refused",
+        ":4: refused",
+    ]
+    assert done.stdout.splitlines()[-3:] == [
+        "2 of 4 requests would be admitted: 2.142 USD",
+        "1 would be refused",
+        "1 invalid or without a price",
+    ]
+    answers = commands.run("decide", file, "--project", "trailer", "--json", ledger=applied)
+    documents = [json.loads(line) for line in answers.stdout.splitlines()]
+    assert [document["place"] for document in documents] == [f"{file}:{line}" for line in range(1, 5)]
+    assert [document.get("outcome") for document in documents] == ["admitted", "admitted", "refused", None]
+
+
+def test_a_key_is_for_one_request(applied: str, tmp_path: Path) -> None:
+    """With a key, the command finds the job that has it; several requests cannot have one key."""
+    options = ("decide", "-", "--project", "trailer", "--key", "shot-1")
+    pre_submitted = commands.run("pre-submit", *options[1:], stdin=json.dumps(CLIP), ledger=applied)
+    assert pre_submitted.returncode == 0
+    sent = commands.run(*options, stdin=json.dumps(CLIP), ledger=applied)
+    assert (sent.returncode, "the job with key 'shot-1' was already sent" in sent.stdout) == (1, True)
+    file = tmp_path / "requests.jsonl"
+    file.write_text(f"{json.dumps(CLIP)}\n{json.dumps(CLIP)}\n")
+    several = commands.run("decide", file, *options[2:], ledger=applied)
+    assert (several.returncode, "FILE contains several requests" in several.stderr) == (2, True)

@@ -216,6 +216,17 @@ EDITS |= {
     "budget.listed_labels": Edit("""'{"project":["x"]}'""", "budget all: listed_labels is", "name = 'all'"),
     "budget.split_labels": Edit("'{project}'", "budget all: split_labels is", "name = 'all'"),
     "budget.schedule": Edit("'other'", "budget all: schedule is other", "name = 'all'"),
+    "budget.step_us": Edit("step_us + 1", "budget recent: step_us is 25200000001", "name = 'recent'"),
+    "bucket.step_us": Edit("step_us * 2", "step_us is 50400000000, but its budget", "budget = 'recent'"),
+    **{
+        f"rolling_window.{name}": Edit(value, "reached is .*, but the journal needs an alert", postgres=server)
+        for name, value, server in (
+            ("budget", "'other'", None),
+            ("definition", "'other'", None),
+            ("labels", "'other'", None),
+            ("reached", """'["0.9 of 400"]'""", "'{0.9 of 400}'"),
+        )
+    },
     "budget.recurs": Edit("true", "budget all: recurs is True", "name = 'all'"),
 }
 _COVERED = "reservation = (SELECT id FROM reservation WHERE key = 'covered')"
@@ -276,6 +287,7 @@ EDITS |= {
 UNCHECKED = {
     "schema_version.version": "a guard refuses another version when it opens the ledger",
     "reservation.seq": "it only orders reservations from the same instant",
+    "rolling_window.id": "it only orders the locks",
     "administration.seq": "it only orders the actions",
     "journal.seq": "it only orders the entries",
     "journal.told": "it only identifies a repeated call",
@@ -315,6 +327,7 @@ DELETIONS = {
         "kind = 'thaw_budget'",
         "the freeze of trailer: actor, reason and instant is empty, but the journal gives",
     ),
+    "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),

@@ -1,5 +1,6 @@
 """Rolling windows, on both stores: no period of the length ever has more reserved in it than the cap."""
 
+import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,9 @@ from kling_pricing import (
     Reservation,
 )
 from kling_pricing.budgets import load_budgets
+from kling_pricing.reports import read_spend, write_spend
 from kling_pricing.windows import counting_period, rolling_period
+from tests import commands
 from tests.conftest import AT, Clock, OpenGuard, bundled_book, examples, video
 from tests.guards import CLIP, COST, ZERO, VerifiedGuard, left
 
@@ -336,7 +339,7 @@ runs = count(1)
 
 
 @settings(
-    max_examples=examples(40),
+    max_examples=examples(25),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(events=st.lists(_events, min_size=4, max_size=25), offset=st.integers(0, 59_999_999))
@@ -401,6 +404,75 @@ def test_simultaneous_requests_never_pass_the_cap(ledger: str, book: PriceBook, 
         guard.verify()
 
 
+# reading
+
+
+def test_status_shows_the_whole_window(open_guard: OpenGuard, clock: Clock) -> None:
+    """The status adds up the steps that count, says how long the window is, and can look back."""
+    guard = open_guard(cap=5, window={"rolling": "24h"})
+    assert [(row.held, row.available, row.rolling) for row in guard.status()] == [(ZERO, Decimal(5), "24h")]
+    for _ in range(3):
+        guard.dispatch(guard.admit(CLIP, project="trailer"))
+        clock.pass_by(hours=10)
+    (now,) = guard.status()
+    assert (now.held, now.window_start, now.window_end) == (2 * COST, AT + 6 * HOUR, AT + 31 * HOUR)
+    (before,) = guard.status(AT + 11 * HOUR)
+    assert before.held == 2 * COST
+    clock.now = AT + 5 * HOUR  # the clock steps back: the later steps count, as they do for an admission
+    assert guard.status()[0].held == 3 * COST
+
+
+def test_the_command_shows_the_length_of_the_window(ledger: str, tmp_path: Path) -> None:
+    """`budget status` shows `rolling 24h` where other budgets show the end of their window."""
+    file = tmp_path / "budgets.yaml"
+    file.write_text("budgets:\n  - {name: burst, cap: 20, currency: USD, window: {rolling: 10m}}\n")
+    assert commands.run("budget", "apply", file, ledger=ledger).returncode == 0
+    assert "rolling 10m" in commands.run("budget", "status", ledger=ledger).stdout
+    document = json.loads(commands.run("budget", "status", "--json", ledger=ledger).stdout)
+    assert document["budgets"][0]["rolling"] == "10m"
+    opened = commands.run("budget", "open", "burst", "--spent", "1", ledger=ledger)
+    assert (opened.returncode, "it has no opening balance" in opened.stderr) == (2, True)
+
+
+def test_a_report_shows_money_leaving_the_window(
+    ledger: str, book: PriceBook, clock: Clock, tmp_path: Path
+) -> None:
+    """The burn-down of a rolling window rises when money leaves it, and its steps are one budget."""
+    clock.now = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+    budget = Budget(name="all", cap=5, currency="USD", **ROLLING)
+    with BudgetGuard(ledger, [budget], book=book, clock=clock) as guard:
+        for _ in range(2):
+            admission = guard.admit(CLIP, project="trailer")
+            guard.dispatch(admission)
+            clock.pass_by(hours=10)
+        guard.settle(admission, "0.7")
+        clock.pass_by(days=5)
+        guard.settle(admission, "0.8", basis="statement")  # this step has left the window
+    since, until = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    spent = read_spend(ledger, since, until)
+    (history,) = spent.buckets
+    assert [(entry.at.day, entry.at.hour, entry.held, entry.spent) for entry in history.entries] == [
+        (2, 9, COST, ZERO),
+        (2, 19, COST, ZERO),
+        (3, 5, -COST, Decimal("0.7")),
+        (3, 10, -COST, ZERO),
+        (3, 20, ZERO, Decimal("-0.7")),
+    ]
+    write_spend(spent, tmp_path / "report")
+    rows = [json.loads(line) for line in (tmp_path / "report" / "burn_down.jsonl").read_text().splitlines()]
+    assert [(row["window"], row["day"], row["left"]) for row in rows] == [
+        ("rolling 24h", "2026-03-02", "3.572"),
+        ("rolling 24h", "2026-03-03", "5"),
+    ]
+    (balance,) = [json.loads(line) for line in (tmp_path / "report" / "budgets.jsonl").read_text().splitlines()]
+    assert (balance["window"], balance["spent"], balance["held"], balance["left"]) == (
+        "rolling 24h",
+        "0",
+        "0",
+        "5",
+    )
+
+
 # verification
 
 
@@ -454,12 +526,12 @@ def test_verify_finds_an_edit_of_the_alerts_that_fired(ledger: str, book: PriceB
             guard.verify()
 
 
-def test_verify_finds_a_lost_row_of_a_rolling_window(postgres_ledger: str, book: PriceBook) -> None:
-    """In PostgreSQL, simultaneous requests lock the row of a rolling window, so it must not be missing."""
+def test_verify_finds_a_lost_row_of_a_rolling_window(ledger: str, book: PriceBook) -> None:
+    """Simultaneous requests in PostgreSQL lock the row of a rolling window, so it must not be missing."""
     budget = Budget(name="trailer", cap=5, currency="USD", **ROLLING)
-    with BudgetGuard(postgres_ledger, [budget], book=book) as guard:
+    with BudgetGuard(ledger, [budget], book=book) as guard:
         guard.admit(CLIP, project="trailer")
-        edited(postgres_ledger, "DELETE FROM rolling_window")
+        edited(ledger, "DELETE FROM rolling_window")
         with pytest.raises(LedgerError, match=r"rolling window of trailer {}: its row is missing"):
             guard.verify()
 

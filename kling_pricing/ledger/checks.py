@@ -235,6 +235,13 @@ _MISSING = (
     FROM reservation_line AS line LEFT JOIN bucket ON bucket.id = line.bucket WHERE bucket.id IS NULL
     """,
     """
+    SELECT DISTINCT 'rolling window of ' || budget || ' ' || labels, 'its row' FROM bucket
+    WHERE step_us IS NOT NULL AND NOT EXISTS (
+      SELECT 1 FROM rolling_window AS rolling WHERE rolling.budget = bucket.budget
+        AND rolling.definition = bucket.definition AND rolling.labels = bucket.labels
+    )
+    """,
+    """
     SELECT 'budget revision ' || revision, 'its journal entry' FROM budget_revision
     WHERE NOT EXISTS (SELECT 1 FROM revised WHERE detail = digest AND at = installed_at)
     """,

@@ -142,13 +142,5 @@ POSTGRES = Dialect(
         WHERE computed IS DISTINCT FROM recorded
           AND (recorded IS NOT NULL OR EXISTS (SELECT 1 FROM calendar))
         """,
-        """
-        SELECT DISTINCT 'rolling window of ' || budget || ' ' || labels, 'its row', CAST(NULL AS TEXT),
-          CAST(NULL AS TEXT), '', 0
-        FROM bucket WHERE step_us IS NOT NULL AND NOT EXISTS (
-          SELECT 1 FROM rolling_window AS rolling WHERE rolling.budget = bucket.budget
-            AND rolling.definition = bucket.definition AND rolling.labels = bucket.labels
-        )
-        """,
     ),
 )

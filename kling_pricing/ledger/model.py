@@ -28,7 +28,7 @@ class BucketClaim(NamedTuple):
 
     Attributes:
         budget: the budget's name.
-        definition: digest of match, window, zone and currency; budgets of one name share buckets by it.
+        definition: digest of the budget's match, window, zone and currency; the same digest shares buckets.
         labels: the labels of the bucket.
         schedule: the schedule of the budget's windows in the ledger's calendar.
         recurs: whether a new calendar window follows each window.
@@ -39,7 +39,7 @@ class BucketClaim(NamedTuple):
         observes: whether the budget counts the request, whether or not it fits.
         max_request: the maximum for a single request, in nanos; None: only the cap limits it.
         alerts: the thresholds at which an alert fires, as fractions of the cap.
-        step: the step by which a rolling window moves; None for all other windows.
+        step: the step of a rolling window; None for all other windows.
     """
 
     budget: str
@@ -233,7 +233,7 @@ fields of `terms.TERMS`. `ended` is `failed` or `cancelled` if that is the last 
 """
 
 SENT_SEPARATOR = "\x1f"
-"""Separates the fields of such a line. A ledger stores only printable text, so no field contains it."""
+"""Separates the fields of such a line. No field contains it, because a ledger stores only printable text."""
 
 
 class Alert(NamedTuple):
@@ -387,7 +387,7 @@ def unsent(
         order: the request.
         candidate: the variant that was chosen.
         reservation: the id of the reservation.
-        key: the key of the job. It differs from the request's key if another job has that key.
+        key: the key of the job, which differs from the request's if another job has that key.
         attempt: the number of the attempt with that key.
         created_at: the instant of the reservation.
         deadline: the instant at which the reservation expires if it is not sent.

@@ -19,8 +19,8 @@ _NOTHING = Decimal(0)
 def with_rolling_windows(histories: Sequence[BucketHistory], until: datetime) -> list[BucketHistory]:
     """Returns histories with one history for the steps of each rolling window; the others stay as they are.
 
-    When a step leaves the window, its money no longer counts. The history then has an entry of the kind `LEAVES`,
-    which is not in the journal. Changes of a step that has left the window are left out.
+    When a step leaves the window, its money no longer counts. The history then has an entry of the kind
+    `LEAVES`, which is not in the journal. Changes of a step that has left the window are left out.
 
     Args:
         histories: the histories of buckets.

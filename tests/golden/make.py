@@ -43,6 +43,7 @@ TABLES = (
     *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line"),
     *("allowance_request", "allowance", "reservation_allowance", "journal"),
     *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen", "administration"),
+    "rolling_window",
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates"}
@@ -85,6 +86,14 @@ def first_budgets() -> Budgets:
                 currency="CNY",
                 window={"start": "2026-11-01", "end": "2027-02-01"},
                 timezone="America/New_York",
+            ),
+            Budget(
+                name="recent",
+                match={"user": "any"},
+                cap=Decimal(400),
+                currency="USD",
+                window={"rolling": "7d"},
+                alerts=[Decimal("0.01")],
             ),
         ],
         accounting_rates=[{"quote": "USD", "budget": "CNY", "rate": Decimal("7.123456789")}],

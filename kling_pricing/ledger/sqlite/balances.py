@@ -199,6 +199,8 @@ def opened(db: sqlite3.Connection, room: BucketBalance) -> int:
     if room.bucket is not None:
         return room.bucket
     claim = room.claim
+    if claim.step is not None:
+        rolling.begin(db, claim)
     row: tuple[int] = db.execute(
         "INSERT INTO bucket"
         " (budget, definition, labels, window_start, window_end, currency, cap, alerts, step_us)"

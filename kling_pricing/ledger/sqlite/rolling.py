@@ -67,6 +67,14 @@ def steps_of(db: sqlite3.Connection, claim: BucketClaim, step: timedelta, at: da
     return counting(db, claim.budget, claim.definition, labels_text(claim.labels), step, at)
 
 
+def begin(db: sqlite3.Connection, claim: BucketClaim) -> None:
+    """Writes the row of the rolling window of a claim, unless it exists."""
+    db.execute(
+        "INSERT OR IGNORE INTO rolling_window (budget, definition, labels, reached) VALUES (?, ?, ?, '[]')",
+        (claim.budget, claim.definition, labels_text(claim.labels)),
+    )
+
+
 class RollingPlace(NamedTuple):
     """The place of a bucket: its rolling window, and its step.
 
@@ -120,7 +128,7 @@ def newly_reached(
     row = db.execute(
         "SELECT reached FROM rolling_window WHERE budget = ? AND definition = ? AND labels = ?", place
     ).fetchone()
-    remembered = [] if row is None else json.loads(row[0])
+    remembered = json.loads(row[0])
     amounts = {part: multiply(part, cap) for part in alert_parts(alerts)}
     names = {part: threshold_text(part, cap) for part in amounts}
     kept = {part for part, amount in amounts.items() if names[part] in remembered and before >= amount}
@@ -128,9 +136,8 @@ def newly_reached(
     reached = sorted(names[part] for part in (*kept, *new))
     if reached != remembered:
         db.execute(
-            "INSERT INTO rolling_window (budget, definition, labels, reached) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (budget, definition, labels) DO UPDATE SET reached = excluded.reached",
-            (*place, json.dumps(reached)),
+            "UPDATE rolling_window SET reached = ? WHERE budget = ? AND definition = ? AND labels = ?",
+            (json.dumps(reached), *place),
         )
     return new
 

@@ -234,7 +234,7 @@ CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS 
       THEN split_part(detail, ' of ', 1) END,
     'detail', CASE WHEN detail LIKE 'charge of %' THEN substr(detail, strpos(detail, ': ') + 2) END,
     'budget', budget, 'labels', labels, 'cap', cap, 'used', CASE WHEN step_us IS NULL THEN held::numeric + spent ELSE (
-      SELECT sum(step.held) + sum(step.spent) FROM bucket AS step   -- as `counting` does
+      SELECT coalesce(sum(step.held) + sum(step.spent), 0) FROM bucket AS step   -- as `counting` does
       WHERE step.budget = bucket.budget AND step.definition = bucket.definition AND step.labels = bucket.labels
         AND step.window_end > journal.at
     ) END, 'currency', currency,
