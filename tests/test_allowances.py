@@ -305,3 +305,35 @@ def test_asking_without_need_says_why(ledger: str, book: PriceBook) -> None:
     freeze_budgets(ledger, ["trailer"], reason="audit")
     with pytest.raises(BudgetFrozenError):
         guard.ask(dear, project="trailer", key="shot-1", reason="x")
+
+
+def test_decide_agrees_with_admit_about_allowances(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """Decisions count on allowances as admissions do, one after the other, and without expired reservations."""
+    guard = VerifiedGuard(ledger, [budget()], book=book, clock=clock)
+    granted(ledger, 3 * COST - 1)
+    for expired in ("late 1", "late 2"):
+        guard.admit(CLIP, project="trailer", key=expired)
+    clock.pass_by(minutes=16)
+    before = (guard.journal(), guard.allowances())
+    decisions = [guard.decide(CLIP, project="trailer")]
+    for _ in range(3):
+        decisions.append(guard.decide(CLIP, project="trailer", after=decisions[-1]))
+    assert (guard.journal(), guard.allowances()) == before
+    assert [decision.outcome for decision in decisions] == ["admitted"] * 3 + ["refused"]
+    for decision in decisions[:3]:
+        assert guard.decide(CLIP, project="trailer").passes
+        assert guard.admit(CLIP, project="trailer").reservation.reserved == decision.reserved
+    assert not guard.decide(CLIP, project="trailer").passes
+    with pytest.raises(BudgetExceededError):
+        guard.admit(CLIP, project="trailer")
+
+
+def test_a_rolling_window_can_be_covered(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """The shortfall of a rolling window is what all of its steps leave."""
+    guard = VerifiedGuard(ledger, [budget(window={"rolling": "24h"})], book=book, clock=clock)
+    granted(ledger)
+    guard.admit(CLIP, project="trailer", key="first")
+    guard.dispatch(guard.admit(CLIP, project="trailer", key="first"))
+    clock.pass_by(hours=2)
+    guard.admit(CLIP, project="trailer")
+    assert use(ledger) == (2 * COST - 1, ZERO)

@@ -134,3 +134,24 @@ def test_the_records_are_found_by_bucket_and_period(ledger: str, book: PriceBook
     assert rows == [("li", AT, 1), ("wu", AT + timedelta(days=1), 2)]
     assert [row.requests for row in guard.waived(since=AT + timedelta(days=1))] == [2]
     assert [row.requests for row in guard.waived(until=AT + timedelta(days=1))] == [1]
+
+
+def test_decide_knows_observe_mode_and_frozen_budgets(ledger: str, book: PriceBook) -> None:
+    """A decision admits what an observing budget only counts, and names the freeze of a budget."""
+    guard = VerifiedGuard(ledger, [budget(match={"project": "trailer"}), budget("other")], book=book)
+    for _ in range(2):
+        assert guard.decide(CLIP, project="trailer").passes
+        guard.admit(CLIP, project="trailer")
+    assert len([entry for entry in guard.journal() if entry.kind == "waive"]) == 2
+    freeze_budgets(ledger, ["trailer"], reason="audit")
+    assert guard.decide(CLIP, project="teaser").passes
+    assert isinstance(guard.decide(CLIP, project="trailer").refusal, BudgetFrozenError)
+
+
+def test_a_rolling_window_is_observed_by_all_of_its_steps(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """What would have been refused is judged by the whole window, not by its last step."""
+    guard = VerifiedGuard(ledger, [budget(window={"rolling": "24h"})], book=book, clock=clock)
+    guard.dispatch(guard.admit(CLIP, project="trailer"))
+    clock.pass_by(hours=2)
+    guard.admit(CLIP, project="trailer")
+    assert waived(guard) == [("trailer", 1, COST)]

@@ -20,7 +20,7 @@ from kling_pricing.guard.admission import (
 )
 from kling_pricing.guard.reservation_requests import priced_variant
 from kling_pricing.guard.state import GuardState
-from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided, Room
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, BucketName, Decided, Room
 from kling_pricing.ledger.model import (
     Mistimed,
     Outdated,
@@ -166,7 +166,8 @@ def _decision(
         error = refusal(verdict, job, variants, wanted) if isinstance(verdict, Refused) else verdict
         effects = _effects(decided.rooms, needed, is_reserved=False)
         return Decision("refused", chosen.quote, _NOTHING, {}, effects, error, None, decided.at, assumed)
-    used = {**{room.name: needed[room.budget] for room in decided.rooms}, **decided.covers}
+    used: dict[BucketName | str, int] = {room.name: needed[room.budget] for room in decided.rooms}
+    used.update(dict(decided.covers))
     held = {name: assumed.get(name, 0) + nanos for name, nanos in used.items()}
     return Decision(
         "capped" if chosen.changes else "admitted",

@@ -151,11 +151,12 @@ def problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
     actions = {(row["action"], row["subject"]): row for row in facts["action"]}
     kept = set()
     for table, action, noun in (("allowance", "allow", "allowance"), ("allowance_request", "ask", "request")):
-        for row in map(dict, facts[table]):
-            kept.add((action, row["id"]))
-            yield from _granted(f"{noun} {row['id']}", row, actions.get((action, row["id"])))
+        for kept_row in map(dict, facts[table]):
+            name = kept_row["id"]
+            kept.add((action, name))
+            yield from _granted(f"{noun} {name}", kept_row, actions.get((action, name)))
             if table == "allowance":
-                yield from _revoked(row, actions.get(("revoke", row["id"])))
+                yield from _revoked(kept_row, actions.get(("revoke", name)))
     for (action, subject), row in actions.items():
         if action in {"allow", "ask"} and (action, subject) not in kept:
             noun = "allowance" if action == "allow" else "request for an allowance"

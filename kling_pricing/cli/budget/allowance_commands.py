@@ -24,6 +24,7 @@ from kling_pricing.cli.ledger_options import (
 )
 from kling_pricing.cli.options import instant_option, provider_options
 from kling_pricing.cli.output import counted, echo, to_json, wide_console
+from kling_pricing.display import printable
 from kling_pricing.guard import allow, allowance_requests, allowances, revoke
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest
 from kling_pricing.money import format_decimal
@@ -138,9 +139,9 @@ def allow_command(
     if as_json:
         echo(to_json(allowance_dict(granted, datetime.now(UTC))))
         return
-    amount = f"{_amount(granted.amount, granted.currency)} above {_above(granted)}"
+    granted_amount = f"{_amount(granted.amount, granted.currency)} above {_above(granted)}"
     end = f"until {_minute(granted.until)}{_for_key(granted)}"
-    echo(f"Allowance {granted.id}: {granted.project} may spend {amount} {end}.")
+    echo(f"Allowance {granted.id}: {granted.project} may spend {granted_amount} {end}.")
 
 
 @click.command("revoke", epilog=LEDGER_EXIT_CODES)
@@ -192,7 +193,9 @@ def allowances_command(ledger: str, as_json: bool) -> None:
     for allowance in granted:
         state = allowance.state(now)
         left = f"{format_decimal(allowance.available)} of {_amount(allowance.amount, allowance.currency)} left"
-        heading = Text.assemble(f"{allowance.id}  {allowance.project}: {left}, ", (state, _STYLES[state]))
+        heading = Text.assemble(
+            printable(f"{allowance.id}  {allowance.project}: {left}, "), (state, _STYLES[state])
+        )
         console.print(heading, soft_wrap=True)
         echo(f"  above {_above(allowance)} until {_minute(allowance.until)}{_for_key(allowance)}")
         echo(f"  granted by {allowance.actor}, {_minute(allowance.created_at)}: {allowance.reason}")

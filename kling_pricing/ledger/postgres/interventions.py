@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -22,9 +22,7 @@ class PostgresInterventions:
     """See `Interventions`."""
 
     _server: Server
-
-    def _call(self, function: str, *arguments: Any) -> Any:
-        raise NotImplementedError
+    _call: Callable[..., Any]
 
     def freeze(self, author: Author, budgets: Sequence[str] | None = None) -> tuple[Freeze, ...]:
         """See `Interventions.freeze`."""
