@@ -31,7 +31,7 @@ from kling_pricing.wire.media import MediaFacts
 
 if TYPE_CHECKING:
     from kling_pricing.budgets import Budget, Budgets, load_budgets
-    from kling_pricing.guard import Admission, BudgetGuard
+    from kling_pricing.guard import Admission, BudgetGuard, Decision
     from kling_pricing.guard.async_guard import AsyncBudgetGuard
     from kling_pricing.hooks.context import spending
     from kling_pricing.ledger.journal import Bucket, Entry, Observation
@@ -53,6 +53,7 @@ __all__ = [
     "BudgetGuard",
     "Budgets",
     "CapabilityError",
+    "Decision",
     "Endpoint",
     "Entry",
     "IdempotencyError",
@@ -93,6 +94,7 @@ _LAZY = {
     "Budget": "budgets",
     "BudgetGuard": "guard",
     "Budgets": "budgets",
+    "Decision": "guard",
     "Entry": "ledger.journal",
     "Observation": "ledger.journal",
     "Option": "quoting.comparison",

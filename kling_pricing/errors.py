@@ -8,7 +8,7 @@
       CapabilityError         the API would refuse the request: violations (all of them), suggestions
       PriceNotFoundError      the request is valid but has no published price: provider, model, priced_instead
       BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
-      BudgetFrozenError       spending is frozen: actor, reason, frozen_at
+      BudgetFrozenError       spending is frozen: budget, actor, reason, frozen_at
       BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
       LedgerError             the ledger cannot carry out the operation
         ReservationNotFoundError   the reservation is not in the ledger
@@ -187,7 +187,8 @@ class BudgetExceededError(KlingPricingError):
             per request if the request exceeds that limit.
         currency: the currency of the amounts.
         window_end: the UTC instant at which the budget's window ends and the next begins; None when the
-            window never ends, or when no window limits the request.
+            window never ends, or when no window limits the request. For a rolling window, the instant at which
+            enough of what is counted now will have left the window; None when the cap itself is too low.
         cheapest: the cost of the cheapest valid variant; None when no variant exists, or when the budget does
             not allow capping.
     """
@@ -216,13 +217,17 @@ class BudgetFrozenError(KlingPricingError):
     """Spending is frozen; nothing was reserved and nothing may be sent.
 
     Attributes:
+        budget: the name of the frozen budget; None: all spending is frozen.
         actor: the person or program that froze it.
         reason: the reason.
         frozen_at: the UTC instant at which it was frozen.
     """
 
-    def __init__(self, message: str, *, actor: str, reason: str, frozen_at: datetime | None) -> None:
+    def __init__(
+        self, message: str, *, budget: str | None, actor: str, reason: str, frozen_at: datetime | None
+    ) -> None:
         super().__init__(message)
+        self.budget = budget
         self.actor = actor
         self.reason = reason
         self.frozen_at = frozen_at

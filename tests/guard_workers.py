@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from kling_pricing import (
+    Admission,
     Alert,
     Budget,
     BudgetExceededError,
+    BudgetFrozenError,
     BudgetGuard,
     PriceBook,
     ReservationStateError,
@@ -85,7 +87,7 @@ def race() -> None:
         alerts: list[Alert] = []
         budgets = BUDGETS if command.get("install") else None
         guard = BudgetGuard(command["ledger"], budgets, book=book, on_alert=alerts.append)
-        work = {"fill": fill, "one_job": one_job}[command["do"]]
+        work = {"fill": fill, "one_job": one_job, "until_frozen": until_frozen}[command["do"]]
         done: list[str] = []
         barrier = threading.Barrier(command["threads"])
 
@@ -121,6 +123,27 @@ def fill(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
             except BudgetExceededError:
                 orders.remove(labels)  # nothing is given back, so it will never fit
     return mine
+
+
+def until_frozen(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
+    """Admits and dispatches until both are refused by a freeze; returns the ids of what was sent.
+
+    It reserves several jobs ahead, so that some are reserved before the freeze and dispatched after it.
+    """
+    sent: list[str] = []
+    ahead: list[Admission] = []
+    refused = 0
+    while refused < command["refusals"]:
+        try:
+            if len(ahead) < DICE.randrange(1, 4):
+                ahead.append(guard.admit(VIDEO, project="trailer"))
+            else:
+                admission = ahead.pop(0)
+                guard.dispatch(admission)
+                sent.append(admission.reservation_id)
+        except BudgetFrozenError:
+            refused += 1
+    return sent
 
 
 def one_job(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:

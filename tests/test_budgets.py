@@ -239,7 +239,7 @@ BAD_BUDGETS = [
         {"window": "fortnight"},
         5,
         "window",
-        "must be lifetime, day, week, month, quarter, year, or {start: ..., ",
+        "must be lifetime, day, week, month, quarter, year, {start: ..., ",
     ),
     ({"window": "[day]"}, 5, "window", "got a list"),
     ({"window": "{start: 2026-01-02}"}, 5, "window", "end: this key is required; add it"),

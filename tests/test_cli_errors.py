@@ -39,6 +39,10 @@ ARGUMENTS: dict[str, str] = {
     "kind": "prices",
     "name": "trailer",
     "new_provider": "newcomer",
+    "names": "trailer",
+    "request_file": "request.json",
+    "project": "trailer",
+    "allowance": "nothing",
     "url": "sqlite:///spend.db",
     "receiver": "env:ALERTS_URL",
 }
@@ -85,6 +89,9 @@ BAD: dict[str, tuple[str, str]] = {
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
+    "above": ("nobody", "unknown budget nobody; use one of: trailer"),
+    "names": ("nobody", "unknown budget nobody; use one of: trailer"),
+    "request_file": ("nowhere.json", "nowhere.json"),
     "account_currency": ("dollars", "the account currency must be a code of three capital letters"),
     "every": ("0", "0 is not in the range"),
     "encoding": ("utf-99", "unknown encoding 'utf-99'; give a name such as gb18030"),
@@ -142,6 +149,7 @@ UNCHECKED = {
     *("reason", "billing_account"),  # any text will do
     "budget",  # a name that no budget has lists nothing
     "grant",  # only the server knows its roles
+    *("request", "allowance"),  # an unknown id is refused by the ledger
 }
 FILTERS = {("history", "project"), ("history", "key"), ("report", "project")}
 """Parameters that choose what is listed: an unknown name lists nothing."""
@@ -149,6 +157,7 @@ FILTERS = {("history", "project"), ("history", "key"), ("report", "project")}
 
 NEEDED: dict[object, list[str]] = {
     ("resolve",): ["--charged"],
+    ("budget", "allow"): ["--amount", "1", "--currency", "USD", "--budget", "trailer"],
     "batch_tolerance": ["--tolerance", "1"],
     "formats": ["--out", "reports"],
     "record": ["--port", "0"],
@@ -236,6 +245,12 @@ REFUSALS: dict[str, list[str]] = {
     "record": ["qingbo", "t-1", "0.7", "--project", "trailer"],
     "verify": [],
     "alerts test": ["env:KLING_PRICING_NOWHERE"],
+    "budget ask": ["long.json", *REQUIRED["project"], *REQUIRED["reason"]],
+    "budget allow": [
+        *("trailer", "--amount", "1", "--currency", "USD", "--budget", "trailer"),
+        *("--until", "2020-01-01", *REQUIRED["reason"]),
+    ],
+    "budget revoke": ["nothing", *REQUIRED["reason"]],
     "ledger init": ["sqlite:///spend.db", "--grant", "guard"],
     "reconcile": [*REQUIRED["provider"], *REQUIRED["since"], *REQUIRED["until"], "--statement", "strange.csv"],
 }
@@ -256,7 +271,9 @@ REFUSE_NOTHING = {
     "budget apply",  # budgets that the ledger does not take cannot be used
     *("alerts list", "alerts deliver", "alerts resume"),  # these budgets name no receivers
     "in-doubt",  # it asks the provider, and lists
-    *("ledger migrate", "ledger info", "budget freeze", "budget thaw"),  # refused on a server only
+    *("ledger migrate", "ledger info"),  # refused on a server only
+    *("budget freeze", "budget thaw"),  # an unknown budget is bad input
+    "budget allowances",
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
 }
 

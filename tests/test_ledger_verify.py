@@ -13,7 +13,7 @@ from kling_pricing import BudgetGuard, LedgerError
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, TABLES, fill
+from tests.golden.make import BEGIN, TABLES, fill, fill_interventions
 
 
 class Edit(NamedTuple):
@@ -234,12 +234,78 @@ EDITS |= {
     "budget.listed_labels": Edit("""'{"project":["x"]}'""", "budget all: listed_labels is", "name = 'all'"),
     "budget.split_labels": Edit("'{project}'", "budget all: split_labels is", "name = 'all'"),
     "budget.schedule": Edit("'other'", "budget all: schedule is other", "name = 'all'"),
+    "budget.step_us": Edit("step_us + 1", "budget recent: step_us is 25200000001", "name = 'recent'"),
+    "bucket.step_us": Edit("step_us * 2", "step_us is 50400000000, but its budget", "budget = 'recent'"),
+    **{
+        f"rolling_window.{name}": Edit(value, "reached is .*, but the journal needs an alert", postgres=server)
+        for name, value, server in (
+            ("budget", "'other'", None),
+            ("definition", "'other'", None),
+            ("labels", "'other'", None),
+            ("reached", """'["0.9 of 400"]'""", "'{0.9 of 400}'"),
+        )
+    },
     "budget.recurs": Edit("true", "budget all: recurs is True", "name = 'all'"),
+}
+_COVERED = "reservation = (SELECT id FROM reservation WHERE key = 'covered')"
+_GRANTED = "but the administrative action gives"
+EDITS |= {
+    "frozen.scope": Edit(
+        "'budget:trailer'", "the freeze of trailer: actor, reason and instant", "scope = 'all'"
+    ),
+    "budget.observes": Edit("NOT observes", "budget all: observes is True", "name = 'all'"),
+    "allowance.id": Edit("'other'", "the allowance that a journal entry refers to is missing", "key IS NULL"),
+    "allowance.held": Edit("held + 1", "allowance .*: held is .*, but the journal gives", "key IS NULL"),
+    "allowance.spent": Edit("spent + 1", "allowance .*: spent is .*, but the journal gives", "key IS NULL"),
+    "allowance.revoked_at": Edit(EARLIER, f"revoked_at is 2020-02-29.*, {_GRANTED} empty", "key IS NULL"),
+    "allowance_request.id": Edit("'other'", "request other: the administrative action that made it is missing"),
+    "reservation_allowance.reservation": Edit(
+        "'other'", "reservation .*: its part of allowance .* is missing", _COVERED
+    ),
+    "reservation_allowance.allowance": Edit(
+        "'other'", "the journal entry for its part of allowance other is missing", _COVERED
+    ),
+    "reservation_allowance.bucket": Edit(
+        "1", "the covered part of allowance .* is above .* of bucket 1 .*, but the journal gives", _COVERED
+    ),
+    "reservation_allowance.above": Edit(
+        "above + 1", "the covered part of allowance .* is above .*, but the journal gives above", _COVERED
+    ),
+    "reservation_allowance.rate": Edit(
+        "'7.5'", "the covered part of allowance .* at 7.5, but the journal gives", _COVERED, "7.5"
+    ),
+    "reservation_allowance.held": Edit(
+        "held + 1", "the held part of allowance .* is .*, but the journal gives", _COVERED
+    ),
+    "reservation_allowance.spent": Edit(
+        "spent + 1", "the spent part of allowance .* is .*, but the journal gives", _COVERED
+    ),
+    "journal.allowance": Edit(
+        "'other'", "allowance other: the allowance that a journal entry refers to is missing", "kind = 'cover'"
+    ),
+}
+EDITS |= {
+    f"{table}.{column}": Edit(value, f"{noun} .*: {column} is .*, {_GRANTED}", "key IS NULL", postgres)
+    for table, noun in (("allowance", "allowance"), ("allowance_request", "request"))
+    for column, value, postgres in (
+        ("project", "'another'", None),
+        ("amount", "amount + 1", None),
+        ("currency", "'EUR'", None),
+        ("budgets", "'[\"x\"]'", "'{x}'"),
+        ("key", "'another'", None),
+        ("actor", "'another'", None),
+        ("reason", "'another'", None),
+        ("created_at", EARLIER, None),
+        ("until", EARLIER, None),
+        ("request", "NULL", None),
+    )
+    if table == "allowance" or column not in {"until", "request"}
 }
 
 UNCHECKED = {
     "schema_version.version": "a guard refuses another version when it opens the ledger",
     "reservation.seq": "it only orders reservations from the same instant",
+    "rolling_window.id": "it only orders the locks",
     "administration.seq": "it only orders the actions",
     "journal.seq": "it only orders the entries",
     "journal.told": "it only identifies a repeated call",
@@ -257,7 +323,8 @@ UNCHECKED = {
         for name in ("budget", "labels", "reason", "day", "requests", "told")
     },
     "calendar_digest.begun_at": "it only selects the buckets whose windows are compared with the calendar",
-    "frozen.scope": "a freeze of any scope stops all spending",
+    "allowance.seq": "it only orders the allowances",
+    "allowance_request.seq": "it only orders the requests",
     **{f"unpriced_requests.{name}": _UNPRICED for name in ("provider", "path", "day", "requests", "told")},
 }
 """The reason why `verify` cannot find an edit, by table and column."""
@@ -277,6 +344,21 @@ DELETIONS = {
     "calendar": ("schedule = 'lifetime'", _CALENDAR),
     "administration": ("action = 'apply'", "the administrative action that installed it is missing"),
     "alert": ("budget = 'all'", "its alert in the outbox is missing"),
+    "allowance": ("key IS NULL", "the allowance that a journal entry refers to is missing"),
+    "allowance_request": ("TRUE", "administrative action .*: its request for an allowance is missing"),
+    "reservation_allowance": ("TRUE", "its part of allowance .* is missing"),
+    "journal, allow": ("kind = 'allow'", "allowance .*: the journal entry of its grant is missing"),
+    "journal, revoke": ("kind = 'revoke'", "allowance .*: the journal entry of its revocation is missing"),
+    "journal, cover": ("kind = 'cover'", "the journal entry for its part of allowance .* is missing"),
+    "journal, freeze_budget": (
+        "kind = 'freeze_budget'",
+        "the freeze of all: actor, reason and instant is .*, but the journal gives empty",
+    ),
+    "journal, thaw_budget": (
+        "kind = 'thaw_budget'",
+        "the freeze of trailer: actor, reason and instant is empty, but the journal gives",
+    ),
+    "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
     "journal, alert": (
@@ -369,7 +451,11 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     """Returns a filled ledger without the triggers that protect its journal."""
     clock.now = BEGIN
     fill(ledger, clock)
+    fill_interventions(ledger, clock)
     store = connect(ledger, clock=clock)
+    store.freeze(Author("li", "one budget"), ["trailer"])
+    store.thaw(Author("li", "one budget again"), ["trailer"])
+    store.freeze(Author("li", "the other budget"), ["all"])
     store.freeze(Author("li", "the bill looks wrong"))
     store.close()
     with BudgetGuard(ledger, clock=clock) as guard:

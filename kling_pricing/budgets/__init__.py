@@ -5,12 +5,10 @@ from kling_pricing.budgets.entries import (
     EACH,
     MAX_LABEL_CHARS,
     MAX_LABELS,
-    WINDOWS,
     AccountingRate,
     BudgetEntry,
     BudgetsFile,
     Capping,
-    FixedWindow,
 )
 from kling_pricing.budgets.loading import (
     BudgetsLike,
@@ -21,6 +19,7 @@ from kling_pricing.budgets.loading import (
     read_budgets,
 )
 from kling_pricing.budgets.objects import Budget, Budgets
+from kling_pricing.budgets.window_kinds import WINDOWS, FixedWindow, RollingWindow
 
 __all__ = [
     "ANY",
@@ -36,6 +35,7 @@ __all__ = [
     "BudgetsLike",
     "Capping",
     "FixedWindow",
+    "RollingWindow",
     "budgets_file_schema",
     "budgets_from_document",
     "is_digest_of",

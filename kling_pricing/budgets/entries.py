@@ -8,29 +8,38 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from kling_pricing.budgets.receiver_names import ReceiverNames
+from kling_pricing.budgets.window_kinds import FixedWindow, RollingWindow, Window
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
 from kling_pricing.money import MAX_AMOUNT, format_decimal
 from kling_pricing.quoting.settings import SACRIFICE, Setting
-from kling_pricing.strict_yaml import Currency, Day, FileModel, Name, Price, Text, explained, key_path
-from kling_pricing.windows import FOREVER, WEEKDAYS, Calendar, Period, calendar_period, start_of, zone
+from kling_pricing.strict_yaml import Currency, FileModel, Name, Price, Text
+from kling_pricing.windows import (
+    FOREVER,
+    WEEKDAYS,
+    Calendar,
+    Period,
+    calendar_period,
+    rolling_period,
+    start_of,
+    zone,
+)
 
 ANY = "any"
 """In a `match`, matches any value of the label. All values share one bucket."""
@@ -62,35 +71,6 @@ _Settings: TypeAlias = Annotated[tuple[Setting, ...], BeforeValidator(_tuple)]
 _Names: TypeAlias = Annotated[tuple[Name, ...], BeforeValidator(_tuple)]
 
 
-class FixedWindow(FileModel):
-    """A window with a fixed start and end."""
-
-    start: Day = Field(description="The first day of the window, in the budget's time zone.")
-    end: Day = Field(description="The day after the last day of the window.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> FixedWindow:
-        if self.start >= self.end:
-            raise ValueError("end must be later than start; set end to the day after the window's last day")
-        return self
-
-
-WINDOWS = ("lifetime", *get_args(Calendar))
-
-
-def _window(value: Any) -> Any:
-    """Checks a window. An error in a fixed window names the invalid key."""
-    if isinstance(value, dict):
-        try:
-            return FixedWindow.model_validate(value)
-        except ValidationError as error:
-            path, problem = explained(error.errors(include_url=False)[0])
-            raise ValueError(": ".join(part for part in (key_path(path), problem) if part)) from None
-    if isinstance(value, FixedWindow) or (isinstance(value, str) and value in WINDOWS):
-        return value
-    raise ValueError(f"must be {', '.join(WINDOWS)}, or {{start: ..., end: ...}}, got {shown(value)}")
-
-
 def _pattern(value: Any) -> Any:
     """Checks the pattern for a label; sorts a list, because its order has no meaning."""
     texts = [*value] if isinstance(value, list | tuple) else [value]
@@ -118,7 +98,7 @@ class BudgetEntry(FileModel):
     )
     cap: _Amount = Field(description="Maximum total of the held and spent amounts in one window.")
     currency: Currency
-    window: Annotated[Literal["lifetime"] | Calendar | FixedWindow, BeforeValidator(_window)] = "lifetime"
+    window: Window = "lifetime"
     timezone: str = Field("UTC", description="IANA name of the time zone, such as Asia/Shanghai.")
     week_starts: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = (
         "monday"
@@ -128,10 +108,16 @@ class BudgetEntry(FileModel):
         description="What happens to a request that does not fit in the budget: `reject` refuses the request, "
         "and `cap` makes the request cheaper.",
     )
+    enforce: Literal["always", "observe"] = Field(
+        "always",
+        description="`always` limits requests. `observe` counts and alerts, records the requests that the "
+        "budget would have refused, and refuses nothing.",
+    )
     max_request: _Amount | None = Field(None, description="Maximum cost of a single request.")
     alerts: _Alerts = Field(
         (),
-        description="Fractions of the cap, such as 0.8. Reaching a fraction raises an alert, once per window.",
+        description="Fractions of the cap, such as 0.8. Reaching a fraction raises an alert, once per window; "
+        "in a rolling window, every time that the budget reaches the fraction again.",
     )
     notify: ReceiverNames = Field(
         (),
@@ -159,7 +145,9 @@ class BudgetEntry(FileModel):
 
     @field_validator("timezone")
     @classmethod
-    def _known_zone(cls, name: str) -> str:
+    def _known_zone(cls, name: str, info: ValidationInfo) -> str:
+        if name != "UTC" and isinstance(info.data.get("window"), RollingWindow):
+            raise ValueError("has no effect on a rolling window; remove it")
         try:
             zone(name)
         except KlingPricingError as error:
@@ -198,27 +186,39 @@ class BudgetEntry(FileModel):
 
     @property
     def recurs(self) -> bool:
-        """Whether a new window follows each window; false for a fixed window and for one that never ends."""
-        return not isinstance(self.window, FixedWindow) and self.window != "lifetime"
+        """Whether a new calendar window follows each window: every day, week, month, quarter or year."""
+        return isinstance(self.window, str) and self.window != "lifetime"
+
+    @property
+    def step(self) -> timedelta | None:
+        """The step by which a rolling window moves; None for all other windows."""
+        return self.window.step if isinstance(self.window, RollingWindow) else None
 
     @property
     def unit(self) -> Calendar:
         """The calendar unit of windows that recur."""
-        assert not isinstance(self.window, FixedWindow) and self.window != "lifetime"  # noqa: S101, PT018
+        assert isinstance(self.window, str) and self.window != "lifetime"  # noqa: S101, PT018
         return self.window
 
     @cached_property
     def schedule(self) -> str:
         """The rule for the windows, as text: calendar unit or days, first weekday, time zone.
 
-        Budgets with the same schedule have the same windows.
+        Budgets with the same schedule have the same windows. Rolling windows are not in the calendar.
         """
         if self.window == "lifetime":
             return "lifetime"
+        if isinstance(self.window, RollingWindow):
+            return f"rolling {self.window.rolling}"
         if isinstance(self.window, FixedWindow):
             return f"{self.window.start} to {self.window.end} in {self.timezone}"
         weekday = f" from {self.week_starts}" if self.window == "week" else ""
         return f"{self.window}{weekday} in {self.timezone}"
+
+    @property
+    def observes(self) -> bool:
+        """Whether the budget only counts, and refuses nothing."""
+        return self.enforce == "observe"
 
     def first_start(self, at: datetime) -> datetime:
         """Returns the start of the window that contains an instant, for windows that recur."""
@@ -239,13 +239,15 @@ class BudgetEntry(FileModel):
 
     @cached_property
     def only_period(self) -> Period | None:
-        """The fixed window; None for windows that repeat or never end."""
+        """The fixed window; None for all other windows."""
         if not isinstance(self.window, FixedWindow):
             return None
         return Period(start_of(self.window.start, self.zone), start_of(self.window.end, self.zone))
 
     def period(self, at: datetime) -> Period | None:
         """Returns the window that contains an instant; None outside a fixed window."""
+        if isinstance(self.window, RollingWindow):
+            return rolling_period(at, self.window.step)
         if isinstance(self.window, FixedWindow):
             only = self.only_period
             return only if only is not None and only.start <= at < only.end else None

@@ -22,13 +22,16 @@ class Budget(BudgetEntry):
             (one bucket per value); empty: every request. `project` is a label like any other.
         cap: the maximum amount that may be held and spent in one window, in `currency`.
         currency: the ISO 4217 code; quotes in another currency need an accounting rate.
-        window: `lifetime`, `day`, `week`, `month`, `quarter`, `year`, or `{"start": ..., "end": ...}` with
-            the first day and the day after the last.
+        window: `lifetime`, `day`, `week`, `month`, `quarter`, `year`, `{"start": ..., "end": ...}` with the
+            first day and the day after the last, or `{"rolling": "24h"}` for a window that always ends now.
         timezone: the IANA name of the zone in which days begin.
         week_starts: the first day of a week.
         on_exceed: `reject` refuses a request that does not fit; `cap` changes it to a cheaper valid one.
+        enforce: `always`, or `observe`: the budget counts and alerts, records the requests that it would have
+            refused or made cheaper, and limits nothing.
         max_request: the maximum cost of a single request; None if only the cap limits it.
-        alerts: the fractions of the cap at which an alert fires, once per window.
+        alerts: the fractions of the cap at which an alert fires, once per window; in a rolling window, once
+            per crossing.
         notify: further receivers of this budget's alerts, besides those of `Budgets`: `env:NAME` or
             `file:PATH`, the environment variable or file that contains the receiver's URL.
         min_duration_s: capping never makes the video shorter than this.

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
+from typing import Unpack
 
 from kling_pricing.budgets import BudgetsFile, BudgetsLike
-from kling_pricing.guard import budget_changes
+from kling_pricing.guard import allowing, budget_changes
+from kling_pricing.guard.admission import QuoteOptions
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger.actions import AdministrativeAction
+from kling_pricing.ledger.freezing import Freeze
+from kling_pricing.ledger.granting import Allowance, AllowanceRequest
+from kling_pricing.ledger.journal import WaivedRefusals
+from kling_pricing.strict_json import RequestLike
+from kling_pricing.windows import FOREVER, in_utc
 
 
 class GuardAdministration:
@@ -60,6 +68,59 @@ class GuardAdministration:
             BudgetError: the budgets cannot replace the installed ones; nothing has changed.
         """
         return budget_changes.apply(self._state, budgets, reason)
+
+    def ask(
+        self,
+        payload: RequestLike,
+        *,
+        project: str,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        reason: str,
+        **options: Unpack[QuoteOptions],
+    ) -> AllowanceRequest:
+        """Files a request for an allowance that would let a refused request pass.
+
+        It asks for the price of the request, above the budgets that have too little left now. An allowance
+        covers only the shortfall, so what is not needed is left over.
+
+        Args:
+            payload: the refused request.
+            project: the project that the request belongs to.
+            key: the key of the job; the allowance is then for this key only, and also lifts `max_request`.
+            labels: the labels of the request.
+            reason: the reason.
+            options: as for `quote`.
+
+        Raises:
+            BudgetFrozenError: spending is frozen, and an allowance cannot lift a freeze.
+            LedgerError: the request needs no allowance, or an allowance cannot help.
+            KlingPricingError: the request is invalid or has no known price, as for `quote`.
+        """
+        return allowing.ask(self._state, payload, project, key, labels, reason, options)
+
+    def allowances(self) -> list[Allowance]:
+        """Returns every allowance, oldest first."""
+        return self._state.ledger.allowances()
+
+    def allowance_requests(self) -> list[AllowanceRequest]:
+        """Returns every filed request for an allowance, oldest first."""
+        return self._state.ledger.allowance_requests()
+
+    def freezes(self) -> list[Freeze]:
+        """Returns the freezes in force: first that of all spending, then the oldest."""
+        return self._state.ledger.freezes()
+
+    def waived(self, *, since: datetime | None = None, until: datetime | None = None) -> list[WaivedRefusals]:
+        """Returns the refusals that budgets in observe mode waived, by bucket and project.
+
+        Args:
+            since: only refusals at or after this instant, with a time zone.
+            until: only refusals before this instant.
+        """
+        start = FOREVER.start if since is None else in_utc(since)
+        end = FOREVER.end if until is None else in_utc(until)
+        return self._state.ledger.waived(start, end)
 
     def log(self) -> list[AdministrativeAction]:
         """Returns every administrative action, oldest first: who did what, when, and why."""

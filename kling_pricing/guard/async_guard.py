@@ -97,6 +97,7 @@ class AsyncBudgetGuard:
         await asyncio.to_thread(self._guard.close)
 
     admit = _awaited(BudgetGuard.admit, _release_admission)
+    decide = _awaited(BudgetGuard.decide)
     dispatch = _awaited(BudgetGuard.dispatch, _release_unsent)
     close_admission = _awaited(BudgetGuard.close_admission)
     bind = _awaited(BudgetGuard.bind)
@@ -122,6 +123,11 @@ class AsyncBudgetGuard:
     refusals = _awaited(BudgetGuard.refusals)
     count_unpriced = _awaited(BudgetGuard.count_unpriced)
     verify = _awaited(BudgetGuard.verify)
+    ask = _awaited(BudgetGuard.ask)
+    allowances = _awaited(BudgetGuard.allowances)
+    allowance_requests = _awaited(BudgetGuard.allowance_requests)
+    freezes = _awaited(BudgetGuard.freezes)
+    waived = _awaited(BudgetGuard.waived)
 
     async def pre_submit(  # noqa: D102 (its docstring is assigned below)
         self,

@@ -12,7 +12,7 @@ from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
 from kling_pricing.guard.reservation_requests import booking
 from kling_pricing.guard.state import MAX_ROUNDS, GuardState
-from kling_pricing.ledger import connect
+from kling_pricing.ledger import connect, errors
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.calendars import CalendarChange
 from kling_pricing.ledger.claims import claim, claims
@@ -70,6 +70,8 @@ def open_budget(
     if budget is None:
         known = ", ".join(budget.name for budget in budgets)
         raise BudgetError(f"unknown budget {name}; the ledger's budgets are {known}")
+    if budget.step is not None:
+        raise errors.no_opening(name)
     bucket_labels = [label for label, value in budget.match.items() if value == EACH]
     if sorted(bucket_labels) != sorted(labels or {}):
         if not bucket_labels:
@@ -98,34 +100,6 @@ def calendar_changes(ledger: str, budgets: BudgetsLike) -> tuple[CalendarChange,
     """
     with closing(connect(ledger, clock=utc_clock(None))) as store:
         return store.calendar_changes(read_budgets(budgets))
-
-
-def freeze_all(ledger: str, *, actor: str | None = None, reason: str) -> None:
-    """Stops all spending in a ledger at once, for every process. Jobs that were sent are settled as usual.
-
-    Until `thaw_all`, nothing is admitted. A reservation that is not dispatched yet is released at its dispatch.
-    If spending is frozen already, the first freeze stays.
-
-    Args:
-        ledger: the ledger's URL.
-        actor: the person or program that freezes spending; by default, the system's user.
-        reason: the reason.
-
-    Raises:
-        LedgerError: the ledger cannot be used, or this role may not freeze spending.
-    """
-    with closing(connect(ledger, clock=utc_clock(None))) as store:
-        store.freeze(author(actor, reason))
-
-
-def thaw_all(ledger: str, *, actor: str | None = None, reason: str) -> bool:
-    """Allows spending again, and returns whether it was frozen; the arguments are those of `freeze_all`.
-
-    Raises:
-        LedgerError: the ledger cannot be used, or this role may not thaw spending.
-    """
-    with closing(connect(ledger, clock=utc_clock(None))) as store:
-        return store.thaw(author(actor, reason))
 
 
 def apply_budgets(

@@ -9,7 +9,7 @@ from kling_pricing.budgets import EACH, BudgetsFile
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.journal import Bucket
-from kling_pricing.windows import in_utc
+from kling_pricing.windows import STEPS, in_utc, length_text
 
 
 def status(state: GuardState, at: datetime | None) -> list[Bucket]:
@@ -29,9 +29,10 @@ def balances(ledger: Ledger, budgets: BudgetsFile, at: datetime) -> list[Bucket]
             for definition, bucket in used
             if (bucket.budget, definition) == (budget.name, budget.definition)
         ]
-        period = windows.get(budget.schedule)
+        period = budget.period(at) if budget.step else windows.get(budget.schedule)
         if not buckets and period is not None and EACH not in budget.match.values():
-            zero = Decimal(0)
-            buckets = [Bucket(budget.name, {}, budget.cap, zero, zero, budget.cap, budget.currency, *period)]
+            zero, rolling = Decimal(0), length_text(STEPS * budget.step) if budget.step else None
+            amounts = (budget.cap, zero, zero, budget.cap, budget.currency)
+            buckets = [Bucket(budget.name, {}, *amounts, *period, rolling)]
         rows += buckets
     return rows

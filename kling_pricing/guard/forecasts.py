@@ -31,7 +31,7 @@ class BudgetForecast(NamedTuple):
         bucket: the balance of the bucket.
         measured_from: the start of the period in which the pace was measured, UTC.
         pace_per_day: the pace in the budget's currency per 24 hours, rounded down to a billionth; None: too
-            little of the window is over.
+            little of the window is over, or the window rolls, so that money becomes available all the time.
         exhausted_at: the instant at which nothing is left at this pace, UTC; None: the window ends before that,
             nothing is left already, or there is no pace.
     """
@@ -51,6 +51,8 @@ def forecasts(ledger: Ledger, budgets: BudgetsFile, now: datetime) -> list[Budge
 
 def _forecast(bucket: Bucket, begun_at: datetime, openings: list[Opening], now: datetime) -> BudgetForecast:
     measured_from = max(bucket.window_start, begun_at)
+    if bucket.rolling is not None:
+        return BudgetForecast(bucket, measured_from, None, None)
     used = bucket.held + bucket.spent
     if measured_from > bucket.window_start:
         place = (bucket.budget, bucket.labels, bucket.window_start)

@@ -72,9 +72,9 @@ class RefusalCounter:
         if not refused.shortfalls:
             self._add([("", {}, "unmatched")])
 
-    def add_frozen(self) -> None:
-        """Counts a request that was refused because spending is frozen."""
-        self._add([("", {}, "frozen")])
+    def add_frozen(self, budget: str | None) -> None:
+        """Counts a request that was refused because a budget is frozen, or all spending."""
+        self._add([(budget or "", {}, "frozen")])
 
     def _add(self, refusals: Iterable[tuple[str, Mapping[str, str], str]]) -> None:
         day = self._clock().date()

@@ -23,6 +23,8 @@ from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
+from kling_pricing.ledger.intervening import Interventions
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
     Alert,
@@ -42,7 +44,7 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 
 
-class Ledger(Outbox, Protocol):
+class Ledger(Interventions, Outbox, Protocol):
     """The interface of every store.
 
     Every verb raises:
@@ -75,15 +77,6 @@ class Ledger(Outbox, Protocol):
                 currency, and does not carry over the earlier spend.
         """
 
-    def freeze(self, author: Author) -> None:
-        """Stops all spending: nothing is admitted or dispatched until `thaw`. Jobs that were sent go on.
-
-        Has no effect if spending is frozen already.
-        """
-
-    def thaw(self, author: Author) -> bool:
-        """Allows spending again. Returns whether it was frozen."""
-
     def reserve(
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
@@ -102,7 +95,25 @@ class Ledger(Outbox, Protocol):
         Raises:
             IdempotencyError: the key belongs to a different request.
             ReservationStateError: the key's job was already sent.
-            BudgetFrozenError: spending is frozen.
+            BudgetFrozenError: all spending, or a budget that the request claims, is frozen.
+        """
+
+    def decide(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
+    ) -> Decided | Outdated | Mistimed:
+        """Returns what `reserve` would do now. Changes nothing, takes no lock, and releases nothing.
+
+        Expired reservations do not count as held. An error that `reserve` would raise about the key or a freeze
+        is part of the result.
+
+        Args:
+            order: the request.
+            candidates: the variants of the request, in order of preference.
+            assumed: amounts that count as held in addition, by bucket.
         """
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
@@ -114,7 +125,8 @@ class Ledger(Outbox, Protocol):
 
         Raises:
             ReservationStateError: the reservation was already dispatched or released, or has expired.
-            BudgetFrozenError: spending is frozen. The reservation is released.
+            BudgetFrozenError: all spending, or the budget of one of its buckets, is frozen. The reservation is
+                released.
         """
 
     def bind(

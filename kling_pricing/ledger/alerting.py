@@ -27,8 +27,8 @@ class StoredAlert(NamedTuple):
         cap: the bucket's cap at that instant; None: no bucket, or an alert older than the outbox.
         used: the total of the bucket's held and spent amounts at that instant; None as for `cap`.
         currency: the currency of both amounts; None: no bucket.
-        window_start: the start of the bucket's window, UTC; None: no bucket.
-        window_end: the end of the bucket's window, UTC; None: no bucket.
+        window_start: the start of the bucket's window, UTC; None: no bucket, or a rolling window.
+        window_end: the end of the bucket's window, UTC; None: no bucket, or a rolling window.
         reservation_id: the reservation that caused the alert; None: another cause.
         facts: further facts as text, by name: `billed` of an overrun; `detail` of a doubtful charge, a freeze
             or a job in doubt; `reason`, `day` and `requests` of refusals; `exhausted_at` and `pace_per_day` of

@@ -7,12 +7,14 @@ stored value differs. The queries read each table once, no matter how many of it
 
 from __future__ import annotations
 
+from kling_pricing.ledger import intervention_checks
 from kling_pricing.ledger.dialects import Check, Dialect
+from kling_pricing.windows import STEPS
 
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
     *("revision", "opening", "reserve", "dispatch", "bind", "doubt", "settle", "release", "expire", "record"),
-    *("carry_over", "alert", "calendar", "freeze", "thaw"),
+    *("carry_over", "alert", "calendar", *intervention_checks.KINDS),
 )
 
 RESERVATION_CHECKS = (
@@ -106,11 +108,32 @@ LINE_CHECKS = (
         source="the window of its bucket starts at",
         when="created_at < window_start OR created_at >= window_end",
     ),
+    Check(
+        "created_at",
+        "created_at",
+        "window_start",
+        source="the step of its bucket starts at",
+        when="step_us IS NOT NULL AND {created_us} - {opens_us} >= step_us AND created_at < window_end",
+    ),
 )
 BUCKET_CHECKS = (
     Check("held", "bucket.held", "coalesce(events.held, 0)", is_amount=True),
     Check("spent", "bucket.spent", "coalesce(events.spent, 0)", is_amount=True),
     Check("window_end", "window_end", "window_start", source="its start is", when="window_end <= window_start"),
+    Check(
+        "the start within its step, in microseconds,",
+        "{opens_us} % step_us",
+        "0",
+        source="every step starts at",
+        when="step_us IS NOT NULL",
+    ),
+    Check(
+        "the time for which it counts, in microseconds,",
+        "{closes_us} - {opens_us}",
+        f"{STEPS + 1} * step_us",
+        source="its step gives",
+        when="step_us IS NOT NULL",
+    ),
 )
 ALERT_CHECKS = (
     Check("at", "alert.at", "journal.at"),
@@ -130,7 +153,14 @@ ALERT_CHECKS = (
     Check("reservation", "alert.reservation", "journal.reservation"),
     *(
         Check(name, f"alert.{name}", f"bucket.{name}", source="its bucket has", when="bucket.id IS NOT NULL")
-        for name in ("budget", "labels", "currency", "window_start")
+        for name in ("budget", "labels", "currency")
+    ),
+    Check(
+        "window_start",
+        "alert.window_start",
+        "CASE WHEN bucket.step_us IS NULL THEN bucket.window_start END",
+        source="its bucket has",
+        when="bucket.id IS NOT NULL",
     ),
 )
 
@@ -239,6 +269,13 @@ _MISSING = (
     FROM reservation_line AS line LEFT JOIN bucket ON bucket.id = line.bucket WHERE bucket.id IS NULL
     """,
     """
+    SELECT DISTINCT 'rolling window of ' || budget || ' ' || labels, 'its row' FROM bucket
+    WHERE step_us IS NOT NULL AND NOT EXISTS (
+      SELECT 1 FROM rolling_window AS rolling WHERE rolling.budget = bucket.budget
+        AND rolling.definition = bucket.definition AND rolling.labels = bucket.labels
+    )
+    """,
+    """
     SELECT 'budget revision ' || revision, 'its journal entry' FROM budget_revision
     WHERE NOT EXISTS (SELECT 1 FROM revised WHERE detail = digest AND at = installed_at)
     """,
@@ -293,12 +330,15 @@ _FURTHER_CHECKS = (
         AND reservation.provider = observation.provider AND reservation.task_id = observation.task_id
     )
     """,
+    *intervention_checks.DIFFERENCES,
     """
-    SELECT 'the freeze', 'actor, reason and instant', kept, derived, 'the journal gives', 0 FROM (
-      SELECT (SELECT {freeze_at} || ' ' || actor || ': ' || reason FROM frozen) AS kept,
-        (SELECT CASE kind WHEN 'freeze' THEN {journal_at} || ' ' || detail END FROM journal
-          WHERE kind IN ('freeze', 'thaw') ORDER BY seq DESC LIMIT 1) AS derived
-    ) AS freezes WHERE kept {is_not} derived
+    SELECT 'rolling window of ' || budget || ' ' || labels, 'reached', threshold.value, 'an alert for it',
+      'the journal needs', 0
+    FROM rolling_window AS rolling, {reached} WHERE NOT EXISTS (
+      SELECT 1 FROM journal JOIN bucket ON bucket.id = journal.bucket
+      WHERE kind = 'alert' AND bucket.budget = rolling.budget AND bucket.definition = rolling.definition
+        AND bucket.labels = rolling.labels AND detail || ' ' LIKE threshold.value || ' %'
+    )
     """,
 )
 """Queries for problems that no `Check` can express; each selects the columns of `differences`."""
@@ -342,10 +382,11 @@ _FACTS = {
         GROUP BY budget, definition, currency, cap, alerts ORDER BY budget, definition, cap
     """,
     "label_names": "SELECT DISTINCT budget, definition, {label_names} AS names FROM bucket",
+    "step": "SELECT DISTINCT budget, definition, step_us FROM bucket",
     "window": """
         SELECT used.*, calendar.schedule FROM (
           SELECT DISTINCT budget, definition, window_start, window_end FROM bucket
-          WHERE window_end > (SELECT begun_at FROM calendar_digest)
+          WHERE window_end > (SELECT begun_at FROM calendar_digest) AND step_us IS NULL
         ) AS used LEFT JOIN calendar USING (window_start, window_end)
     """,
     "rounding": """
@@ -365,6 +406,9 @@ _FACTS = {
         GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
     """,
 }
+
+
+_FACTS |= intervention_checks.FACTS
 
 
 def facts(dialect: Dialect) -> dict[str, str]:

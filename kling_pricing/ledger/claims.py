@@ -45,8 +45,10 @@ def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None) 
         budget.currency,
         rate,
         budget.on_exceed == "cap",
+        budget.observes,
         None if budget.max_request is None else nanos_up(budget.max_request),
         budget.alerts,
+        budget.step,
     )
 
 

@@ -37,7 +37,13 @@ class Dialect(NamedTuple):
         deadline: a reservation's deadline as the journal writes it.
         freeze_at: the instant of a freeze, as text.
         journal_at: the instant of a journal entry, as text.
+        freeze_scope: the scope of the freeze in a journal entry about a freeze.
+        rate_text: the rate of a use of an allowance, as the journal writes it.
         label_names: the names of a bucket's labels, in order.
+        created_us: the instant at which a reservation was created, in microseconds since 1970.
+        opens_us: the start of a bucket's window, likewise.
+        closes_us: the end of a bucket's window, likewise.
+        reached: the thresholds of a rolling window that have fired, as rows of `threshold (value)`.
         extra_reservation_checks: checks for the store's additional reservation columns.
         extra_bucket_checks: checks for the store's additional bucket columns.
         extra_queries: further queries for problems, each with the columns of `differences`.
@@ -49,13 +55,30 @@ class Dialect(NamedTuple):
     deadline: str
     freeze_at: str
     journal_at: str
+    freeze_scope: str
+    rate_text: str
     label_names: str
+    created_us: str
+    opens_us: str
+    closes_us: str
+    reached: str
     extra_reservation_checks: tuple[Check, ...] = ()
     extra_bucket_checks: tuple[Check, ...] = ()
     extra_queries: tuple[str, ...] = ()
 
 
 _OBSERVATION_SEALED = f"observation_sealed({', '.join(SEALED_OBSERVATION_COLUMNS)})"
+
+
+def _sqlite_us(column: str) -> str:
+    # strftime rounds a fraction to milliseconds, which may give the next second
+    seconds, fraction = f"strftime('%s', substr({column}, 1, 19))", f"substr({column}, 21, 6)"
+    return f"(CAST({seconds} AS INTEGER) * 1000000 + CAST({fraction} AS INTEGER))"
+
+
+def _postgres_us(column: str) -> str:
+    return f"CAST(extract(epoch FROM {column}) * 1000000 AS bigint)"
+
 
 SQLITE = Dialect(
     is_not="IS NOT",
@@ -66,7 +89,14 @@ SQLITE = Dialect(
     deadline="deadline",
     freeze_at="frozen_at",
     journal_at="at",
+    freeze_scope="CASE WHEN kind IN ('freeze', 'thaw') THEN 'all'"
+    " ELSE 'budget:' || substr(detail, 1, instr(detail, ':') - 1) END",
+    rate_text="rate",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
+    created_us=_sqlite_us("created_at"),
+    opens_us=_sqlite_us("window_start"),
+    closes_us=_sqlite_us("window_end"),
+    reached="json_each(reached) AS threshold",
 )
 POSTGRES = Dialect(
     is_not="IS DISTINCT FROM",
@@ -75,8 +105,15 @@ POSTGRES = Dialect(
     deadline="instant_text(deadline)",
     freeze_at="instant_text(frozen_at)",
     journal_at="instant_text(at)",
+    freeze_scope="CASE WHEN kind IN ('freeze', 'thaw') THEN 'all'"
+    " ELSE 'budget:' || split_part(detail, ':', 1) END",
+    rate_text="trim_scale(rate)",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
+    created_us=_postgres_us("created_at"),
+    opens_us=_postgres_us("window_start"),
+    closes_us=_postgres_us("window_end"),
+    reached="unnest(reached) AS threshold (value)",
     extra_reservation_checks=(
         Check(
             "dispatch_token",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
+from kling_pricing.ledger import intervention_checks
 from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
 Row = Mapping[str, Any]
+_MICROSECOND = timedelta(microseconds=1)
 MAX_SHOWN = 10
 """The maximum number of problems that the error shows."""
 
@@ -35,6 +37,7 @@ def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: 
         *map(_difference, facts["difference"]),
         *_by_budgets(facts),
         *_actions(facts["action"]),
+        *intervention_checks.problems(facts),
         *damage,
     ]
     if problems:
@@ -153,6 +156,14 @@ def _buckets(
         if entry is not None and (row["names"] or "") != ", ".join(split):
             names = row["names"].split(", ") if row["names"] else []
             yield f"bucket {row['budget']}: it has {_labels(names)}, but its budget requires {_labels(split)}"
+    for row in facts["step"]:
+        entry = definitions.get((row["budget"], row["definition"]))
+        needed = None if entry is None or entry.step is None else entry.step // _MICROSECOND
+        if entry is not None and row["step_us"] != needed:
+            yield (
+                f"bucket {row['budget']}: step_us is {row['step_us'] or 'empty'}, but its budget gives "
+                f"{needed or 'empty'}"
+            )
     schedules: dict[tuple[str, str, str, str], set[str]] = {}
     for row in facts["window"]:
         window = (row["budget"], row["definition"], row["window_start"], row["window_end"])
@@ -189,6 +200,7 @@ def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
         "cap": nanos_up(budget.cap),
         "max_request": None if budget.max_request is None else nanos_up(budget.max_request),
         "may_cap": budget.on_exceed == "cap",
+        "observes": budget.observes,
         "alerts": _alerts(budget),
         "file_order": place,
         "fixed_labels": {
@@ -199,6 +211,7 @@ def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
         "split_labels": sorted(label for label, value in patterns if value == EACH),
         "schedule": budget.schedule,
         "recurs": budget.recurs,
+        "step_us": None if budget.step is None else budget.step // _MICROSECOND,
     }
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import click
 
+from kling_pricing.cli.budget.allowance_commands import (
+    allow_command,
+    allowances_command,
+    ask_command,
+    revoke_command,
+)
 from kling_pricing.cli.budget.changes import apply_command, open_command
 from kling_pricing.cli.budget.files import check_command, schema_command
-from kling_pricing.cli.budget.freezes import freeze_command, thaw_command
+from kling_pricing.cli.budget.freeze_commands import freeze_command, thaw_command
 from kling_pricing.cli.budget.history import log_command
 from kling_pricing.cli.budget.status import status_command
 from kling_pricing.cli.groups import Group
@@ -28,6 +34,7 @@ for command in (
     *(check_command, apply_command, open_command),
     *(status_command, log_command),
     *(freeze_command, thaw_command),
+    *(ask_command, allow_command, allowances_command, revoke_command),
     schema_command,
 ):
     budget.add_command(command)

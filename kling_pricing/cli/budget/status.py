@@ -12,6 +12,7 @@ import click
 from rich.table import Column, Table
 from rich.text import Text
 
+from kling_pricing.cli.budget.exceptions import Exceptions, exceptions, exceptions_dict, exceptions_lines
 from kling_pricing.cli.budget.watching import watched
 from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, ledger_option, opened_guard
 from kling_pricing.cli.options import at_option
@@ -43,12 +44,14 @@ class BudgetReport(NamedTuple):
     Attributes:
         at: the instant of the balances.
         forecasts: the balances. Without a pace if another instant than now was asked for.
+        exceptions: freezes, allowances, and refusals that budgets in observe mode waived.
         refusals: the requests that were refused on that day.
         unpriced: the requests that passed without a price in the last 30 days.
     """
 
     at: datetime
     forecasts: list[BudgetForecast]
+    exceptions: Exceptions
     refusals: list[RefusedRequests]
     unpriced: list[UnpricedRequests]
 
@@ -70,7 +73,8 @@ def status_command(watch: bool, every: int, ledger: str, at: datetime | None, as
     """Show the amount left in each budget.
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
-    settled yet, and the money left. Below the table, the command names the budgets that will be exhausted
+    settled yet, and the money left. Below the table, the command lists the freezes in force, the open
+    allowances, the requests that budgets in observe mode would have refused, the budgets that will be exhausted
     before their windows end if spending goes on at its pace, the requests that were refused today, and the
     requests from the last 30 days that hooks let through without a price. No budget counts the cost of the
     latter.
@@ -99,7 +103,7 @@ def status_command(watch: bool, every: int, ledger: str, at: datetime | None, as
         echo(to_json(report_dict(report)))
         return
     print_table(_table(report))
-    for line in (*_forecast_lines(report), *_refusal_lines(report), *_unpriced_lines(report.unpriced)):
+    for line in (*_lines_below(report), *_unpriced_lines(report.unpriced)):
         echo(line)
 
 
@@ -114,6 +118,7 @@ def _report(guard: BudgetGuard, at: datetime | None) -> BudgetReport:
     return BudgetReport(
         now,
         forecasts,
+        exceptions(guard, [forecast.bucket for forecast in forecasts], now),
         guard.refusals(since=today, until=today + _DAY),
         guard.unpriced(since=today - (_UNPRICED_PERIOD - _DAY), until=today + _DAY),
     )
@@ -124,6 +129,7 @@ def report_dict(report: BudgetReport) -> dict[str, Any]:
     return {
         "at": report.at.isoformat(),
         "budgets": [_forecast_dict(row) for row in report.forecasts],
+        **exceptions_dict(report.exceptions, report.at),
         "refusals": [
             row._asdict() | {"labels": dict(row.labels), "day": row.day.isoformat()} for row in report.refusals
         ],
@@ -158,13 +164,13 @@ def _live_table(report: BudgetReport) -> Table:
         Column("Per day", justify="right", no_wrap=True),
         Column("Exhausted (UTC)", no_wrap=True),
         title=f"{report.at:%Y-%m-%d %H:%M:%S} UTC",
-        caption="\n".join(_refusal_lines(report)) or None,
+        caption="\n".join([*exceptions_lines(report.exceptions), *_refusal_lines(report)]) or None,
     )
     for row, _, pace, exhausted_at in report.forecasts:
         if row.available <= 0:
             until = "nothing left"
         elif pace is None:
-            until = "not known yet"
+            until = "not known yet" if row.rolling is None else f"rolling {row.rolling}"
         else:
             until = "not in time" if exhausted_at is None else f"{exhausted_at:%Y-%m-%d %H:%M}"
         grid.add_row(
@@ -189,7 +195,13 @@ def _lines(report: BudgetReport) -> list[str]:
         per_day = "" if pace is None else f", {_short(pace)} {row.currency} a day"
         end = "" if exhausted_at is None else f", exhausted at {exhausted_at:%Y-%m-%d %H:%M} UTC"
         lines.append(f"{_name(row)}: {amounts} of {format_decimal(row.cap)} {row.currency}{per_day}{end}")
-    return [*lines, *_refusal_lines(report)]
+    return [*lines, *exceptions_lines(report.exceptions), *_refusal_lines(report)]
+
+
+def _lines_below(report: BudgetReport) -> Iterator[str]:
+    yield from exceptions_lines(report.exceptions)
+    yield from _forecast_lines(report)
+    yield from _refusal_lines(report)
 
 
 def _forecast_lines(report: BudgetReport) -> Iterator[str]:
@@ -228,6 +240,7 @@ def _forecast_dict(forecast: BudgetForecast) -> dict[str, Any]:
         "currency": row.currency,
         "window_start": row.window_start.isoformat(),
         "window_end": row.window_end.isoformat(),
+        "rolling": row.rolling,
         "pace_per_day": None if pace is None else format_decimal(pace),
         "exhausted_at": None if exhausted_at is None else exhausted_at.isoformat(),
     }
@@ -260,4 +273,6 @@ def _marks(amount: Decimal, whole: Decimal, chars: int) -> int:
 
 
 def _ends(row: Bucket) -> str:
+    if row.rolling is not None:
+        return f"rolling {row.rolling}"
     return "never" if row.window_end == FOREVER.end else f"{row.window_end:%Y-%m-%d %H:%M} UTC"

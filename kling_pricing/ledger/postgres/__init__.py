@@ -18,7 +18,9 @@ from kling_pricing.ledger import errors as ledger_errors
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.checks import facts
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.dialects import POSTGRES
+from kling_pricing.ledger.freezing import unknown_budget
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -39,19 +41,19 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions
-from kling_pricing.ledger.postgres.locks import locks_explained
+from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
 from kling_pricing.ledger.postgres.outbox import PostgresOutbox
 from kling_pricing.ledger.postgres.server import Refusal, Server
-from kling_pricing.ledger.redaction import NO_REASON
+from kling_pricing.ledger.rolled_up import rolled_up
 from kling_pricing.ledger.verification import judge
 from kling_pricing.money import format_decimal
 
 
-class PostgresLedger(PostgresOutbox):
+class PostgresLedger(PostgresInterventions, PostgresOutbox):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
-        super().__init__(Server(url))
+        self._server = Server(url)
         self._clock = clock
 
     @property
@@ -83,15 +85,6 @@ class PostgresLedger(PostgresOutbox):
         """See `Ledger.apply`."""
         return revisions.replace(self._server, budgets, author)
 
-    def freeze(self, author: Author) -> None:
-        """See `Ledger.freeze`."""
-        with locks_explained(self.name):
-            self._call("freeze_all", author.actor, author.reason or NO_REASON)
-
-    def thaw(self, author: Author) -> bool:
-        """See `Ledger.thaw`."""
-        return bool(self._call("thaw_all", author.actor, author.reason or NO_REASON))
-
     # verbs
 
     def reserve(
@@ -121,6 +114,34 @@ class PostgresLedger(PostgresOutbox):
             datetime.fromisoformat(response["deadline"]),
         )
         return Reserved(reserved, replayed=False, alerts=codec.alerts(response["alerts"]))
+
+    def decide(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
+    ) -> Decided | Outdated | Mistimed:
+        """See `Ledger.decide`."""
+        response = self._call(
+            "decide", codec.order_text(order), codec.candidates_text(candidates), codec.assumed_text(assumed)
+        )
+        if "outdated" in response:
+            return Outdated(Revision(**response["outdated"]))
+        if "mistimed" in response:
+            return Mistimed(datetime.fromisoformat(response["mistimed"]))
+        verdict: int | Reservation | Refused | KlingPricingError
+        if "error" in response:
+            verdict = self._error_for(response["error"])
+        elif "reserved" in response:
+            verdict = codec.reservation(response["reserved"])
+        elif "refused" in response:
+            verdict = Refused(codec.shortfalls(response["refused"]))
+        else:
+            verdict = response["candidate"]
+        at, covers = datetime.fromisoformat(response["at"]), response.get("covers", ())
+        used = {cover["allowance"]: int(cover["held"]) for cover in covers}
+        return Decided(verdict, codec.rooms(response["rooms"]), at, used)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
@@ -233,7 +254,7 @@ class PostgresLedger(PostgresOutbox):
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
-        return [codec.bucket(row) for row in self._server.rows("buckets", at)]
+        return rolled_up((codec.bucket(row) for row in self._server.rows("buckets", at)), at)
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
@@ -298,6 +319,7 @@ _RESERVATION_ERRORS: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingP
 _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "unknown": lambda about: ledger_errors.unknown(_ref(about["ref"])),
     "no_window": lambda about: ledger_errors.no_window(about["budget"]),
+    "no_opening": lambda about: ledger_errors.no_opening(about["budget"]),
     "opened": lambda about: ledger_errors.opened(about["budget"]),
     "calendar_over": lambda about: ledger_errors.calendar_over(
         about["budget"], datetime.fromisoformat(about["ended"])
@@ -308,9 +330,14 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "no_budgets": lambda _: LedgerError(
         "the ledger has lost its budgets because its database was replaced; restart the guard"
     ),
-    "frozen": lambda about: ledger_errors.frozen(
-        about["actor"], about["reason"], datetime.fromisoformat(about["frozen_at"])
+    "frozen": lambda about: ledger_errors.frozen(freeze_of(about["freeze"])),
+    "unknown_budget": lambda about: unknown_budget(about["name"], about["known"]),
+    "ended_before_it_began": lambda about: ledger_errors.ended_before_it_began(
+        datetime.fromisoformat(about["until"])
     ),
+    "unknown_allowance": lambda about: ledger_errors.unknown_allowance(about["name"], about["known"]),
+    "unknown_request": lambda about: ledger_errors.unknown_request(about["request"]),
+    "granted_already": lambda about: ledger_errors.granted_already(about["request"], about["allowance"]),
     "no_rate": lambda about: ledger_errors.no_rate(**about),
 }
 

@@ -24,8 +24,7 @@ from kling_pricing.money import from_nanos
 class PostgresOutbox:
     """The part of `PostgresLedger` for alerts; see `Outbox` for its verbs."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    _server: Server
 
     def alerts(self, *, after: int = 0, limit: int | None = None) -> list[StoredAlert]:
         """See `Outbox.alerts`."""

@@ -15,9 +15,11 @@ from kling_pricing.errors import BudgetError, LedgerUnavailableError
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.calendars import CalendarChange, Uncalendared, calendar_changes
 from kling_pricing.ledger.errors import no_rate
+from kling_pricing.ledger.freezing import require_thawed
 from kling_pricing.ledger.model import Alert, Revision
 from kling_pricing.ledger.postgres import codec
 from kling_pricing.ledger.postgres.connection import Connection
+from kling_pricing.ledger.postgres.interventions import freeze_of
 from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import Refusal, Server, rows_query
 from kling_pricing.ledger.verification import row_in_force
@@ -82,6 +84,8 @@ def replace(server: Server, budgets: BudgetsFile, author: Author) -> tuple[Alert
 
     def work(revising: _Revising) -> tuple[Alert, ...]:
         revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
+        if revisions:
+            require_thawed(map(freeze_of, revising.rows("freezes")), revisions[-1], budgets)
         put_calendar(revising, budgets)
         # computes the digest again, because the stored digest may come from an older release
         if revisions and revisions[-1].digest == budgets.digest:

@@ -15,6 +15,7 @@ from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import checks, dialects
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
@@ -36,8 +37,8 @@ from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
     actions,
     calendar_rows,
+    choosing,
     export,
-    freezes,
     queries,
     reservations,
     revisions,
@@ -46,6 +47,7 @@ from kling_pricing.ledger.sqlite import (
 )
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
+from kling_pricing.ledger.sqlite.interventions import SQLiteInterventions
 from kling_pricing.ledger.sqlite.outbox import SQLiteOutbox
 from kling_pricing.ledger.verification import judge
 
@@ -54,11 +56,11 @@ _IN_DOUBT = """
 """
 
 
-class SQLiteLedger(SQLiteOutbox):
+class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
-        super().__init__(SQLiteFile(path, clock))
+        self._file = SQLiteFile(path, clock)
         self._clock = clock
 
     @property
@@ -92,14 +94,6 @@ class SQLiteLedger(SQLiteOutbox):
         """See `Ledger.apply`."""
         return self._file.transaction(verbs.apply, budgets, author)
 
-    def freeze(self, author: Author) -> None:
-        """See `Ledger.freeze`."""
-        self._file.transaction(freezes.freeze, author)
-
-    def thaw(self, author: Author) -> bool:
-        """See `Ledger.thaw`."""
-        return self._file.transaction(freezes.thaw, author)
-
     # verbs
 
     def reserve(
@@ -107,6 +101,17 @@ class SQLiteLedger(SQLiteOutbox):
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
         return self._file.transaction(verbs.reserve, order, candidates, expires_after)
+
+    def decide(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
+    ) -> Decided | Outdated | Mistimed:
+        """See `Ledger.decide`."""
+        with self._file.reading() as db:
+            return choosing.decide(db, self._clock(), order, candidates, assumed)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""

@@ -53,8 +53,7 @@ WHERE (state = 'dispatching' AND (doubted OR deadline <= ?1) OR state IN ('bound
 class SQLiteOutbox:
     """The part of `SQLiteLedger` for alerts; see `Outbox` for its verbs."""
 
-    def __init__(self, file: SQLiteFile) -> None:
-        self._file = file
+    _file: SQLiteFile
 
     def alerts(self, *, after: int = 0, limit: int | None = None) -> list[StoredAlert]:
         """See `Outbox.alerts`."""

@@ -29,13 +29,22 @@ def _copied(entry: str, cap: str, used: str) -> str:
       ifnull(bucket.labels, '{{}}'),
       CASE WHEN {kind} = 'alert' AND NOT {is_charge} AND NOT {is_overrun}
         THEN substr({detail}, 1, instr({detail}, ' of ') - 1) END,
-      {cap}, {used}, bucket.currency, bucket.window_start, bucket.window_end, {entry}.reservation,
+      {cap}, {used}, bucket.currency, iif(bucket.step_us IS NULL, bucket.window_start, NULL),
+      iif(bucket.step_us IS NULL, bucket.window_end, NULL), {entry}.reservation,
       CASE WHEN {is_of_a_budget} OR {kind} = 'alert' AND {is_charge} THEN json_object('detail', {after_colon})
         WHEN {kind} <> 'alert' THEN json_object('detail', {detail})
         WHEN {is_overrun} THEN json_object('billed', substr({detail}, 1, instr({detail}, ' billed for ') - 1))
         ELSE '{{}}' END
     """
 
+
+_USED = """
+  CASE WHEN bucket.step_us IS NULL THEN bucket.held + bucket.spent ELSE (
+    SELECT sum(step.held + step.spent) FROM bucket AS step WHERE step.budget = bucket.budget
+      AND step.definition = bucket.definition AND step.labels = bucket.labels AND step.window_end > NEW.at
+  ) END
+"""
+"""The amount that a bucket has used; in a rolling window, the amount of all steps that count."""
 
 _INTO_ALERT = f"INSERT INTO alert ({', '.join(_ALERT_COLUMNS)})"
 
@@ -75,7 +84,7 @@ OUTBOX_TABLES = (
     f"""
     CREATE TRIGGER journal_enters_outbox AFTER INSERT ON journal WHEN NEW.{_IN_OUTBOX}
     BEGIN
-      {_INTO_ALERT} SELECT {_copied("NEW", "bucket.cap", "bucket.held + bucket.spent")}
+      {_INTO_ALERT} SELECT {_copied("NEW", "bucket.cap", _USED)}
       FROM (SELECT 1) LEFT JOIN bucket ON bucket.id = NEW.bucket;
     END
     """,  # noqa: S608 (constants only)

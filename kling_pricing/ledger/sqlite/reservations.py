@@ -17,7 +17,15 @@ from kling_pricing.ledger.model import (
     ReservationRequest,
     unsent,
 )
-from kling_pricing.ledger.sqlite.balances import ROOM, BucketBalance, buckets_wanted, rooms_of, wanted
+from kling_pricing.ledger.sqlite.balances import (
+    ROOM,
+    BucketBalance,
+    buckets_wanted,
+    calendared,
+    rooms_of,
+    wanted,
+    with_rolling,
+)
 from kling_pricing.ledger.sqlite.codec import (
     instant,
     labels_text,
@@ -143,9 +151,10 @@ def look(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Lo
     """Reads the state that a request checks first, in one statement, because every reservation needs it."""
     at = written(now)
     values = (at, order.project, order.key, *wanted(order.claims, at))
-    rows = db.execute(_look(len(order.claims)), values).fetchall()
+    rows = db.execute(_look(calendared(order.claims)), values).fetchall()
     budgets, is_frozen, is_late, is_known = rows[0][:4]
-    return Look(budgets, is_frozen, is_late, is_known, rooms_of(order.claims, at, rows))
+    rooms = with_rolling(db, order.claims, now, rooms_of(order.claims, at, rows))
+    return Look(budgets, is_frozen, is_late, is_known, rooms)
 
 
 def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
@@ -157,6 +166,8 @@ def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | No
 def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Reservation | None:
     """Returns the unsent or released reservation with a request's key, or None if the key is unused.
 
+    A reservation that has expired counts as released, even if it has not been released yet.
+
     Raises:
         IdempotencyError: the key belongs to a different request.
         ReservationStateError: the key's job was already sent.
@@ -167,6 +178,8 @@ def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetim
     reservation = from_row(row, now)
     if reservation.fingerprint != order.fingerprint:
         raise errors.key_taken(reservation)
+    if reservation.state == UNSENT and reservation.deadline <= now:
+        return reservation._replace(state="released")
     if reservation.state in {UNSENT, "released"}:
         return reservation
     raise errors.key_sent(reservation)

@@ -11,8 +11,9 @@ from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_documen
 from kling_pricing.errors import BudgetError, LedgerError
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.claims import claim
+from kling_pricing.ledger.freezing import require_thawed
 from kling_pricing.ledger.model import Alert, Reservation, Revision
-from kling_pricing.ledger.sqlite import actions, balances, calendar_rows, reservations, transitions
+from kling_pricing.ledger.sqlite import actions, balances, calendar_rows, freezes, reservations, transitions
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.codec import alert_texts, text, written
 from kling_pricing.money import multiply, nanos_up
@@ -84,6 +85,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: d
         install(db, budgets, author, now)
         return ()
     installed = budgets_from_document(before.document)
+    require_thawed(freezes.freezes(db), installed, budgets)
     known = _known(db)
     calendar_rows.update(db, budgets, {budget.definition: budget.schedule for budget in known}, now)
     if installed.digest == budgets.digest:  # the stored digest may come from an older release
@@ -114,7 +116,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: d
         ).fetchall()
         changed += [bucket for (bucket,) in rows]
     _add(db, budgets, author, now)  # comes first, so that receivers which it names get the alerts
-    return balances.threshold_alerts(db, changed, None, now)
+    return balances.threshold_alerts(db, dict.fromkeys(changed, 0), None, now)
 
 
 def _known(db: sqlite3.Connection) -> list[BudgetEntry]:
@@ -125,7 +127,7 @@ def _known(db: sqlite3.Connection) -> list[BudgetEntry]:
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
     """Adds existing reservations that a budget matches to its buckets, for windows that are not over."""
-    current = calendar_rows.window_of(db, budget.schedule, now)
+    current = budget.period(now) if budget.step else calendar_rows.window_of(db, budget.schedule, now)
     rows = db.execute(
         f"{reservations.SELECT} WHERE created_at >= ? ORDER BY created_at, rowid",
         (written(FOREVER.end if current is None else current.start),),

@@ -26,6 +26,7 @@ from kling_pricing.ledger.outcomes import (
     needs_comparison,
     outcome,
 )
+from kling_pricing.ledger.sqlite import allowances
 from kling_pricing.ledger.sqlite.balances import (
     Move,
     charge_alerts,
@@ -220,6 +221,7 @@ def release(
         (reason, written(now), reservation.id),
     )
     enter(db, now, kind, reservation.id, moves, reason)
+    allowances.give_back(db, now, reservation.id, kind)
     return reservation._replace(state="released", reason=reason, closed_at=now, in_doubt=False)
 
 
@@ -257,6 +259,7 @@ def _spend(
         moves.append(Move(bucket, -held if was_open else 0, amount - spent))
         db.execute(_SPEND_LINE, (amount, settled.id, bucket))
     enter(db, now, "settle", settled.id, moves, settled.basis)
+    allowances.spend(db, now, settled.id, was_open=was_open)
     alerts = threshold_alerts(db, grown(moves), settled.id, now)
     if billed > settled.reserved:
         alerts += overrun_alerts(db, moves, billed, settled.id, now)
@@ -298,6 +301,7 @@ def expire(db: sqlite3.Connection, now: datetime) -> None:
 
     Needs the same three statements for any number of reservations.
     """
+    allowances.give_back_late(db, now)
     at = written(now)
     late = "SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= ?"
     db.execute(

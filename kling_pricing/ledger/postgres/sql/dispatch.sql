@@ -4,15 +4,22 @@ RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing,
 DECLARE
   now timestamptz := begin_verb();
   kept reservation := locked(ARRAY[p_id]);
+  refusal jsonb;
 BEGIN
   PERFORM require_interval(p_doubtful_after);
   IF kept.dispatch_token = p_token THEN
     RETURN shown(kept, now);
   END IF;
   IF kept.state = 'reserved' AND EXISTS (SELECT FROM frozen) THEN
-    PERFORM give_back(p_id, 'spending is frozen', 'release', now);
-    RETURN jsonb_build_object('refusal', frozen_refusal());   -- commits the release
-  ELSIF kept.state = 'reserved' AND kept.deadline > now THEN
+    refusal := frozen_refusal(ARRAY(
+      SELECT budget FROM reservation_line AS line JOIN bucket ON bucket.id = line.bucket WHERE reservation = p_id
+    ));
+    IF refusal IS NOT NULL THEN
+      PERFORM give_back(p_id, 'spending is frozen', 'release', now);
+      RETURN jsonb_build_object('refusal', refusal);   -- commits the release
+    END IF;
+  END IF;
+  IF kept.state = 'reserved' AND kept.deadline > now THEN
     UPDATE reservation
     SET state = 'dispatching', dispatched_at = now, deadline = now + p_doubtful_after, dispatch_token = p_token
     WHERE id = p_id RETURNING * INTO kept;

@@ -14,6 +14,7 @@ BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA kling_pricing TO %I', p_role);
   FOREACH verb IN ARRAY ARRAY[
     'reserve(text, jsonb, jsonb, interval)',
+    'decide(jsonb, jsonb, jsonb)',
     'dispatch(text, text, interval)',
     'bind(text, text[], text, jsonb)',
     'doubt(text[], text)',
@@ -46,6 +47,11 @@ BEGIN
     'openings(timestamptz)',
     'take_lease(text, text, interval)',
     'end_lease(text, text)',
+    'freezes()',
+    'ask(text, text, bigint, text, text[], text, text, text)',
+    'allowances()',
+    'allowance_requests()',
+    'waived(timestamptz, timestamptz)',
     'verification()',
     'facts()',
     'require_version(integer)'
