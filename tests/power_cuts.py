@@ -152,7 +152,7 @@ class _Calls:
         elif path == self._folder and call in {"fsync", "fdatasync"}:
             yield Event("sync folder")
         elif call == "mmap":
-            self._refuse_mapping(*arguments[2:4], _path(arguments[4]))
+            self._refuse_mapping(arguments[2], arguments[3], _path(arguments[4]))
         elif path.parent == self._folder:
             assert call in _HANDLED, f"{call} changes {path} in a way that is not replayed"
             yield from self._of_file(call, path.name, arguments, int(result))

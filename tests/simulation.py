@@ -1,0 +1,1107 @@
+"""A simulated month of a studio on one seed: guards, clients, a moody provider, callbacks, clocks and crashes.
+
+Everything happens in one thread, in an order that the seed decides.
+After each event, `Checker` compares the ledger with its own books, which it keeps in plain Python from the
+answers of the guards alone.
+A breach of a promise ends the simulation, and its message is the script of the events.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
+
+from kling_pricing import (
+    Admission,
+    Budget,
+    BudgetExceededError,
+    BudgetFrozenError,
+    BudgetGuard,
+    Budgets,
+    Entry,
+    KlingPricingError,
+    PriceBook,
+    Reservation,
+    ReservationStateError,
+)
+from kling_pricing.guard import freeze_all, thaw_all
+
+NANO = Decimal("0.000000001")
+ZERO = Decimal(0)
+INSTALLED = datetime(2026, 10, 1, 12, tzinfo=UTC)
+"""The instant at which the budgets are installed; no clock shows an earlier instant."""
+
+BEGINNINGS = (
+    datetime(2026, 10, 31, 14, tzinfo=UTC),  # the end of a month, and of summer time in Havana a day later
+    datetime(2026, 12, 31, 12, tzinfo=UTC),  # the end of a year
+    datetime(2027, 3, 14, 3, tzinfo=UTC),  # the beginning of summer time in Havana
+    datetime(2028, 2, 28, 22, tzinfo=UTC),  # a leap day
+    datetime(2026, 11, 21, 9, tzinfo=UTC),
+)
+EXPIRES_AFTER, DOUBTFUL_AFTER = timedelta(minutes=15), timedelta(minutes=5)
+
+
+class Clip(NamedTuple):
+    """A request and its published price in dollars."""
+
+    name: str
+    payload: Mapping[str, Any]
+    provider: str
+    price: Decimal
+
+
+CLIPS = (
+    Clip("720p", {"model": "kling-v3", "prompt": "a boat", "duration": 5}, "qingbo", Decimal("0.357")),
+    Clip(
+        "1080p",
+        {"model": "kling-v3", "prompt": "a boat", "duration": 5, "resolution": "1080p", "audio": True},
+        "qingbo",
+        Decimal("0.714"),
+    ),
+    Clip(
+        "std",
+        {"model_name": "kling-v3", "prompt": "a boat", "duration": "5", "mode": "std"},
+        "kling",
+        Decimal("0.42"),
+    ),
+)
+UNIT = {"qingbo": Decimal("0.000002"), "kling": Decimal("0.14")}
+"""The worth in dollars of the units in which each provider names charges."""
+
+
+# budgets
+
+
+class Rule(NamedTuple):
+    """A budget as the checker knows it.
+
+    Attributes:
+        name: its name.
+        match: the labels that it matches; `*` gives each value a bucket of its own.
+        window: `lifetime`, `day`, `week` or `month`.
+        zone: the time zone of its windows.
+        rate: the budget's currency per dollar.
+        caps: the caps that administrators choose from.
+    """
+
+    name: str
+    match: Mapping[str, str]
+    window: str
+    zone: str
+    rate: Decimal
+    caps: tuple[Decimal, ...]
+
+    def place(self, labels: Mapping[str, str], at: datetime) -> "Place | None":
+        """Returns the bucket in which a request counts; None: it does not match."""
+        if any(
+            wanted not in {"*", labels.get(label)} or label not in labels
+            for label, wanted in self.match.items()
+        ):
+            return None
+        window = self.window_at(at)
+        return (
+            self.name,
+            tuple((label, labels[label]) for label, wanted in self.match.items() if wanted == "*"),
+            window,
+        )
+
+    def window_at(self, at: datetime) -> str:
+        """Returns the name of the window that contains an instant; later windows have greater names."""
+        day = at.astimezone(ZoneInfo(self.zone)).date()
+        match self.window:
+            case "lifetime":
+                return ""
+            case "week":
+                return (day - timedelta(days=day.weekday())).isoformat()
+        return day.isoformat() if self.window == "day" else day.isoformat()[:7]
+
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """The labels that every request in its buckets has."""
+        return {label: wanted for label, wanted in self.match.items() if wanted != "*"}
+
+    def amount(self, dollars: Decimal) -> Decimal:
+        """Converts an amount to the budget's currency, rounded up to a nano."""
+        return (dollars * self.rate).quantize(NANO, rounding=ROUND_CEILING)
+
+
+Place = tuple[str, tuple[tuple[str, str], ...], str]
+"""Budget, labels and window, which identify a bucket."""
+
+
+def rules_of(window: str) -> tuple[Rule, ...]:
+    """Returns the budgets of a simulation, of which one has windows of the length given."""
+    dollar, yuan = Decimal(1), Decimal("7.1")
+    return (
+        Rule("studio", {}, "lifetime", "UTC", dollar, (Decimal(9), Decimal(6), Decimal("4.5"), Decimal(30))),
+        Rule(
+            "project",
+            {"project": "*"},
+            window,
+            "America/Havana",
+            dollar,
+            (Decimal(3), Decimal("2.142"), Decimal(5)),
+        ),
+        Rule(
+            "team",
+            {"team": "x"},
+            "month",
+            "Asia/Shanghai",
+            yuan,
+            (Decimal(25), Decimal("15.2082"), Decimal(60)),
+        ),
+    )
+
+
+def window_of(seed: int) -> str:
+    """Returns the window of a seed. Days take longer, because the ledger computes ten years of them."""
+    return "day" if seed % 5 == 0 else "week"
+
+
+WINDOWS = ("day", "week")
+"""The windows that seeds have."""
+
+
+def budgets(rules: Sequence[Rule], caps: Mapping[str, Decimal]) -> Budgets:
+    """Returns budgets with these caps in the guard's form."""
+    return Budgets(
+        [
+            Budget(
+                name=rule.name,
+                match=dict(rule.match),
+                cap=caps[rule.name],
+                currency="USD" if rule.rate == 1 else "CNY",
+                window=rule.window,
+                timezone=rule.zone,
+                alerts=[Decimal("0.8")],
+            )
+            for rule in rules
+        ],
+        accounting_rates=[{"quote": "USD", "budget": "CNY", "rate": "7.1"}],
+    )
+
+
+def first_caps(rules: Sequence[Rule]) -> dict[str, Decimal]:
+    """Returns the caps at the beginning."""
+    return {rule.name: rule.caps[0] for rule in rules}
+
+
+# the script
+
+
+class Breach(AssertionError):  # noqa: N818 (the failure of a test)
+    """A promise that the ledger broke.
+
+    Attributes:
+        promise: the promise, in one or two words.
+        what: what happened instead.
+    """
+
+    def __init__(self, promise: str, what: str) -> None:
+        super().__init__(f"{promise}: {what}")
+        self.promise = promise
+        self.what = what
+
+
+class Line(NamedTuple):
+    """An event of the script."""
+
+    at: datetime
+    who: str
+    event: str
+    job: str
+    detail: str
+    result: str
+
+
+def table(lines: list[Line]) -> str:
+    """Returns a script as a table with one event a line."""
+    rows = [("", "instant (UTC)", "who", "event", "job", "detail", "result")]
+    rows += [
+        (str(number), f"{line.at:%Y-%m-%d %H:%M:%S}", *line[1:]) for number, line in enumerate(lines, start=1)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+# the books of the checker
+
+
+@dataclass
+class Hold:
+    """A reservation as its guards last answered.
+
+    Attributes:
+        row: the last answer.
+        named: amounts at which the job may be settled, besides those that were named for its task.
+        was_given_out: whether a guard gave the payload out.
+    """
+
+    row: Reservation
+    named: set[Decimal]
+    was_given_out: bool = False
+
+
+_ORDER = ("reserved", "dispatching", "bound", "settled")
+_BASES = (None, "quote", "response", "statement", "operator")
+
+
+class Checker:
+    """Keeps books from the answers of the guards, and compares the ledger with them."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.holds: dict[str, Hold] = {}
+        self._rules = {rule.name: rule for rule in rules}
+        self._caps = first_caps(rules)
+        self._cap_of: dict[Place, Decimal] = {}
+        self.is_frozen = False
+        self.journal: list[Entry] = []
+        self._named: dict[tuple[str, str | None], set[Decimal]] = {}
+
+    # answers
+
+    def admitted(self, row: Reservation, clip: Clip, now: datetime, *, replayed: bool) -> None:
+        """Enters an admission."""
+        if self.is_frozen:
+            raise Breach("freeze", f"{name_of(row)} was admitted although spending is frozen")
+        if row.reserved != clip.price:
+            raise Breach("price", f"{name_of(row)} reserves {row.reserved}, and its price is {clip.price}")
+        before = self.holds.get(row.id)
+        if replayed:
+            if before is None or state_at(before.row, now) != "reserved":
+                raise Breach(
+                    "one job", f"{name_of(row)} was admitted again, and was {before and before.row.state}"
+                )
+            return
+        for hold in self.holds.values():
+            same = row.project == hold.row.project and row.key == hold.row.key
+            if same and state_at(hold.row, now) != "released":
+                raise Breach("one job", f"{name_of(row)} has a second live attempt")
+        self.enter(row, clip, now)
+
+    def enter(self, row: Reservation, clip: Clip, now: datetime) -> None:
+        """Enters a new reservation, and checks every cap that it counts in."""
+        self.holds[row.id] = Hold(row, {clip.price})
+        used = self.used(now)
+        for place in self._open_places(row):
+            if sum(used[place]) > self.cap(place):
+                held, spent = used[place]
+                raise Breach(
+                    "cap",
+                    f"{name_of(row)} was admitted into {place}: now {held} are held and {spent} spent of"
+                    f" {self.cap(place)}",
+                )
+
+    def recorded(self, row: Reservation) -> None:
+        """Enters spend that did not go through a guard, which may pass a cap."""
+        self.holds[row.id] = Hold(row, {row.billed or ZERO})
+        self._open_places(row)
+
+    def _open_places(self, row: Reservation) -> list[Place]:
+        """Returns the buckets in which a reservation counts. From now on, they have caps of their own."""
+        places = [
+            place
+            for rule in self._rules.values()
+            if (place := rule.place(row.labels, row.created_at)) is not None
+        ]
+        for place in places:
+            self._cap_of.setdefault(place, self._caps[place[0]])
+        return places
+
+    def cap(self, place: Place) -> Decimal:
+        """Returns the cap of a bucket."""
+        return self._cap_of.get(place, self._caps[place[0]])
+
+    def applied(self, caps: Mapping[str, Decimal], now: datetime) -> None:
+        """Enters new caps, which do not apply to windows that are over."""
+        self._caps = dict(caps)
+        for rule in self._rules.values():
+            for place in self._cap_of:
+                if place[0] == rule.name and rule.window_at(now) <= place[2]:
+                    self._cap_of[place] = caps[rule.name]
+
+    def refused(self, labels: Mapping[str, str], clip: Clip, now: datetime) -> None:
+        """Checks that a refused request does not fit."""
+        used = self.used(now)
+        places = [(rule, rule.place(labels, now)) for rule in self._rules.values()]
+        if all(
+            place is None or sum(used[place]) + rule.amount(clip.price) <= self.cap(place)
+            for rule, place in places
+        ):
+            raise Breach("room", f"{clip.name} was refused for {dict(labels)}, although every cap has room")
+
+    def gave_out(self, reservation_id: str, payload: Mapping[str, Any], clip: Clip, now: datetime) -> None:
+        """Enters a dispatch."""
+        hold = self.holds[reservation_id]
+        if self.is_frozen:
+            raise Breach("freeze", f"{name_of(hold.row)} was dispatched although spending is frozen")
+        if hold.was_given_out or state_at(hold.row, now) != "reserved":
+            raise Breach(
+                "one dispatch",
+                f"the payload of {name_of(hold.row)} was given out again; it was {hold.row.state}",
+            )
+        if payload != clip.payload:
+            raise Breach("payload", f"{name_of(hold.row)} gave out {payload}")
+        hold.was_given_out = True
+
+    def answered(self, row: Reservation | None) -> None:
+        """Enters the answer of a verb about a reservation."""
+        if row is not None:
+            self._legal(self.holds[row.id], row)
+            self.holds[row.id].row = row
+
+    def named(self, provider: str, task: str, amount: Decimal) -> None:
+        """Enters an amount that somebody named for a task."""
+        self._named.setdefault((provider, task), set()).add(amount)
+
+    def _legal(self, hold: Hold, row: Reservation) -> None:
+        """Checks that a reservation may have become what it is."""
+        old = hold.row
+        what = f"{name_of(row)} became {state_of(row)} after {state_of(old)}"
+        fixed = ("project", "key", "attempt", "provider", "reserved", "created_at", "labels")
+        if any(getattr(old, name) != getattr(row, name) for name in fixed):
+            raise Breach("lost", f"{what}; its terms have changed")
+        if old.task_id is not None and row.task_id != old.task_id:
+            raise Breach("lost", f"{what}; its task has changed")
+        if row.state == "released":
+            is_legal = old.state != "settled"
+        elif old.state == "released":
+            is_legal = row.state == "settled"
+        else:
+            is_legal = _ORDER.index(row.state) >= _ORDER.index(old.state)
+        if not is_legal or _BASES.index(row.basis) < _BASES.index(old.basis):
+            raise Breach("lost", what)
+        named = hold.named | self._named.get((row.provider, row.task_id), set())
+        if row.billed is not None and row.billed not in named:
+            amounts = ", ".join(sorted(map(str, named)))
+            raise Breach("settlement", f"{what}; only these amounts were named: {amounts}")
+
+    # the ledger
+
+    def used(self, now: datetime) -> dict[Place, list[Decimal]]:
+        """Returns the amounts held and spent in each bucket, by the checker's books."""
+        used: dict[Place, list[Decimal]] = _Balances()
+        for hold in self.holds.values():
+            row, state = hold.row, state_at(hold.row, now)
+            if state == "released":
+                continue
+            for rule in self._rules.values():
+                place = rule.place(row.labels, row.created_at)
+                if place is not None and state == "settled":
+                    used[place][1] += rule.amount(row.billed or ZERO)
+                elif place is not None:
+                    used[place][0] += rule.amount(row.reserved)
+        return used
+
+    def compare(self, guard: BudgetGuard, now: datetime, interrupted: "Job | None" = None) -> None:
+        """Compares the ledger with the books.
+
+        The verb that a crash interrupted may be done or not: the reservation of its job may have moved on, or
+        the ledger may have a new one for it.
+        """
+        rows = {row.id: row for row in guard.history()}
+        for name, hold in self.holds.items():
+            row, old = rows.pop(name, None), hold.row
+            if row is None:
+                raise Breach("lost", f"{name_of(old)} is not in the ledger")
+            has_expired = (old.state, row.state, row.reason) == ("reserved", "released", "expired")
+            if state_of(row) != state_of(old) and not has_expired:
+                if interrupted is None or interrupted.key != row.key:
+                    raise Breach(
+                        "lost", f"{name_of(row)} is {state_of(row)}, and was answered as {state_of(old)}"
+                    )
+                self._legal(hold, row)
+            hold.row = row
+        for row in rows.values():
+            if interrupted is None or interrupted.key != row.key:
+                raise Breach("lost", f"{name_of(row)} is in the ledger, and nobody admitted it")
+            self.enter(row, interrupted.clip, now)
+        self._compare_balances(guard, now)
+
+    def _compare_balances(self, guard: BudgetGuard, now: datetime) -> None:
+        used, rules = self.used(now), self._rules
+        current = {}
+        for bucket in guard.status():
+            rule = rules[bucket.budget]
+            place = rule.place({**rule.own_labels, **bucket.labels}, now)
+            current[place] = [bucket.held, bucket.spent]
+            if place is None or bucket.cap != self.cap(place):
+                raise Breach("lost", f"the cap of {place} is {bucket.cap}, not {place and self.cap(place)}")
+        for place in list(used):
+            rule = rules[place[0]]
+            if rule.place(rule.own_labels | dict(place[1]), now) == place:
+                current.setdefault(place, [ZERO, ZERO])
+        for place, amounts in current.items():
+            if place is None or amounts != used[place]:
+                raise Breach(
+                    "balance",
+                    f"{place}: held and spent are {amounts}, and by the books {place and used[place]}",
+                )
+
+    def audit(self, guard: BudgetGuard) -> None:
+        """Verifies the ledger, and that its journal only grows."""
+        try:
+            guard.verify()
+        except KlingPricingError as error:
+            raise Breach("verify", str(error)) from error
+        journal = guard.journal()
+        if journal[: len(self.journal)] != self.journal:
+            raise Breach("lost", "the journal has changed")
+        self.journal = journal
+
+
+class _Balances(dict[Place, list[Decimal]]):
+    def __missing__(self, place: Place) -> list[Decimal]:
+        return self.setdefault(place, [ZERO, ZERO])
+
+
+def state_at(row: Reservation, now: datetime) -> str:
+    """Returns the state of a reservation at an instant; an unsent one has expired at its deadline."""
+    return "released" if row.state == "reserved" and row.deadline <= now else row.state
+
+
+def name_of(row: Reservation) -> str:
+    """Returns a name of a reservation that is the same in each run of a seed."""
+    return f"{row.key} attempt {row.attempt}"
+
+
+def state_of(row: Reservation) -> str:
+    """Returns the state of a reservation as text."""
+    words = [row.state, row.task_id, None if row.billed is None else f"at {row.billed} by {row.basis}"]
+    return " ".join(word for word in words if word)
+
+
+# the provider
+
+
+@dataclass
+class ProviderTask:
+    """A task at the provider.
+
+    Attributes:
+        id: its id.
+        provider: the provider's name.
+        reservation_id: the id that the client sent along; empty: the task of another customer.
+        price: the published price, which the provider usually charges.
+        state: `processing`, `succeeded` or `failed`.
+        bill: the amount that the provider charges after all; it may change.
+    """
+
+    id: str
+    provider: str
+    reservation_id: str
+    price: Decimal
+    state: str = "processing"
+    bill: Decimal = ZERO
+
+    def body(self, state: str, charge: Decimal | None) -> dict[str, Any]:
+        """Returns a status response, with a charge in the provider's units or without."""
+        units = None if charge is None else int(charge / UNIT[self.provider])
+        if self.provider == "qingbo":
+            word = {"succeeded": "completed"}.get(state, state)
+            return {"task_id": self.id, "status": word} | ({} if units is None else {"cost": units})
+        paid = {"final_unit_deduction": str(units), "final_balance_deduction": {"quota": "0"}}
+        data = {"task_id": self.id, "task_status": {"succeeded": "succeed"}.get(state, state)}
+        return {"data": data | ({} if units is None else paid)}
+
+
+class Callback(NamedTuple):
+    """A status response on its way.
+
+    Attributes:
+        task: the task.
+        state: the state that it reports.
+        charge: the charge in dollars; None: it names none.
+    """
+
+    task: ProviderTask
+    state: str
+    charge: Decimal | None
+
+
+class Provider:
+    """Accepts jobs, answers moodily, and knows the truth."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+        self.tasks: list[ProviderTask] = []
+        self.callbacks: list[Callback] = []
+
+    def submit(self, clip: Clip, reservation_id: str) -> tuple[str, ProviderTask | None]:
+        """Receives a job; returns what the client sees, and the task if it sees one."""
+        mood = self._dice.choice(
+            ["accepted"] * 10
+            + ["timeout, accepted", "timeout", "500, accepted", "500", "refused with 400", "429"]
+        )
+        if mood in {"timeout", "500", "refused with 400", "429"}:
+            return mood, None
+        task = self.new_task(clip, reservation_id)
+        if mood == "accepted":
+            return mood, task
+        return mood.removesuffix(", accepted"), None
+
+    def new_task(self, clip: Clip, reservation_id: str) -> ProviderTask:
+        """Creates a task."""
+        task = ProviderTask(f"task-{len(self.tasks) + 1}", clip.provider, reservation_id, clip.price)
+        self.tasks.append(task)
+        return task
+
+    def work(self, task: ProviderTask) -> str:
+        """Ends a task, or changes its bill after all; returns what happened."""
+        dice = self._dice
+        unit = UNIT[task.provider]
+        if task.state == "processing":
+            task.state = dice.choice(["succeeded", "succeeded", "succeeded", "failed"])
+            task.bill = ZERO
+            if task.state == "succeeded" or dice.random() < 0.1:
+                task.bill = task.price + dice.choice([0, 0, 0, 0, -1, 1, 2]) * unit
+        else:
+            task.bill = dice.choice([ZERO, task.price, task.price + unit])
+        names_charge = dice.random() < 0.7 or task.bill not in {ZERO, task.price}
+        callback = Callback(task, task.state, task.bill if names_charge else None)
+        self.callbacks += [callback] * dice.choice([0, 1, 1, 1, 2])
+        if dice.random() < 0.15:  # a contradiction
+            state = dice.choice(["processing", "succeeded", "failed"])
+            self.callbacks.append(Callback(task, state, dice.choice([None, task.price, task.price - unit])))
+        return f"{task.state}, bill {task.bill}"
+
+    def next_callback(self) -> Callback:
+        """Takes a callback, in any order; some are kept and delivered again."""
+        place = self._dice.randrange(len(self.callbacks))
+        if self._dice.random() < 0.2:
+            return self.callbacks[place]
+        return self.callbacks.pop(place)
+
+
+# the simulation
+
+
+@dataclass
+class Job:
+    """A job of a client, and what the client remembers of it.
+
+    Attributes:
+        key: the job's key.
+        labels: its labels.
+        clip: the request.
+        admission: the admission; None: the client has none, or has forgotten it.
+        reservation_id: the id of the newest reservation.
+        outcome: the provider's answer; None: the job was not submitted.
+        task: the task in the answer.
+        is_abandoned: whether the client has vanished.
+    """
+
+    key: str
+    labels: dict[str, str]
+    clip: Clip
+    admission: Admission | None = None
+    reservation_id: str | None = None
+    was_given_out: bool = False
+    outcome: str | None = None
+    task: ProviderTask | None = None
+    is_abandoned: bool = False
+
+    def forget(self) -> None:
+        """Lets the client vanish, with everything that it knew."""
+        self.admission, self.was_given_out, self.outcome, self.task = None, False, None, None
+        self.is_abandoned = True
+
+
+class Killed(BaseException):
+    """Ends a guard's process in the middle of a verb."""
+
+
+class Store(Protocol):
+    """The place of the ledger.
+
+    Attributes:
+        url: the URL of the ledger.
+    """
+
+    url: str
+
+    def set_clock(self, now: datetime) -> None:
+        """Makes the ledger's own clock, if it has one, show an instant."""
+
+    def restart(self) -> None:
+        """Leaves what kill -9 leaves, and updates `url`. The guards are closed afterwards."""
+
+
+OpenGuard = Callable[..., BudgetGuard]
+
+
+class Simulation:
+    """One run.
+
+    Args:
+        seed: the seed. Equal seeds give equal scripts.
+        store: a place with a ledger that has the first budgets since `INSTALLED`, and no reservation.
+        book: the price tables.
+        open_guard: opens a guard; by default a `BudgetGuard`. Tests plant faults with it.
+    """
+
+    def __init__(self, seed: int, store: Store, book: PriceBook, open_guard: OpenGuard = BudgetGuard) -> None:
+        self.seed = seed
+        self.dice = random.Random(seed)  # noqa: S311 (repeatable)
+        self.now = self.dice.choice(BEGINNINGS)
+        self._rules = rules_of(window_of(seed))
+        self.checker = Checker(self._rules)
+        self.provider = Provider(self.dice)
+        self.script: list[Line] = []
+        self._store, self._book, self._open_guard = store, book, open_guard
+        self._jobs: list[Job] = []
+        self._recorded = ZERO
+        self._may_be_killed = True
+        self._readings_left: int | None = None
+        self._guards: list[BudgetGuard] = []
+
+    def run(self, events: int) -> None:
+        """Runs a number of events, then lets the provider tell the truth.
+
+        Raises:
+            Breach: the ledger broke a promise; the message has the script.
+        """
+        try:
+            self._set_clock(self.now)
+            self._start()
+            for number in range(events):
+                self._step()
+                if number % 40 == 39:
+                    self.checker.audit(self._guards[0])
+            self._settle_everything()
+        except Breach as breach:
+            raise Breach(breach.promise, f"{breach.what}\n{self._story()}") from None
+        except KlingPricingError as error:
+            what = f"{type(error).__name__}: {error}\n{self._story()}"
+            raise Breach("error", what) from error
+        finally:
+            self._stop()
+
+    def _story(self) -> str:
+        """Returns the script, and how to run it again."""
+        command = f"pytest tests/test_simulation.py --seed {self.seed}"
+        return f"seed {self.seed}; to run it again: {command}\n{table(self.script)}"
+
+    # guards
+
+    def _start(self) -> None:
+        self._guards = [
+            self._open_guard(
+                self._store.url,
+                book=self._book,
+                clock=self._read_clock,
+                expires_after=EXPIRES_AFTER,
+                doubtful_after=DOUBTFUL_AFTER,
+            )
+            for _ in range(2)
+        ]
+
+    def _stop(self) -> None:
+        self._readings_left = None
+        for guard in self._guards:
+            guard.close()
+        self._guards = []
+
+    @property
+    def _guard(self) -> BudgetGuard:
+        return self.dice.choice(self._guards)
+
+    def _read_clock(self) -> datetime:
+        if self._readings_left is not None:
+            self._readings_left -= 1
+            if self._readings_left < 0:
+                self._readings_left = None
+                raise Killed
+        return self.now
+
+    def _set_clock(self, now: datetime) -> None:
+        self.now = max(now, INSTALLED)
+        self._store.set_clock(self.now)
+
+    def _log(self, who: str, event: str, job: Job | None, detail: str, result: str) -> None:
+        self.script.append(Line(self.now, who, event, "" if job is None else job.key, detail, result))
+
+    # events
+
+    def _step(self) -> None:
+        """Runs one event, and compares the ledger with the books."""
+        event = self.dice.choices(list(_EVENTS), weights=list(_EVENTS.values()))[0]
+        event(self)
+        self.checker.compare(self._guard, self.now)
+
+    def _verb(self, who: str, event: str, job: Job, detail: str, verb: Callable[[], Any]) -> Any:
+        """Runs a verb about a job; returns its result, or the error with which the guard refused.
+
+        Rarely, the process of the guard is killed in the middle of the verb, or before the client is answered.
+        """
+        line = len(self.script)
+        self._log(who, event, job, detail, "...")
+        if self._may_be_killed and self.dice.random() < 0.03:
+            self._readings_left = self.dice.randrange(3)
+        try:
+            result = verb()
+        except (BudgetExceededError, BudgetFrozenError, ReservationStateError) as error:
+            result = error
+            if isinstance(error, BudgetFrozenError) and not self.checker.is_frozen:
+                raise Breach(
+                    "freeze", f"{event} of {job.key} was refused although nothing is frozen"
+                ) from error
+        except Killed:
+            self.script[line] = self.script[line]._replace(result="killed in the middle")
+            job.forget()
+            self._restart(job)
+            return None
+        self._readings_left = None
+        text = _shown(result)
+        self.script[line] = self.script[line]._replace(result=text)
+        if isinstance(result, Reservation):
+            self.checker.answered(result)
+        elif job.reservation_id is not None and isinstance(result, KlingPricingError):
+            self.checker.answered(self._guard.reservation(job.reservation_id))
+        return result
+
+    def _restart(self, interrupted: Job | None = None) -> None:
+        """Kills the guards' processes, and starts new ones."""
+        self._store.restart()
+        self._stop()
+        self._start()
+        self.checker.compare(self._guards[0], self.now, interrupted)
+        self._log("machine", "restart", None, "", "")
+
+    def new_job(self) -> None:
+        """Lets a client admit a new job."""
+        labels = {"project": self.dice.choice(["a", "b"])}
+        if self.dice.random() < 0.5:
+            labels["team"] = "x"
+        job = Job(f"shot-{len(self._jobs) + 1}", labels, self.dice.choice(CLIPS))
+        self._jobs.append(job)
+        self._admit(job)
+
+    def _admit(self, job: Job) -> None:
+        detail = f"{job.clip.name} for {job.clip.price}, {' '.join(job.labels.values())}"
+        result = self._verb(
+            "client",
+            "admit",
+            job,
+            detail,
+            lambda: self._guard.admit(
+                job.clip.payload,
+                project=job.labels["project"],
+                key=job.key,
+                labels=job.labels,
+                provider=job.clip.provider,
+            ),
+        )
+        if isinstance(result, Admission):
+            job.is_abandoned = False
+            if job.reservation_id != result.reservation_id:
+                job.was_given_out, job.outcome, job.task = False, None, None
+            job.admission, job.reservation_id = result, result.reservation_id
+            row = result.reservation
+            self.checker.admitted(row, job.clip, self.now, replayed=result.replayed)
+            self.script[-1] = self.script[-1]._replace(
+                result=f"attempt {row.attempt}, replayed {result.replayed}"
+            )
+        elif isinstance(result, BudgetExceededError):
+            self.checker.refused(job.labels, job.clip, self.now)
+
+    def retry(self) -> None:
+        """Lets a client, perhaps one that was restarted, admit a job again."""
+        if self._jobs:
+            self._admit(self.dice.choice(self._jobs))
+
+    def go_on(self) -> None:
+        """Lets a client take the next step of a job."""
+        jobs = [job for job in self._jobs if job.admission is not None]
+        if not jobs:
+            return
+        job = self.dice.choice(jobs)
+        if self.dice.random() < 0.06:
+            job.forget()
+            self._log("client", "vanish", job, "", "")
+        elif not job.was_given_out:
+            self._dispatch(job)
+        elif job.outcome is None:
+            job.outcome, job.task = self.provider.submit(job.clip, str(job.reservation_id))
+            self._log("client", "submit", job, "", job.outcome)
+        else:
+            self._report(job)
+
+    def _dispatch(self, job: Job) -> None:
+        guard, admission, name = self._guard, job.admission, job.reservation_id
+        assert admission is not None
+        assert name is not None
+        if self.dice.random() < 0.1:
+            self._verb("client", "release", job, "", lambda: guard.release(name))
+            job.forget()
+            return
+        payload = self._verb("client", "dispatch", job, "", lambda: guard.dispatch(admission))
+        if isinstance(payload, dict):
+            self.checker.gave_out(name, payload, job.clip, self.now)
+            self.checker.answered(guard.reservation(name))
+            job.was_given_out = True
+        elif payload is not None:
+            job.forget()
+
+    def dispatch_again(self) -> None:
+        """Lets a client dispatch an admission once more, in vain."""
+        jobs = [job for job in self._jobs if job.admission is not None and job.was_given_out]
+        if not jobs:
+            return
+        job = self.dice.choice(jobs)
+        guard, admission, name = self._guard, job.admission, job.reservation_id
+        assert admission is not None
+        assert name is not None
+        payload = self._verb("client", "dispatch again", job, "", lambda: guard.dispatch(admission))
+        if isinstance(payload, dict):
+            self.checker.gave_out(name, payload, job.clip, self.now)
+
+    def _report(self, job: Job) -> None:
+        """Lets a client tell the guard what the provider answered."""
+        guard, name, task = self._guard, job.reservation_id, job.task
+        assert name is not None
+        if task is not None and self.dice.random() < 0.5:
+            self._verb("client", "bind", job, task.id, lambda: guard.bind(name, task.id))
+        elif task is not None:
+            body = task.body("processing", None)
+            answer = lambda: guard.observe(body, provider=task.provider, reservation=name)  # noqa: E731
+            self._verb("client", "observe answer", job, task.id, answer)
+        elif job.outcome in {"timeout", "500"}:
+            self._verb(
+                "client", "mark in doubt", job, job.outcome, lambda: guard.mark_in_doubt(name, "no answer")
+            )
+        else:
+            self._verb("client", "release refused", job, str(job.outcome), lambda: guard.release_refused(name))
+        job.forget()
+
+    def provider_works(self) -> None:
+        """Lets the provider end a task, or change its bill."""
+        if self.dice.random() < 0.05:
+            self.provider.new_task(self.dice.choice(CLIPS), "")
+        tasks = [task for task in self.provider.tasks if task.state == "processing"]
+        if self.dice.random() < 0.1:
+            tasks = self.provider.tasks
+        if tasks:
+            task = self.dice.choice(tasks)
+            self._log("provider", "works", self._job_of(task), task.id, self.provider.work(task))
+
+    def callback(self) -> None:
+        """Delivers a callback."""
+        if self.provider.callbacks:
+            self._deliver(self.provider.next_callback())
+
+    def _deliver(self, callback: Callback) -> None:
+        task, guard = callback.task, self._guard
+        amounts = {callback.charge}
+        if callback.charge is None:
+            amounts = {ZERO, task.price} if callback.state == "failed" else {task.price}
+        for amount in amounts:
+            self.checker.named(task.provider, task.id, amount or ZERO)
+        body = task.body(callback.state, callback.charge)
+        self._verb(
+            "provider",
+            "callback",
+            self._job_of(task),
+            f"{task.id} {callback.state} {'' if callback.charge is None else callback.charge}",
+            lambda: guard.observe(body, provider=task.provider),
+        )
+
+    def _job_of(self, task: ProviderTask) -> Job:
+        hold = self.checker.holds.get(task.reservation_id)
+        return _NOBODY if hold is None else self._job_named(hold.row.key)
+
+    def _job_named(self, key: str) -> Job:
+        return next((job for job in self._jobs if job.key == key), _NOBODY)
+
+    def operator(self) -> None:
+        """Lets a person look up a job in doubt, or enter a row of a statement."""
+        doubtful = self._guard.in_doubt()
+        if not doubtful:
+            return
+        row = self.dice.choice(doubtful)
+        hold, guard = self.checker.holds[row.id], self._guard
+        job = self._job_named(row.key)
+        task = next((task for task in self.provider.tasks if task.reservation_id == row.id), None)
+        if task is None:
+            self._verb("operator", "resolve", job, "not charged", lambda: guard.resolve(row.id, "not_charged"))
+        elif row.task_id is None:
+            self._verb("operator", "bind", job, task.id, lambda: guard.bind(row.id, task.id))
+        elif task.state != "processing":
+            hold.named.add(task.bill)
+            self._verb(
+                "operator",
+                "resolve",
+                job,
+                f"charged {task.bill}",
+                lambda: guard.resolve(row.id, "charged", amount=task.bill),
+            )
+
+    def statement(self) -> None:
+        """Enters a row of a statement."""
+        tasks = [task for task in self.provider.tasks if task.state != "processing" and task.reservation_id]
+        if tasks:
+            self._enter_bill(self.dice.choice(tasks), "statement")
+
+    def _enter_bill(self, task: ProviderTask, basis: str) -> None:
+        hold, guard = self.checker.holds[task.reservation_id], self._guard
+        if hold.row.task_id is None:
+            return
+        hold.named.add(task.bill)
+        settle: Any = guard.settle
+        ref = (task.provider, task.id)
+        self._verb(
+            "operator",
+            basis,
+            self._job_of(task),
+            f"{task.id} {task.bill}",
+            lambda: settle(ref, task.bill, basis=basis),
+        )
+
+    def record(self) -> None:
+        """Records spend that did not go through the guard."""
+        amount = self.dice.choice([Decimal("0.1"), Decimal("0.25")])
+        guard, task = self._guard, f"elsewhere-{len(self.script)}"
+        row = guard.record("qingbo", task, amount, labels={"project": "b"}, currency="USD")
+        self.checker.recorded(row)
+        self._recorded += amount
+        self._log("operator", "record", None, f"{task} {amount}", state_of(row))
+
+    def clock(self) -> None:
+        """Moves the clock forward, backward, or to the end of a day or a month."""
+        midnight = (self.now + timedelta(days=1)).replace(hour=0, minute=0, second=0)
+        monday = midnight + timedelta(days=-midnight.weekday() % 7)
+        kind, then = self.dice.choice(
+            [
+                ("a minute", self.now + timedelta(minutes=1)),
+                ("six minutes", self.now + timedelta(minutes=6)),
+                ("sixteen minutes", self.now + timedelta(minutes=16)),
+                ("five hours", self.now + timedelta(hours=5)),
+                ("before midnight in Havana", midnight + timedelta(hours=self.dice.choice([4, 5]), seconds=-1)),
+                ("midnight in Havana", midnight + timedelta(hours=self.dice.choice([4, 5]))),
+                ("Monday in Havana", monday + timedelta(hours=self.dice.choice([4, 5]))),
+                ("midnight in Shanghai", midnight + timedelta(hours=-8)),
+                ("a second back", self.now - timedelta(seconds=1)),
+                ("twenty minutes back", self.now - timedelta(minutes=20)),
+                ("a day back", self.now - timedelta(days=1)),
+            ]
+        )
+        self._set_clock(then)
+        self._log("clock", "jump", None, kind, f"{self.now:%Y-%m-%d %H:%M:%S}")
+
+    def budget_change(self) -> None:
+        """Lets an administrator change the caps, or freeze or thaw all spending."""
+        if self.checker.is_frozen or self.dice.random() < 0.4:
+            command = thaw_all if self.checker.is_frozen else freeze_all
+            command(self._store.url, actor="wang", reason="as ordered")
+            self.checker.is_frozen = not self.checker.is_frozen
+            self._log("administrator", "freeze" if self.checker.is_frozen else "thaw", None, "", "")
+            return
+        caps = {rule.name: self.dice.choice(rule.caps) for rule in self._rules}
+        self._guard.apply(budgets(self._rules, caps))
+        self.checker.applied(caps, self.now)
+        self._log("administrator", "apply", None, " ".join(f"{name} {cap}" for name, cap in caps.items()), "")
+
+    def crash(self) -> None:
+        """Kills the guards' processes between two verbs; some clients vanish with them."""
+        for job in self._jobs:
+            if self.dice.random() < 0.5:
+                job.forget()
+        self._restart()
+
+    # the end
+
+    def _settle_everything(self) -> None:
+        """Lets the provider tell the truth about every job, and checks that the ledger agrees."""
+        if self.checker.is_frozen:
+            thaw_all(self._store.url, actor="wang", reason="the month is over")
+            self.checker.is_frozen = False
+        latest = max(line.at for line in self.script)
+        self._set_clock(latest + timedelta(minutes=20))
+        self._may_be_killed = False
+        for job in self._jobs:
+            job.forget()
+        for callback in self.dice.sample(self.provider.callbacks, len(self.provider.callbacks)):
+            self._deliver(callback)
+        for task in self.provider.tasks:
+            if task.state == "processing":
+                self.provider.work(task)
+        tasks = {task.reservation_id: task for task in self.provider.tasks if task.reservation_id}
+        for name in list(self.checker.holds):
+            self._tell_the_truth(name, tasks.get(name))
+        self.checker.compare(self._guard, self.now)
+        self.checker.audit(self._guards[0])
+        self._ensure_settled(tasks)
+
+    def _tell_the_truth(self, name: str, task: ProviderTask | None) -> None:
+        """Looks a reservation up at the provider, as often as it takes to settle it."""
+        hold, guard = self.checker.holds[name], self._guard
+        job = self._job_named(hold.row.key)
+        if task is None:
+            if hold.row.state == "dispatching":
+                self._verb(
+                    "operator", "resolve", job, "not charged", lambda: guard.resolve(name, "not_charged")
+                )
+            return
+        if hold.row.task_id is None:
+            self._verb("operator", "bind", job, task.id, lambda: guard.bind(name, task.id))
+        if state_at(hold.row, self.now) in {"dispatching", "bound"}:
+            self._deliver(Callback(task, task.state, task.bill))
+        for basis in ("statement", "operator"):
+            is_settled = hold.row.state == "settled" or not task.bill
+            if not is_settled or hold.row.in_doubt or (hold.row.billed or ZERO) != task.bill:
+                self._enter_bill(task, basis)
+
+    def _ensure_settled(self, tasks: Mapping[str, ProviderTask]) -> None:
+        """Checks that nothing is open, and that the ledger's sum is the provider's bill.
+
+        Raises:
+            Breach: a job is open, or the sum differs.
+        """
+        guard = self._guard
+        rows = guard.history()
+        for row in rows:
+            if row.in_doubt or state_at(row, self.now) not in {"settled", "released"}:
+                raise Breach("open", f"{name_of(row)} is {state_of(row)} at the end: {row.reason}")
+            task = tasks.get(row.id)
+            if task is not None and (row.billed or ZERO) != task.bill:
+                raise Breach("bill", f"{name_of(row)} is {state_of(row)}, and the provider billed {task.bill}")
+        billed = sum((row.billed for row in rows if row.billed is not None), ZERO)
+        if billed != sum((task.bill for task in tasks.values()), self._recorded):
+            raise Breach("bill", f"the ledger's jobs cost {billed}, which is not the provider's bill")
+        if any(bucket.held for bucket in guard.status()):
+            raise Breach("open", "money is held at the end")
+        foreign = {task.id for task in self.provider.tasks if not task.reservation_id}
+        if not {seen.task_id for seen in guard.unclaimed()} <= foreign:
+            raise Breach("lost", "a callback about a job was not applied to it")
+
+
+def _shown(result: Any) -> str:
+    """Returns the result of a verb as text that is the same in each run of a seed."""
+    if isinstance(result, Reservation):
+        return state_of(result)
+    return {dict: "gives out the payload", type(None): "no job yet"}.get(type(result), type(result).__name__)
+
+
+_NOBODY = Job("", {}, CLIPS[0])
+"""The job of a task that another customer submitted."""
+
+_EVENTS: dict[Callable[[Simulation], None], int] = {
+    Simulation.new_job: 16,
+    Simulation.retry: 6,
+    Simulation.go_on: 40,
+    Simulation.dispatch_again: 3,
+    Simulation.provider_works: 14,
+    Simulation.callback: 12,
+    Simulation.operator: 4,
+    Simulation.statement: 2,
+    Simulation.record: 1,
+    Simulation.clock: 8,
+    Simulation.budget_change: 3,
+    Simulation.crash: 2,
+}
+"""How often each event happens, relative to the others."""
