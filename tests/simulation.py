@@ -26,6 +26,7 @@ from kling_pricing import (
     PriceBook,
     Reservation,
     ReservationStateError,
+    quote,
 )
 from kling_pricing.guard import freeze_all, thaw_all
 
@@ -85,6 +86,7 @@ class Rule(NamedTuple):
         zone: the time zone of its windows.
         rate: the budget's currency per dollar.
         caps: the caps that administrators choose from.
+        may_cap: whether a cheaper variant of a request may be admitted in its place.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Rule(NamedTuple):
     zone: str
     rate: Decimal
     caps: tuple[Decimal, ...]
+    may_cap: bool = False
 
     def place(self, labels: Mapping[str, str], at: datetime) -> "Place | None":
         """Returns the bucket in which a request counts; None: it does not match."""
@@ -136,22 +139,17 @@ def rules_of(window: str) -> tuple[Rule, ...]:
     """Returns the budgets of a simulation, of which one has windows of the length given."""
     dollar, yuan = Decimal(1), Decimal("7.1")
     return (
-        Rule("studio", {}, "lifetime", "UTC", dollar, (Decimal(9), Decimal(6), Decimal("4.5"), Decimal(30))),
         Rule(
-            "project",
-            {"project": "*"},
-            window,
-            "America/Havana",
-            dollar,
-            (Decimal(3), Decimal("2.142"), Decimal(5)),
+            "studio", {}, "lifetime", "UTC", dollar, (Decimal(5), Decimal("3.57"), Decimal("2.5"), Decimal(9))
         ),
         Rule(
-            "team",
-            {"team": "x"},
-            "month",
-            "Asia/Shanghai",
-            yuan,
-            (Decimal(25), Decimal("15.2082"), Decimal(60)),
+            *("project", {"project": "*"}, window, "America/Havana"),
+            *(dollar, (Decimal("2.142"), Decimal("1.5"), Decimal(3))),
+        ),
+        Rule(
+            *("team", {"team": "x"}, "month", "Asia/Shanghai"),
+            *(yuan, (Decimal(10), Decimal("7.6041"), Decimal(20))),
+            may_cap=True,
         ),
     )
 
@@ -176,6 +174,7 @@ def budgets(rules: Sequence[Rule], caps: Mapping[str, Decimal]) -> Budgets:
                 currency="USD" if rule.rate == 1 else "CNY",
                 window=rule.window,
                 timezone=rule.zone,
+                on_exceed="cap" if rule.may_cap else "reject",
                 alerts=[Decimal("0.8")],
             )
             for rule in rules
@@ -254,7 +253,8 @@ _BASES = (None, "quote", "response", "statement", "operator")
 class Checker:
     """Keeps books from the answers of the guards, and compares the ledger with them."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], book: PriceBook) -> None:
+        self._book = book
         self.holds: dict[str, Hold] = {}
         self._rules = {rule.name: rule for rule in rules}
         self._caps = first_caps(rules)
@@ -269,7 +269,8 @@ class Checker:
         """Enters an admission."""
         if self.is_frozen:
             raise Breach("freeze", f"{name_of(row)} was admitted although spending is frozen")
-        if row.reserved != clip.price:
+        is_right = row.reserved < clip.price if row.changes else row.reserved == clip.price
+        if not is_right:
             raise Breach("price", f"{name_of(row)} reserves {row.reserved}, and its price is {clip.price}")
         before = self.holds.get(row.id)
         if replayed:
@@ -282,11 +283,11 @@ class Checker:
             same = row.project == hold.row.project and row.key == hold.row.key
             if same and state_at(hold.row, now) != "released":
                 raise Breach("one job", f"{name_of(row)} has a second live attempt")
-        self.enter(row, clip, now)
+        self.enter(row, now)
 
-    def enter(self, row: Reservation, clip: Clip, now: datetime) -> None:
+    def enter(self, row: Reservation, now: datetime) -> None:
         """Enters a new reservation, and checks every cap that it counts in."""
-        self.holds[row.id] = Hold(row, {clip.price})
+        self.holds[row.id] = Hold(row, {row.expected})
         used = self.used(now)
         for place in self._open_places(row):
             if sum(used[place]) > self.cap(place):
@@ -345,8 +346,13 @@ class Checker:
                 "one dispatch",
                 f"the payload of {name_of(hold.row)} was given out again; it was {hold.row.state}",
             )
-        if payload != clip.payload:
+        if payload != clip.payload and not hold.row.changes:
             raise Breach("payload", f"{name_of(hold.row)} gave out {payload}")
+        price = quote(payload, provider=clip.provider, at=now, book=self._book).total
+        if price != hold.row.expected:
+            raise Breach(
+                "price", f"{name_of(hold.row)} expects {hold.row.expected}, and gave out a job for {price}"
+            )
         hold.was_given_out = True
 
     def answered(self, row: Reservation | None) -> None:
@@ -420,7 +426,7 @@ class Checker:
         for row in rows.values():
             if interrupted is None or interrupted.key != row.key:
                 raise Breach("lost", f"{name_of(row)} is in the ledger, and nobody admitted it")
-            self.enter(row, interrupted.clip, now)
+            self.enter(row, now)
         self._compare_balances(guard, now)
 
     def _compare_balances(self, guard: BudgetGuard, now: datetime) -> None:
@@ -453,6 +459,11 @@ class Checker:
         if journal[: len(self.journal)] != self.journal:
             raise Breach("lost", "the journal has changed")
         self.journal = journal
+        alerted = {entry.reservation_id for entry in journal if entry.kind == "alert"}
+        for hold in self.holds.values():
+            row = hold.row
+            if row.dispatched_at is not None and (row.billed or ZERO) > row.reserved and row.id not in alerted:
+                raise Breach("overrun", f"{name_of(row)} cost more than was reserved, and nobody was alerted")
 
 
 class _Balances(dict[Place, list[Decimal]]):
@@ -487,7 +498,7 @@ class ProviderTask:
         id: its id.
         provider: the provider's name.
         reservation_id: the id that the client sent along; empty: the task of another customer.
-        price: the published price, which the provider usually charges.
+        price: the price of the job, which the provider usually charges.
         state: `processing`, `succeeded` or `failed`.
         bill: the amount that the provider charges after all; it may change.
     """
@@ -532,7 +543,7 @@ class Provider:
         self.tasks: list[ProviderTask] = []
         self.callbacks: list[Callback] = []
 
-    def submit(self, clip: Clip, reservation_id: str) -> tuple[str, ProviderTask | None]:
+    def submit(self, job: Reservation) -> tuple[str, ProviderTask | None]:
         """Receives a job; returns what the client sees, and the task if it sees one."""
         mood = self._dice.choice(
             ["accepted"] * 10
@@ -540,14 +551,15 @@ class Provider:
         )
         if mood in {"timeout", "500", "refused with 400", "429"}:
             return mood, None
-        task = self.new_task(clip, reservation_id)
+        task = self.new_task(job.provider, job.reserved, job.id)
         if mood == "accepted":
             return mood, task
         return mood.removesuffix(", accepted"), None
 
-    def new_task(self, clip: Clip, reservation_id: str) -> ProviderTask:
-        """Creates a task."""
-        task = ProviderTask(f"task-{len(self.tasks) + 1}", clip.provider, reservation_id, clip.price)
+    def new_task(self, provider: str, price: Decimal, reservation_id: str = "") -> ProviderTask:
+        """Creates a task, for a price in whole units."""
+        price = (price / UNIT[provider]).to_integral_value(ROUND_CEILING) * UNIT[provider]
+        task = ProviderTask(f"task-{len(self.tasks) + 1}", provider, reservation_id, price)
         self.tasks.append(task)
         return task
 
@@ -650,7 +662,7 @@ class Simulation:
         self.dice = random.Random(seed)  # noqa: S311 (repeatable)
         self.now = self.dice.choice(BEGINNINGS)
         self._rules = rules_of(window_of(seed))
-        self.checker = Checker(self._rules)
+        self.checker = Checker(self._rules, book)
         self.provider = Provider(self.dice)
         self.script: list[Line] = []
         self._store, self._book, self._open_guard = store, book, open_guard
@@ -730,8 +742,12 @@ class Simulation:
 
     def _step(self) -> None:
         """Runs one event, and compares the ledger with the books."""
-        event = self.dice.choices(list(_EVENTS), weights=list(_EVENTS.values()))[0]
-        event(self)
+        lines = len(self.script)
+        while len(self.script) == lines:  # some events need a job or a task
+            if self.checker.is_frozen and self.dice.random() < 0.15:
+                self.budget_change()
+            else:
+                self.dice.choices(list(_EVENTS), weights=list(_EVENTS.values()))[0](self)
         self.checker.compare(self._guard, self.now)
 
     def _verb(self, who: str, event: str, job: Job, detail: str, verb: Callable[[], Any]) -> Any:
@@ -804,9 +820,9 @@ class Simulation:
             job.admission, job.reservation_id = result, result.reservation_id
             row = result.reservation
             self.checker.admitted(row, job.clip, self.now, replayed=result.replayed)
-            self.script[-1] = self.script[-1]._replace(
-                result=f"attempt {row.attempt}, replayed {result.replayed}"
-            )
+            words = [f"attempt {row.attempt}"] + ["again"] * result.replayed
+            words += [f"{setting} {value}" for setting, value in row.changes.items()]
+            self.script[-1] = self.script[-1]._replace(result=", ".join(words))
         elif isinstance(result, BudgetExceededError):
             self.checker.refused(job.labels, job.clip, self.now)
 
@@ -827,7 +843,7 @@ class Simulation:
         elif not job.was_given_out:
             self._dispatch(job)
         elif job.outcome is None:
-            job.outcome, job.task = self.provider.submit(job.clip, str(job.reservation_id))
+            job.outcome, job.task = self.provider.submit(self.checker.holds[str(job.reservation_id)].row)
             self._log("client", "submit", job, "", job.outcome)
         else:
             self._report(job)
@@ -882,7 +898,7 @@ class Simulation:
     def provider_works(self) -> None:
         """Lets the provider end a task, or change its bill."""
         if self.dice.random() < 0.05:
-            self.provider.new_task(self.dice.choice(CLIPS), "")
+            self.provider.new_task("qingbo", CLIPS[0].price)
         tasks = [task for task in self.provider.tasks if task.state == "processing"]
         if self.dice.random() < 0.1:
             tasks = self.provider.tasks
