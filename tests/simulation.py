@@ -279,10 +279,11 @@ class Checker:
                     "one job", f"{name_of(row)} was admitted again, and was {before and before.row.state}"
                 )
             return
-        for hold in self.holds.values():
-            same = row.project == hold.row.project and row.key == hold.row.key
-            if same and state_at(hold.row, now) != "released":
-                raise Breach("one job", f"{name_of(row)} has a second live attempt")
+        attempts = [hold.row for hold in self.holds.values() if hold.row.key == row.key]
+        if attempts and state_at(attempts[-1], now) != "released":  # an earlier one may be billed after all
+            raise Breach(
+                "one job", f"{name_of(row)} was admitted, and {name_of(attempts[-1])} was not released"
+            )
         self.enter(row, now)
 
     def enter(self, row: Reservation, now: datetime) -> None:
