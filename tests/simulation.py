@@ -340,13 +340,13 @@ class Checker:
     def gave_out(self, reservation_id: str, payload: Mapping[str, Any], clip: Clip, now: datetime) -> None:
         """Enters a dispatch."""
         hold = self.holds[reservation_id]
-        if self.is_frozen:
-            raise Breach("freeze", f"{name_of(hold.row)} was dispatched although spending is frozen")
         if hold.was_given_out or state_at(hold.row, now) != "reserved":
             raise Breach(
                 "one dispatch",
                 f"the payload of {name_of(hold.row)} was given out again; it was {hold.row.state}",
             )
+        if self.is_frozen:
+            raise Breach("freeze", f"{name_of(hold.row)} was dispatched although spending is frozen")
         if payload != clip.payload and not hold.row.changes:
             raise Breach("payload", f"{name_of(hold.row)} gave out {payload}")
         price = quote(payload, provider=clip.provider, at=now, book=self._book).total
