@@ -30,17 +30,9 @@ from kling_pricing.guard import freeze_all, thaw_all
 from kling_pricing.ledger.postgres.schema import prepare
 from tests.conftest import with_database
 from tests.servers import execute
-from tests.simulation import (
-    INSTALLED,
-    WINDOWS,
-    Breach,
-    Simulation,
-    Store,
-    budgets,
-    first_caps,
-    rules_of,
-    window_of,
-)
+from tests.simulated_studio import INSTALLED, WINDOWS, budgets, first_caps, rules_of, window_of
+from tests.simulation import Simulation, Store
+from tests.simulation_books import Breach
 
 EVENTS = 70
 """The events of a simulation, before the provider tells the truth."""
