@@ -191,7 +191,7 @@ class Intake:
 def default_book() -> PriceBook:
     """Returns the price book that applies if none is given; see `default_price_book`.
 
-    The loader is imported only here, because reading YAML costs more than the rest of the library.
+    The loader is imported only here, because callers that pass a book do not need it.
     """
     from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415
 
