@@ -16,7 +16,8 @@ from kling_pricing.cli.budget.exceptions import Exceptions, exceptions, exceptio
 from kling_pricing.cli.budget.watching import watched
 from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, ledger_option, opened_guard
 from kling_pricing.cli.options import at_option
-from kling_pricing.cli.output import counted, echo, print_table, to_json
+from kling_pricing.cli.output import counted, echo, to_json
+from kling_pricing.cli.terminal import print_table
 from kling_pricing.guard import BudgetForecast, BudgetGuard
 from kling_pricing.ledger.alerting import RefusedRequests
 from kling_pricing.ledger.journal import Bucket, UnpricedRequests

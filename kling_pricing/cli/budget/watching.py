@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from kling_pricing.cli.interruption import stopping
-from kling_pricing.cli.output import echo, to_json, wide_console
+from kling_pricing.cli.output import echo, to_json
+from kling_pricing.cli.terminal import wide_console
 from kling_pricing.errors import LedgerUnavailableError
 
 
