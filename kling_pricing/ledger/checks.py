@@ -7,7 +7,7 @@ stored value differs. The queries read each table once, no matter how many of it
 
 from __future__ import annotations
 
-from kling_pricing.ledger import intervention_checks
+from kling_pricing.ledger import alert_checks, intervention_checks
 from kling_pricing.ledger.dialects import Check, Dialect
 from kling_pricing.windows import STEPS
 
@@ -135,35 +135,6 @@ BUCKET_CHECKS = (
         when="step_us IS NOT NULL",
     ),
 )
-ALERT_CHECKS = (
-    Check("at", "alert.at", "journal.at"),
-    Check(
-        "kind",
-        "alert.kind",
-        "CASE WHEN journal.kind <> 'alert' THEN replace(journal.kind, '_budget', '')"
-        " WHEN detail LIKE 'charge of %' THEN 'charge'"
-        " WHEN detail LIKE '% billed for %' THEN 'overrun' ELSE 'threshold' END",
-    ),
-    Check(
-        "threshold",
-        "coalesce(alert.threshold, 'none')",
-        "CASE WHEN alert.kind <> 'threshold' THEN 'none'"
-        " WHEN detail LIKE alert.threshold || ' of %' THEN alert.threshold ELSE detail END",
-    ),
-    Check("reservation", "alert.reservation", "journal.reservation"),
-    *(
-        Check(name, f"alert.{name}", f"bucket.{name}", source="its bucket has", when="bucket.id IS NOT NULL")
-        for name in ("budget", "labels", "currency")
-    ),
-    Check(
-        "window_start",
-        "alert.window_start",
-        "CASE WHEN bucket.step_us IS NULL THEN bucket.window_start END",
-        source="its bucket has",
-        when="bucket.id IS NOT NULL",
-    ),
-)
-
 _JOURNAL = """
   by_line AS MATERIALIZED (
     SELECT reservation, bucket, sum(held_delta) AS held, sum(spent_delta) AS spent, max(seq) AS newest,
@@ -226,8 +197,8 @@ _SCOPES = (
     (
         "alerts",
         "'alert ' || alert.id",
-        "alert JOIN journal ON journal.seq = alert.entry LEFT JOIN bucket ON bucket.id = journal.bucket",
-        ALERT_CHECKS,
+        alert_checks.TABLES,
+        alert_checks.ALERT_CHECKS,
     ),
 )
 """The scopes of the checks: name, SQL for the subject of a message, tables, and checks."""
@@ -292,15 +263,7 @@ _MISSING = (
     SELECT 'journal entry ' || seq, 'its budget revision' FROM revised
     WHERE NOT EXISTS (SELECT 1 FROM budget_revision WHERE digest = detail AND installed_at = at)
     """,
-    """
-    SELECT 'journal entry ' || journal.seq, 'its alert in the outbox' FROM journal
-    LEFT JOIN alert ON alert.entry = journal.seq
-    WHERE journal.kind IN ('alert', 'freeze', 'thaw', 'freeze_budget', 'thaw_budget') AND alert.seq IS NULL
-    """,
-    """
-    SELECT 'alert ' || alert.id, 'its journal entry' FROM alert LEFT JOIN journal ON journal.seq = alert.entry
-    WHERE alert.entry IS NOT NULL AND journal.seq IS NULL
-    """,
+    *alert_checks.MISSING,
 )
 """Each query finds missing rows and selects two columns: the subject, and the name of the missing row."""
 
