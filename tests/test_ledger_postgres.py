@@ -15,8 +15,17 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from kling_pricing import Budget, BudgetError, BudgetGuard, LedgerError, LedgerUnavailableError, PriceBook
-from kling_pricing.guard import apply_budgets
+from kling_pricing import (
+    Budget,
+    BudgetError,
+    BudgetGuard,
+    Budgets,
+    LedgerError,
+    LedgerUnavailableError,
+    PriceBook,
+)
+from kling_pricing.alerts import AlertDelivery
+from kling_pricing.guard import apply_budgets, freeze_all
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.administration import info, prepare
 from kling_pricing.ledger.postgres.server import VERSION
@@ -92,6 +101,12 @@ def test_a_granted_role_can_do_everything_that_a_guard_does(role: str, book: Pri
         "SELECT kling_pricing.grant_guard('public')",
         "SELECT kling_pricing.administer(now(), 'li', 'thaw', 'all', NULL, NULL, NULL)",
         "DELETE FROM kling_pricing.administration",
+        "INSERT INTO kling_pricing.alert (at, kind, cause) VALUES (now(), 'freeze', 'x')",
+        "SELECT id FROM kling_pricing.alert",
+        "UPDATE kling_pricing.alert_receiver SET delivered = 1000",
+        "INSERT INTO kling_pricing.alert_receiver (name, delivered) VALUES ('env:MINE', 0)",
+        "DELETE FROM kling_pricing.refused_requests",
+        "UPDATE kling_pricing.lease SET holder = 'me'",
         "UPDATE kling_pricing.administration SET actor = 'li'",
         "CREATE TABLE kling_pricing.extra (a int)",
         "CREATE OR REPLACE FUNCTION kling_pricing.current_instant() RETURNS timestamptz AS 'now' LANGUAGE sql",
@@ -110,6 +125,26 @@ def test_not_even_the_owner_changes_the_journal(postgres_ledger: str, change: st
     apply_budgets(postgres_ledger, [TRAILER])
     with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
         execute(postgres_ledger, change.format("kling_pricing.journal"))
+
+
+@pytest.mark.parametrize("change", ["UPDATE {} SET kind = 'thaw'", "DELETE FROM {}", "TRUNCATE {}"])
+def test_not_even_the_owner_changes_the_outbox(postgres_ledger: str, change: str) -> None:
+    """Triggers stop even the owner from changing or deleting alerts."""
+    apply_budgets(postgres_ledger, [TRAILER])
+    freeze_all(postgres_ledger, actor="li", reason="stop")
+    with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+        execute(postgres_ledger, change.format("kling_pricing.alert"))
+
+
+def test_a_guards_role_may_deliver_alerts(role: str, postgres_ledger: str) -> None:
+    """The server that guards requests can also deliver, with the same role."""
+    apply_budgets(postgres_ledger, Budgets([TRAILER], notify=["env:UNSET_URL"]))
+    freeze_all(postgres_ledger, actor="li", reason="stop")
+    with AlertDelivery(role) as delivery:
+        (status,) = delivery.deliver().receivers
+        assert (status.waiting, status.receiver.failures) == (1, 1)
+        delivery.resume("env:UNSET_URL")
+        assert delivery.receivers()[0].receiver.failures == 0
 
 
 def test_only_the_administrator_installs_budgets(role: str, postgres_ledger: str, book: PriceBook) -> None:
