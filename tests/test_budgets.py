@@ -454,7 +454,9 @@ def test_the_schema_knows_every_key() -> None:
     """An editor with the schema accepts all keys of the complete file and refuses others."""
     schema = budgets_file_schema()
     entry = schema["$defs"]["BudgetEntry"]
-    assert schema["properties"].keys() == {"budgets", "unmatched", "accounting_rates", "capping"}
+    assert schema["properties"].keys() == {
+        *("budgets", "unmatched", "accounting_rates", "capping", "projects", "require_labels")
+    }
     assert set(entry["required"]) == {"name", "cap", "currency"}
     assert entry["properties"].keys() == Budget.model_fields.keys()
     assert (schema["additionalProperties"], entry["additionalProperties"]) == (False, False)

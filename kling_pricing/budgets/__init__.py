@@ -1,15 +1,13 @@
 """Budgets: which requests may spend how much, in which window, and what happens if a request does not fit."""
 
+from kling_pricing.budgets.budgets_file import AccountingRate, BudgetsFile, Capping
 from kling_pricing.budgets.entries import (
     ANY,
     EACH,
     MAX_LABEL_CHARS,
     MAX_LABELS,
     WINDOWS,
-    AccountingRate,
     BudgetEntry,
-    BudgetsFile,
-    Capping,
     FixedWindow,
 )
 from kling_pricing.budgets.loading import (

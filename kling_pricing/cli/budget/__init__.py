@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from kling_pricing.cli.budget.changes import apply_command, open_command
-from kling_pricing.cli.budget.files import check_command, schema_command
-from kling_pricing.cli.budget.freezes import freeze_command, thaw_command
+from kling_pricing.cli.budget.check_and_schema import check_command, schema_command
+from kling_pricing.cli.budget.freezing import freeze_command, thaw_command
 from kling_pricing.cli.budget.history import log_command
 from kling_pricing.cli.budget.status import status_command
 from kling_pricing.cli.groups import Group

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import click
 
-from kling_pricing.cli.budget.files import names
+from kling_pricing.cli.budget.check_and_schema import names
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.ledger_options import (

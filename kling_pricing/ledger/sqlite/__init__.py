@@ -34,7 +34,7 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
-    actions,
+    action_rows,
     calendar_rows,
     export,
     freezes,
@@ -256,7 +256,7 @@ class SQLiteLedger:
     def actions(self) -> list[AdministrativeAction]:
         """See `Ledger.actions`."""
         with self._file.reading() as db:
-            return actions.actions(db)
+            return action_rows.actions(db)
 
     def verify(self) -> None:
         """See `Ledger.verify`. Uses a separate connection, so that verbs can continue meanwhile."""

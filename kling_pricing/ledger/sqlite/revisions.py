@@ -12,7 +12,7 @@ from kling_pricing.errors import BudgetError, LedgerError
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.model import Alert, Reservation, Revision
-from kling_pricing.ledger.sqlite import actions, balances, calendar_rows, reservations, transitions
+from kling_pricing.ledger.sqlite import action_rows, balances, calendar_rows, reservations, transitions
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.codec import alert_texts, text, written
 from kling_pricing.money import multiply, nanos_up
@@ -60,7 +60,7 @@ def make_calendar(db: sqlite3.Connection, now: datetime) -> None:
 def _add(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: datetime) -> Revision:
     before = current(db)
     old = None if before is None else json.loads(before.document)
-    actions.administer(db, now, author, "apply", "budgets", old, json.loads(budgets.document))
+    action_rows.administer(db, now, author, "apply", "budgets", old, json.loads(budgets.document))
     db.execute(
         "INSERT INTO budget_revision (digest, document, installed_at) VALUES (?, ?, ?)",
         (budgets.digest, budgets.document, written(now)),

@@ -36,7 +36,7 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
-from kling_pricing.ledger.sqlite import actions, balances, freezes, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite import action_rows, balances, freezes, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import object_text, text, written
 from kling_pricing.ledger.sqlite.seals import seal
@@ -261,7 +261,7 @@ def open_bucket(
     moves = [Move(bucket, 0, spent)]
     balances.enter(db, now, "opening", None, moves, None)
     opening = {"spent": format_decimal(from_nanos(spent)), "labels": dict(claim.labels)}
-    actions.administer(db, now, author, "open", claim.budget, None, opening)
+    action_rows.administer(db, now, author, "open", claim.budget, None, opening)
     return balances.threshold_alerts(db, grown(moves), None, now)
 
 
