@@ -1,6 +1,7 @@
 """Budgets: which requests may spend how much, in which window, and what happens if a request does not fit."""
 
 from kling_pricing.budgets.budgets_file import AccountingRate, BudgetsFile, Capping
+from kling_pricing.budgets.differences import EVERYTHING, BudgetDifference, Consent, FieldDifference
 from kling_pricing.budgets.entries import (
     ANY,
     EACH,
@@ -23,16 +24,20 @@ from kling_pricing.budgets.objects import Budget, Budgets
 __all__ = [
     "ANY",
     "EACH",
+    "EVERYTHING",
     "MAX_LABELS",
     "MAX_LABEL_CHARS",
     "WINDOWS",
     "AccountingRate",
     "Budget",
+    "BudgetDifference",
     "BudgetEntry",
     "Budgets",
     "BudgetsFile",
     "BudgetsLike",
     "Capping",
+    "Consent",
+    "FieldDifference",
     "FixedWindow",
     "budgets_file_schema",
     "budgets_from_document",

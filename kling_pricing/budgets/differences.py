@@ -174,13 +174,16 @@ def _budget(old: BudgetEntry | None, new: BudgetEntry | None) -> BudgetDifferenc
         assert one is not None  # noqa: S101 (for the type checker)
         given = one.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
         sides = [(None, value) if old is None else (value, None) for value in given.values()]
-        fields = [FieldDifference(field, *side, weaker=False) for field, side in zip(given, sides, strict=True)]
+        fields = [
+            FieldDifference(field, side[0], side[1], weaker=False)
+            for field, side in zip(given, sides, strict=True)
+        ]
         return BudgetDifference("added" if old is None else "removed", one.name, one.currency, tuple(fields))
-    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    previous, current = old.model_dump(mode="json"), new.model_dump(mode="json")
     fields = [
-        FieldDifference(field, before.get(field), value, _BUDGET_RULES.get(field, _always)(old, new))
-        for field, value in after.items()
-        if before.get(field) != value
+        FieldDifference(field, previous.get(field), value, _BUDGET_RULES.get(field, _always)(old, new))
+        for field, value in current.items()
+        if previous.get(field) != value
     ]
     return BudgetDifference("changed", new.name, new.currency, tuple(fields)) if fields else None
 
@@ -219,9 +222,9 @@ def _rate(
     assert one is not None  # noqa: S101 (for the type checker)
     if old is not None and new is not None and old.rate == new.rate:
         return None
-    values = [None if rate is None else format_decimal(rate.rate) for rate in (old, new)]
+    before, after = (None if rate is None else format_decimal(rate.rate) for rate in (old, new))
     weaker = new is not None and (is_counted if old is None else new.rate < old.rate)
-    return FieldDifference(f"accounting_rates {one.quote} to {one.budget}", *values, weaker)
+    return FieldDifference(f"accounting_rates {one.quote} to {one.budget}", before, after, weaker)
 
 
 def ensure_named(old: BudgetsFile, new: BudgetsFile, consent: Consent) -> None:

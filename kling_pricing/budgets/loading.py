@@ -73,7 +73,11 @@ def budgets_from_document(document: str) -> BudgetsFile:
         BudgetError: this version or this machine cannot use the budgets.
     """
     try:
-        return BudgetsFile.model_validate(json.loads(document), context=INSTALLED)
+        tree = json.loads(document)
+        for budget in tree["budgets"]:
+            if not budget.get("carry_over", True):
+                del budget["carry_over"]  # a default, which the administrator may not have given
+        return BudgetsFile.model_validate(tree, context=INSTALLED)
     except ValidationError as error:
         path, problem = explained(error.errors(include_url=False)[0])
         raise BudgetError(

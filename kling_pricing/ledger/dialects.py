@@ -37,6 +37,8 @@ class Dialect(NamedTuple):
         deadline: a reservation's deadline as the journal writes it.
         freeze_at: the instant of a freeze, as text.
         journal_at: the instant of a journal entry, as text.
+        overlay_set_at: the instant at which a cap was set, as text.
+        overlay_ends_at: the instant at which such a cap ends, as text.
         label_names: the names of a bucket's labels, in order.
         extra_reservation_checks: checks for the store's additional reservation columns.
         extra_bucket_checks: checks for the store's additional bucket columns.
@@ -49,6 +51,8 @@ class Dialect(NamedTuple):
     deadline: str
     freeze_at: str
     journal_at: str
+    overlay_set_at: str
+    overlay_ends_at: str
     label_names: str
     extra_reservation_checks: tuple[Check, ...] = ()
     extra_bucket_checks: tuple[Check, ...] = ()
@@ -66,6 +70,8 @@ SQLITE = Dialect(
     deadline="deadline",
     freeze_at="frozen_at",
     journal_at="at",
+    overlay_set_at="set_at",
+    overlay_ends_at="ends_at",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
 )
 POSTGRES = Dialect(
@@ -75,6 +81,8 @@ POSTGRES = Dialect(
     deadline="instant_text(deadline)",
     freeze_at="instant_text(frozen_at)",
     journal_at="instant_text(at)",
+    overlay_set_at="instant_text(set_at)",
+    overlay_ends_at="instant_text(ends_at)",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
     extra_reservation_checks=(

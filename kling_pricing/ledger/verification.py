@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
-from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
+from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal, value_text
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
 Row = Mapping[str, Any]
@@ -35,6 +35,7 @@ def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: 
         *map(_difference, facts["difference"]),
         *_by_budgets(facts),
         *_actions(facts["action"]),
+        *_overlays(facts["overlay"], facts["action"]),
         *damage,
     ]
     if problems:
@@ -65,6 +66,23 @@ def _actions(rows: Iterable[Row]) -> Iterator[str]:
                 f"administrative action {row['seq']}: its seal is {seal}, but its columns and the action "
                 f"before it give {derived}"
             )
+
+
+def _overlays(rows: Iterable[Row], actions: Iterable[Row]) -> Iterator[str]:
+    """Compares the caps that were set until an instant with the newest actions that set them."""
+    newest = {row["subject"]: row for row in actions if row["action"] == "set"}
+    for row in rows:
+        action = newest.get(row["budget"])
+        until = datetime.fromisoformat(row["ends_at"]).isoformat()
+        kept = (
+            value_text({"cap": _amount(row["cap"]), "until": until}),
+            row["set_at"],
+            row["actor"],
+            row["reason"],
+        )
+        given = action and (action["new"], action["at"], action["actor"], action["reason"])
+        if kept != given:
+            yield f"the cap of {row['budget']} until {row['ends_at']}: no administrative action set it so"
 
 
 class _Revision(NamedTuple):

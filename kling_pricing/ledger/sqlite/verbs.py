@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError, LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.actions import Author
@@ -59,9 +59,11 @@ def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author:
     return revisions.current(db) or revisions.install(db, budgets, author, now)
 
 
-def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+def apply(
+    db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author, consent: Consent
+) -> tuple[Alert, ...]:
     """See `Ledger.apply`."""
-    return revisions.replace(db, budgets, author, now)
+    return revisions.replace(db, budgets, author, consent, now)
 
 
 def reserve(

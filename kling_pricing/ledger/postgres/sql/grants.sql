@@ -34,6 +34,7 @@ BEGIN
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',
     'administrative_actions()',
+    'cap_overlays()',
     'verification()',
     'facts()',
     'require_version(integer)'
