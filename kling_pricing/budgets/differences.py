@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from kling_pricing.budgets.budgets_file import AccountingRate, BudgetsFile
@@ -248,14 +248,16 @@ def ensure_named(old: BudgetsFile, new: BudgetsFile, consent: Consent) -> None:
         raise BudgetWeakenedError(_refusal(unnamed, weaker), removed=unnamed, weaker=weaker)
 
 
-def _refusal(unnamed: Collection[str], weaker: Collection[str]) -> str:
+def _refusal(unnamed: Sequence[str], weaker: Sequence[str]) -> str:
     problems = []
     if unnamed:
-        names = ", ".join(unnamed)
-        problems.append(f"the new budgets lack {names}; add what is missing, or name each budget in `remove`")
+        budgets = f"budget {unnamed[0]}" if len(unnamed) == 1 else f"budgets {', '.join(unnamed)}"
+        problems.append(f"it removes {budgets}; put back what is missing, or name each one in `remove`")
     if weaker:
-        problems.append(f"protection becomes weaker ({'; '.join(weaker)}); agree with `allow_weaker=True`")
-    return f"nothing was changed: {'. '.join(problems)}"
+        problems.append(
+            f"it makes protection weaker ({'; '.join(weaker)}); agree to that with `allow_weaker=True`"
+        )
+    return f"nothing was changed, because the change was not agreed to: {'. And '.join(problems)}"
 
 
 def weaker_texts(change: BudgetDifference) -> list[str]:

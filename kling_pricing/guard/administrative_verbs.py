@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from kling_pricing.budgets import BudgetsFile, BudgetsLike
 from kling_pricing.guard import budget_changes
-from kling_pricing.guard.budget_plans import BudgetPlan, make_plan
+from kling_pricing.guard.budget_plans import BudgetPlan, CapChange, make_plan
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger.actions import AdministrativeAction, CapOverlay
 
@@ -120,6 +120,14 @@ class GuardAdministration:
             BudgetError: no such budget is in force.
         """
         budget_changes.set_cap(self._state, budget, cap, until, reason)
+
+    def cap_change(self, budget: str, cap: Decimal | int | str, *, until: datetime | None = None) -> CapChange:
+        """Returns the effect that `set_cap` would have, and changes nothing.
+
+        Raises:
+            BudgetError: no such budget is in force.
+        """
+        return budget_changes.cap_change_of(self._state, budget, cap, until)
 
     def cap_overlays(self) -> list[CapOverlay]:
         """Returns the caps that `set_cap` set until an instant that is not over, by budget."""

@@ -113,6 +113,7 @@ class AsyncBudgetGuard:
     plan = _awaited(BudgetGuard.plan)
     budgets = _awaited(BudgetGuard.budgets)
     set_cap = _awaited(BudgetGuard.set_cap)
+    cap_change = _awaited(BudgetGuard.cap_change)
     cap_overlays = _awaited(BudgetGuard.cap_overlays)
     log = _awaited(BudgetGuard.log)
     reservation = _awaited(BudgetGuard.reservation)

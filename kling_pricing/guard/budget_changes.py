@@ -10,7 +10,7 @@ from decimal import Decimal
 from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, Consent, read_budgets
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
-from kling_pricing.guard.budget_plans import BudgetPlan, make_plan
+from kling_pricing.guard.budget_plans import BudgetPlan, CapChange, cap_change, make_plan
 from kling_pricing.guard.reservation_requests import booking
 from kling_pricing.guard.state import MAX_ROUNDS, GuardState
 from kling_pricing.ledger import Ledger, connect
@@ -115,10 +115,7 @@ def set_cap(
     state: GuardState, name: str, cap: Decimal | int | str, until: datetime | None, reason: str | None
 ) -> None:
     """Changes the cap of one budget; see `BudgetGuard.set_cap`."""
-    end = None if until is None else in_utc(until)
-    if end is not None and end <= state.clock():
-        raise KlingPricingError(f"until must be in the future, got {end.isoformat()}; give a later instant")
-    amount = Decimal(format_decimal(ledger_amount(cap)))
+    amount, end = _cap_until(state, cap, until)
     state.deliver(state.ledger.set_cap(name, amount, end, author(state.actor, reason)))
     state.newest_budgets()
 
@@ -160,6 +157,22 @@ def thaw_all(ledger: str, *, actor: str | None = None, reason: str) -> bool:
     """
     with closing(connect(ledger, clock=utc_clock(None))) as store:
         return store.thaw(author(actor, reason))
+
+
+def cap_change_of(state: GuardState, name: str, cap: Decimal | int | str, until: datetime | None) -> CapChange:
+    """Returns the effect of a new cap; see `BudgetGuard.cap_change`."""
+    amount, end = _cap_until(state, cap, until)
+    return cap_change(state.ledger, state.newest_budgets().budgets, name, amount, end, state.clock())
+
+
+def _cap_until(
+    state: GuardState, cap: Decimal | int | str, until: datetime | None
+) -> tuple[Decimal, datetime | None]:
+    """Returns a cap and its end as a ledger stores them."""
+    end = None if until is None else in_utc(until)
+    if end is not None and end <= state.clock():
+        raise KlingPricingError(f"until must be in the future, got {end.isoformat()}; give a later instant")
+    return Decimal(format_decimal(ledger_amount(cap))), end
 
 
 def plan_budgets(ledger: str, budgets: BudgetsLike) -> BudgetPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -17,8 +18,10 @@ from kling_pricing.budgets import (
 )
 from kling_pricing.budgets.checking import holes
 from kling_pricing.budgets.differences import differences, value_shown, weaker_texts
+from kling_pricing.errors import BudgetError
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import AdministrativeAction, CapOverlay
+from kling_pricing.ledger.carry_over import budget_named, carrying_over
 from kling_pricing.ledger.journal import Bucket
 from kling_pricing.money import format_decimal
 from kling_pricing.windows import FOREVER
@@ -33,6 +36,7 @@ class BudgetPlan(NamedTuple):
         changes: every difference to the budgets in force; empty: the new budgets are in force already.
         balances: the current balances of each budget in force that has counted anything, by its name.
         notes: further effects, in sentences, such as a cap that is lower than the amount already spent.
+        problems: reasons why `apply` refuses the new budgets whatever it is allowed, in sentences.
         warnings: ways to spend past the new budgets, in sentences; see `budget check`.
     """
 
@@ -41,6 +45,7 @@ class BudgetPlan(NamedTuple):
     changes: tuple[BudgetDifference, ...]
     balances: Mapping[str, tuple[Bucket, ...]]
     notes: tuple[str, ...]
+    problems: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -68,6 +73,7 @@ class BudgetPlan(NamedTuple):
             "removed": list(self.removed),
             "weaker": list(self.weaker),
             "notes": list(self.notes),
+            "problems": list(self.problems),
             "warnings": list(self.warnings),
         }
 
@@ -82,7 +88,7 @@ def make_plan(ledger: Ledger, budgets: BudgetsLike, now: datetime) -> BudgetPlan
     new = read_budgets(budgets)
     revision = ledger.installed()
     if revision is None:
-        return BudgetPlan(new, None, differences(None, new), {}, (), tuple(holes(new)))
+        return BudgetPlan(new, None, differences(None, new), {}, (), (), tuple(holes(new)))
     old = budgets_from_document(revision.document)
     changes = differences(old, new)
     definitions = {budget.name: budget.definition for budget in old.budgets}
@@ -97,7 +103,72 @@ def make_plan(ledger: Ledger, budgets: BudgetsLike, now: datetime) -> BudgetPlan
         *(f"this undoes {text}" for text in undone(changes, actions)),
         *_returning(changes, new, actions),
     ]
-    return BudgetPlan(new, revision.digest, changes, balances, tuple(notes), tuple(holes(new)))
+    return BudgetPlan(
+        new, revision.digest, changes, balances, tuple(notes), _problems(old, new, actions), tuple(holes(new))
+    )
+
+
+def _problems(old: BudgetsFile, new: BudgetsFile, actions: Sequence[AdministrativeAction]) -> tuple[str, ...]:
+    """Returns the reason why a ledger refuses new budgets, if there is one."""
+    documents = [value for action in actions if action.action == "apply" for value in (action.old, action.new)]
+    earlier = [budgets_from_document(json.dumps(value)) for value in documents if value is not None]
+    try:
+        carrying_over(new, old, [budget for one in (*earlier, old) for budget in one.budgets])
+    except BudgetError as error:
+        return (str(error),)
+    return ()
+
+
+class CapChange(NamedTuple):
+    """The effect that a new cap of one budget would have.
+
+    Attributes:
+        budget: the budget's name.
+        currency: its currency.
+        old: the cap in force, and the instant at which it ends; None: it stays.
+        new: the new cap, and the instant at which it ends.
+        weaker: whether more may be spent.
+        notes: further effects, in sentences, such as a cap that is lower than the amount already spent.
+    """
+
+    budget: str
+    currency: str
+    old: tuple[Decimal, datetime | None]
+    new: tuple[Decimal, datetime | None]
+    weaker: bool
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the change as JSON-ready data; amounts are text."""
+        sides = {
+            name: {"cap": format_decimal(cap), "until": until and until.isoformat()}
+            for name, (cap, until) in (("old", self.old), ("new", self.new))
+        }
+        return {
+            "budget": self.budget,
+            "currency": self.currency,
+            **sides,
+            "weaker": self.weaker,
+            "notes": list(self.notes),
+        }
+
+
+def cap_change(
+    ledger: Ledger, budgets: BudgetsFile, name: str, cap: Decimal, until: datetime | None, now: datetime
+) -> CapChange:
+    """Returns the effect of a new cap; see `BudgetGuard.cap_change`."""
+    budget = budget_named(budgets, name)
+    overlays = {overlay.budget: overlay for overlay in ledger.cap_overlays() if overlay.until > now}
+    overlay = overlays.get(name)
+    old = (budget.cap, None) if overlay is None else (overlay.cap, overlay.until)
+    buckets = [
+        bucket
+        for definition, bucket in ledger.buckets(now)
+        if (bucket.budget, definition) == (name, budget.definition)
+    ]
+    return CapChange(
+        name, budget.currency, old, (cap, until), cap > old[0], tuple(lowered(budget, cap, buckets))
+    )
 
 
 def _notes(
