@@ -200,8 +200,8 @@ def set_command(
 
     \b
     Examples:
-      kling-pricing budget set trailer --cap 80 --until 2026-12-01 --reason "the month's end"
       kling-pricing budget set trailer --cap 50 --reason "the second trailer"
+      kling-pricing budget set trailer --cap 80 --until 2099-12-01 --reason "rush"
     """
     with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
         change = guard.cap_change(name, cap, until=until)
