@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from kling_pricing.budgets.budgets_file import AccountingRate, BudgetsFile
 from kling_pricing.budgets.entries import ANY, EACH, BudgetEntry
-from kling_pricing.errors import BudgetError, BudgetWeakenedError
+from kling_pricing.errors import BudgetWeakenedError
 from kling_pricing.money import format_decimal
 from kling_pricing.quoting.settings import RESOLUTIONS
 
@@ -118,7 +118,7 @@ def _greater(old: Any, new: Any) -> bool:
     return old is not None and (new is None or new > old)
 
 
-_BUDGET_RULES: dict[str, _EntryRule] = {
+BUDGET_RULES: dict[str, _EntryRule] = {
     "match": _narrower,
     "cap": lambda old, new: new.cap > old.cap,
     "currency": _always,
@@ -135,7 +135,7 @@ _BUDGET_RULES: dict[str, _EntryRule] = {
 }
 """Key of a budget -> whether a change of it lessens protection. A key without a rule always does."""
 
-_FILE_RULES: dict[str, _FileRule] = {
+FILE_RULES: dict[str, _FileRule] = {
     "unmatched": lambda _, new: new.unmatched == "allow",
     "projects": lambda old, new: old.projects is not None and not _only_from(old.projects, new.projects),
     "require_labels": lambda old, new: not {*(old.require_labels or ())} <= {*(new.require_labels or ())},
@@ -181,7 +181,7 @@ def _budget(old: BudgetEntry | None, new: BudgetEntry | None) -> BudgetDifferenc
         return BudgetDifference("added" if old is None else "removed", one.name, one.currency, tuple(fields))
     previous, current = old.model_dump(mode="json"), new.model_dump(mode="json")
     fields = [
-        FieldDifference(field, previous.get(field), value, _BUDGET_RULES.get(field, _always)(old, new))
+        FieldDifference(field, previous.get(field), value, BUDGET_RULES.get(field, _always)(old, new))
         for field, value in current.items()
         if previous.get(field) != value
     ]
@@ -192,7 +192,7 @@ def _settings(old: BudgetsFile, new: BudgetsFile, *, is_first: bool) -> Iterator
     before, after = (one.model_dump(mode="json", exclude={"budgets", "accounting_rates"}) for one in (old, new))
     for field, value in after.items():
         if before.get(field) != value:
-            weaker = not is_first and _FILE_RULES.get(field, _always)(old, new)
+            weaker = not is_first and FILE_RULES.get(field, _always)(old, new)
             yield _setting(FieldDifference(field, before.get(field), value, weaker))
     rates = [{(rate.quote, rate.budget): rate for rate in one.accounting_rates} for one in (old, new)]
     counted = {budget.currency for budget in old.budgets}
@@ -232,14 +232,7 @@ def ensure_named(old: BudgetsFile, new: BudgetsFile, consent: Consent) -> None:
 
     Raises:
         BudgetWeakenedError: a budget is removed or protection becomes weaker without consent.
-        BudgetError: a budget to be removed is one of the new budgets.
     """
-    kept = sorted(consent.remove & {budget.name for budget in new.budgets})
-    if kept:
-        raise BudgetError(
-            f"budget {kept[0]} is to be removed, but the new budgets contain it; take it out of them, or do "
-            "not name it in `remove`"
-        )
     changes = differences(old, new)
     removed = [change.subject for change in changes if change.kind == "removed"]
     unnamed = [name for name in removed if name not in consent.remove]

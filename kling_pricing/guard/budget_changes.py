@@ -108,6 +108,12 @@ def _apply(
         raise KlingPricingError(f"remove must be a list of the names of budgets, got {shown(remove)}")
     base = budgets.base if isinstance(budgets, BudgetPlan) else None
     new = budgets.budgets if isinstance(budgets, BudgetPlan) else read_budgets(budgets)
+    kept = sorted({*names} & {budget.name for budget in new.budgets})
+    if kept:
+        raise BudgetError(
+            f"budget {kept[0]} is to be removed, but the new budgets contain it; take it out of them, or do not "
+            "name it in `remove`"
+        )
     return ledger.apply(new, by, Consent(frozenset(names), allow_weaker, base))
 
 
