@@ -111,8 +111,8 @@ def _apply(
     kept = sorted({*names} & {budget.name for budget in new.budgets})
     if kept:
         raise BudgetError(
-            f"budget {kept[0]} is to be removed, but the new budgets contain it; take it out of them, or do not "
-            "name it in `remove`"
+            f"budget {kept[0]} is to be removed, but the new budgets contain it; take it out of them, or do "
+            "not name it in `remove`"
         )
     return ledger.apply(new, by, Consent(frozenset(names), allow_weaker, base))
 

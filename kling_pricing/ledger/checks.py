@@ -321,7 +321,7 @@ _FACTS = {
         ORDER BY seq
     """,
     "overlay": """
-        SELECT budget, cap, {overlay_set_at} AS set_at, {overlay_ends_at} AS ends_at, actor, reason
+        SELECT budget, cap, {overlay_set_at} AS set_at, {overlay_until} AS until, actor, reason
         FROM cap_overlay
     """,
     "converted": """

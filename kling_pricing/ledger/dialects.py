@@ -38,7 +38,7 @@ class Dialect(NamedTuple):
         freeze_at: the instant of a freeze, as text.
         journal_at: the instant of a journal entry, as text.
         overlay_set_at: the instant at which a cap was set, as text.
-        overlay_ends_at: the instant at which such a cap ends, as text.
+        overlay_until: the instant at which such a cap ends, as an action writes it.
         label_names: the names of a bucket's labels, in order.
         extra_reservation_checks: checks for the store's additional reservation columns.
         extra_bucket_checks: checks for the store's additional bucket columns.
@@ -52,7 +52,7 @@ class Dialect(NamedTuple):
     freeze_at: str
     journal_at: str
     overlay_set_at: str
-    overlay_ends_at: str
+    overlay_until: str
     label_names: str
     extra_reservation_checks: tuple[Check, ...] = ()
     extra_bucket_checks: tuple[Check, ...] = ()
@@ -71,7 +71,7 @@ SQLITE = Dialect(
     freeze_at="frozen_at",
     journal_at="at",
     overlay_set_at="set_at",
-    overlay_ends_at="ends_at",
+    overlay_until="replace(ends_at, '.000000+', '+')",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
 )
 POSTGRES = Dialect(
@@ -82,7 +82,7 @@ POSTGRES = Dialect(
     freeze_at="instant_text(frozen_at)",
     journal_at="instant_text(at)",
     overlay_set_at="instant_text(set_at)",
-    overlay_ends_at="instant_text(ends_at)",
+    overlay_until="replace(instant_text(ends_at), '.000000+', '+')",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
     extra_reservation_checks=(

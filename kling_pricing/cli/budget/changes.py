@@ -10,7 +10,7 @@ import click
 
 from kling_pricing.budgets import read_budgets
 from kling_pricing.cli.budget.check_and_schema import names
-from kling_pricing.cli.budget.plan_text import needed_options, plan_lines, print_lines
+from kling_pricing.cli.budget.plan_text import PlanLine, needed_options, plan_lines, print_lines
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import error_dict, errors_shown, fail
 from kling_pricing.cli.ledger_options import (
@@ -144,8 +144,7 @@ def _show_plan(plan: BudgetPlan, moved: list[CalendarChange]) -> None:
         echo(
             f"No change: the ledger has {counted(len(plan.budgets.budgets), 'budget')} ({names(plan.budgets)})"
         )
-    for warning in plan.warnings:
-        echo(f"warning: {warning}", err=True)
+    print_lines([PlanLine(f"warning: {warning}") for warning in plan.warnings], err=True)
 
 
 def _confirmed(plan: BudgetPlan, remove: tuple[str, ...], *, allow_weaker: bool, yes: bool) -> bool:
@@ -207,8 +206,7 @@ def set_command(
         change = guard.cap_change(name, cap, until=until)
         if not as_json:
             echo(_cap_text(change))
-            for note in change.notes:
-                echo(f"note: {note}")
+            print_lines([PlanLine(f"note: {note}") for note in change.notes])
             if change.weaker and not yes and _is_terminal():
                 _ask("Protection becomes weaker. Make this change?")
         guard.set_cap(name, cap, until=until, reason=reason)

@@ -9,6 +9,7 @@ import click
 
 from kling_pricing.budgets import BudgetsFile, budgets_file_schema, load_budgets
 from kling_pricing.budgets.checking import holes
+from kling_pricing.cli.budget.plan_text import PlanLine, print_lines
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.ledger_options import json_option
 from kling_pricing.cli.output import counted, echo, to_json
@@ -42,8 +43,7 @@ def check_command(file: str, as_json: bool) -> None:
             to_json({"valid": True, "budgets": [entry.name for entry in checked.budgets], "warnings": warnings})
         )
         return
-    for warning in warnings:
-        echo(f"warning: {warning}", err=True)
+    print_lines([PlanLine(f"warning: {warning}") for warning in warnings], err=True)
     echo(f"OK: {counted(len(checked.budgets), 'budget')} ({names(checked)})")
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from rich.console import Console
 from rich.text import Text
 
 from kling_pricing.budgets import BudgetDifference
 from kling_pricing.budgets.differences import difference_text, value_shown
-from kling_pricing.cli.output import wide_console
 from kling_pricing.display import printable
 from kling_pricing.guard import BudgetPlan
 from kling_pricing.ledger.journal import Bucket
@@ -29,19 +30,26 @@ class PlanLine(NamedTuple):
     style: str = ""
 
 
-def print_lines(lines: Sequence[PlanLine]) -> None:
-    """Prints lines on standard output, wrapped at the width of the terminal."""
-    console = wide_console()
+def print_lines(lines: Sequence[PlanLine], *, err: bool = False) -> None:
+    """Prints lines, wrapped at the width of the terminal. In a file or pipe, each line stays one line.
+
+    Args:
+        lines: the lines.
+        err: whether to print on standard error instead of standard output.
+    """
+    stream = sys.stderr if err else sys.stdout
+    console = Console(file=stream, highlight=False)
     for text, style in lines:
+        shown = printable(text)
         indent = " " * (len(text) - len(text.lstrip()) + 4)
         wrapped = textwrap.wrap(
-            printable(text),
+            shown,
             console.width,
             subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
         )
-        for part in wrapped or [""]:
+        for part in wrapped if stream.isatty() and wrapped else [shown]:
             console.print(Text(part, style), soft_wrap=True)
 
 
