@@ -62,6 +62,7 @@ def plan_command(file: str, ledger: str, as_json: bool) -> None:
         echo(to_json(plan.as_dict()))
     else:
         _show_plan(plan, moved)
+        print_lines([PlanLine(f"warning: {warning}") for warning in plan.warnings], err=True)
         if plan.changes and (options := needed_options(plan)):
             echo(f"`budget apply` needs these options: {options}")
     sys.exit(REFUSED if plan.changes else DONE)
@@ -144,7 +145,6 @@ def _show_plan(plan: BudgetPlan, moved: list[CalendarChange]) -> None:
         echo(
             f"No change: the ledger has {counted(len(plan.budgets.budgets), 'budget')} ({names(plan.budgets)})"
         )
-    print_lines([PlanLine(f"warning: {warning}") for warning in plan.warnings], err=True)
 
 
 def _confirmed(plan: BudgetPlan, remove: tuple[str, ...], *, allow_weaker: bool, yes: bool) -> bool:
