@@ -30,7 +30,11 @@ def test_only_listed_projects_spend(ledger: str, book: PriceBook, clock: Clock) 
         BudgetExceededError, match=r"project traler may not spend; did you mean 'trailer'\?"
     ) as no:
         guard.admit(video(), project="traler")
-    assert (no.value.budget, no.value.requested, no.value.available) == (None, Decimal("0.357"), 0)
+    assert (no.value.budget, no.value.requested, no.value.available) == (
+        None,
+        Decimal("0.357"),
+        Decimal(0),
+    )
     assert len(guard.history()) == 1
     assert guard.record("qingbo", "t-1", 1, labels={"project": "traler"}).project == "traler"
     guard.apply(Budgets([ALL], projects=["trailer", "teaser", "traler"]), allow_weaker=True)

@@ -124,12 +124,14 @@ def test_the_thresholds_are_fractions_of_the_cap_in_force(ledger: str, book: Pri
     guard = BudgetGuard(ledger, [budget], book=book, clock=clock, on_alert=alerts.append)
     guard.record("qingbo", "t-1", "1", labels={"project": "a"})
     guard.set_cap("a", "2", until=clock.now + timedelta(hours=1))
-    assert [(alert.threshold, alert.cap, alert.used) for alert in alerts] == [(Decimal("0.5"), 2, 1)]
+    assert [(alert.threshold, alert.cap, alert.used) for alert in alerts] == [
+        (Decimal("0.5"), Decimal(2), Decimal(1))
+    ]
     guard.set_cap("a", "20", until=clock.now + timedelta(hours=1))
     guard.record("qingbo", "t-2", "5", labels={"project": "a"})
     assert len(alerts) == 1
     guard.record("qingbo", "t-3", "4", labels={"project": "a"})
-    assert [(alert.cap, alert.used) for alert in alerts[1:]] == [(20, 10)]
+    assert [(alert.cap, alert.used) for alert in alerts[1:]] == [(Decimal(20), Decimal(10))]
 
 
 def test_a_cap_needs_a_budget_and_a_future_end(guard: BudgetGuard, clock: Clock) -> None:

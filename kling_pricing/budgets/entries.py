@@ -165,7 +165,8 @@ class BudgetEntry(FileModel):
     carry_over: bool = Field(
         default=False,
         description="Whether a change of the match, window, time zone or currency carries the amounts that are "
-        "already in the ledger over to the new buckets.",
+        "already in the ledger over to the new buckets. A budget that comes back after its removal carries "
+        "over unless this is false.",
     )
 
     @field_validator("match")

@@ -35,7 +35,8 @@ class Budget(BudgetEntry):
         min_resolution: capping never lowers the resolution below this.
         keep: the settings that capping must not change: `duration_s`, `resolution`, `audio`, `model`.
         carry_over: whether new buckets count the amounts already in the ledger, if a revision adds the budget
-            or changes its match, window, time zone or currency.
+            or changes its match, window, time zone or currency. A budget that comes back after its removal
+            carries over unless it is given as False.
 
     Raises:
         BudgetError: a value is invalid; the message names it.
