@@ -431,7 +431,8 @@ def test_the_command_explains_a_refusal(applied: str) -> None:
     first, second = refused.stdout.splitlines()
     assert first == (
         "Refused: the request costs 4.55345 USD, but budget day has 2.2 USD left in its window of 24h, and its "
-        "cap is lower than the cost"
+        "cap is lower than the cost; to ask for an allowance, run `kling-pricing budget ask FILE --project "
+        "trailer --reason TEXT`"
     )
     assert second == "  day, rolling 24h: 2.2 of 2.2 USD left; the request needs 4.55345"
     answer = commands.run("decide", "-", "--project", "trailer", "--json", stdin=payload, ledger=applied)

@@ -3,6 +3,8 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ from kling_pricing import BudgetGuard, LedgerError
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, TABLES, fill, fill_interventions
+from tests.golden.make import BEGIN, END, TABLES, fill, fill_interventions
 
 
 class Edit(NamedTuple):
@@ -194,6 +196,18 @@ EDITS |= {
         ("seal", "'another'"),
     )
 }
+_OVERLAY = "the cap of budget all until an instant: it differs"
+EDITS |= {
+    f"cap_overlay.{name}": Edit(value, message)
+    for name, value, message in (
+        ("budget", "'trailer'", _OVERLAY),
+        ("cap", "cap + 1", _OVERLAY),
+        ("set_at", EARLIER, _OVERLAY),
+        ("ends_at", EARLIER, _OVERLAY),
+        ("actor", "'another'", _OVERLAY),
+        ("reason", "'another'", _OVERLAY),
+    )
+}
 _CALENDAR = "the calendar: digest is .*, but its rows give"
 _FREEZE = "the freeze: actor, reason and instant is .*, but the journal gives"
 EDITS |= {
@@ -299,7 +313,9 @@ UNCHECKED = {
 }
 """The reason why `verify` cannot find an edit, by table and column."""
 
-GENERATED = {"budget_revision.may_be_unmatched", "budget_revision.accounting_rates"}
+GENERATED = {
+    f"budget_revision.{name}" for name in ("may_be_unmatched", "accounting_rates", "projects", "require_labels")
+}
 """Columns that PostgreSQL derives from the document, so nobody can edit them."""
 
 IDENTITIES = {"budget_revision.revision", "bucket.id"}
@@ -328,6 +344,7 @@ DELETIONS = {
         "the freeze of trailer: actor, reason and instant is empty, but the journal gives",
     ),
     "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
+    "cap_overlay": ("TRUE", _OVERLAY),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),
@@ -349,6 +366,7 @@ UNDELETED = {
     "observation": _RESPONSE,
     "unpriced_requests": _UNPRICED,
     "journal, freeze": "in a file it is the newest entry, whose loss is found before any check",
+    "journal, set": "it moves no money; the administrative action of the change is checked",
     "journal, alert": "it moves no money; the alert fires again",
 }
 """The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""
@@ -416,6 +434,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     fill(ledger, clock)
     fill_interventions(ledger, clock)
     store = connect(ledger, clock=clock)
+    store.set_cap("all", Decimal(500), END + timedelta(days=900), Author("li", "a rush"))
     store.freeze(Author("li", "one budget"), ["trailer"])
     store.thaw(Author("li", "one budget again"), ["trailer"])
     store.freeze(Author("li", "the other budget"), ["all"])

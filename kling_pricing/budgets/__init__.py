@@ -1,14 +1,13 @@
 """Budgets: which requests may spend how much, in which window, and what happens if a request does not fit."""
 
+from kling_pricing.budgets.budgets_file import AccountingRate, BudgetsFile, Capping
+from kling_pricing.budgets.differences import EVERYTHING, BudgetDifference, Consent, FieldDifference
 from kling_pricing.budgets.entries import (
     ANY,
     EACH,
     MAX_LABEL_CHARS,
     MAX_LABELS,
-    AccountingRate,
     BudgetEntry,
-    BudgetsFile,
-    Capping,
 )
 from kling_pricing.budgets.loading import (
     BudgetsLike,
@@ -24,16 +23,20 @@ from kling_pricing.budgets.window_kinds import WINDOWS, FixedWindow, RollingWind
 __all__ = [
     "ANY",
     "EACH",
+    "EVERYTHING",
     "MAX_LABELS",
     "MAX_LABEL_CHARS",
     "WINDOWS",
     "AccountingRate",
     "Budget",
+    "BudgetDifference",
     "BudgetEntry",
     "Budgets",
     "BudgetsFile",
     "BudgetsLike",
     "Capping",
+    "Consent",
+    "FieldDifference",
     "FixedWindow",
     "RollingWindow",
     "budgets_file_schema",

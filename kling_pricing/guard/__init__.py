@@ -11,7 +11,8 @@ The guard hands out each payload once, to one caller, and settles each job from 
 
 from kling_pricing.guard.admission import Admission, QuoteOptions
 from kling_pricing.guard.allowing import allow, allowance_requests, allowances, revoke
-from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes
+from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes, plan_budgets
+from kling_pricing.guard.budget_plans import BudgetPlan
 from kling_pricing.guard.decisions import BudgetEffect, Decision
 from kling_pricing.guard.guard import BudgetGuard
 from kling_pricing.guard.references import Reference
@@ -21,6 +22,7 @@ __all__ = [
     "Admission",
     "BudgetEffect",
     "BudgetGuard",
+    "BudgetPlan",
     "Decision",
     "QuoteOptions",
     "Reference",
@@ -32,6 +34,7 @@ __all__ = [
     "freeze_all",
     "freeze_budgets",
     "freezes",
+    "plan_budgets",
     "revoke",
     "thaw_all",
     "thaw_budgets",

@@ -14,7 +14,7 @@ from kling_pricing.windows import STEPS
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
     *("revision", "opening", "reserve", "dispatch", "bind", "doubt", "settle", "release", "expire", "record"),
-    *("carry_over", "alert", "calendar", *intervention_checks.KINDS),
+    *("carry_over", "alert", "calendar", "set", *intervention_checks.KINDS),
 )
 
 RESERVATION_CHECKS = (
@@ -247,7 +247,7 @@ _MISSING = (
     """,
     """
     SELECT 'budget revision ' || revision, 'the administrative action that installed it' FROM budget_revision
-    WHERE NOT EXISTS (SELECT 1 FROM administration WHERE action = 'apply' AND at = installed_at)
+    WHERE NOT EXISTS (SELECT 1 FROM administration WHERE action IN ('apply', 'set') AND at = installed_at)
       AND NOT EXISTS (SELECT 1 FROM administration WHERE action = 'migrate' AND at >= installed_at)
     """,
     """
@@ -353,6 +353,10 @@ _FACTS = {
     "action": """
         SELECT seq, {journal_at} AS at, actor, role, action, subject, old, new, reason, seal FROM administration
         ORDER BY seq
+    """,
+    "overlay": """
+        SELECT budget, cap, {overlay_set_at} AS set_at, {overlay_until} AS until, actor, reason
+        FROM cap_overlay
     """,
     "converted": """
         SELECT min(line.reservation) AS reservation, reservation.currency AS quote, bucket.currency AS budget,

@@ -39,6 +39,8 @@ class Dialect(NamedTuple):
         journal_at: the instant of a journal entry, as text.
         freeze_scope: the scope of the freeze in a journal entry about a freeze.
         rate_text: the rate of a use of an allowance, as the journal writes it.
+        overlay_set_at: the instant at which a cap was set, as text.
+        overlay_until: the instant at which such a cap ends, as an action writes it.
         label_names: the names of a bucket's labels, in order.
         created_us: the instant at which a reservation was created, in microseconds since 1970.
         opens_us: the start of a bucket's window, likewise.
@@ -57,6 +59,8 @@ class Dialect(NamedTuple):
     journal_at: str
     freeze_scope: str
     rate_text: str
+    overlay_set_at: str
+    overlay_until: str
     label_names: str
     created_us: str
     opens_us: str
@@ -92,6 +96,8 @@ SQLITE = Dialect(
     freeze_scope="CASE WHEN kind IN ('freeze', 'thaw') THEN 'all'"
     " ELSE 'budget:' || substr(detail, 1, instr(detail, ':') - 1) END",
     rate_text="rate",
+    overlay_set_at="set_at",
+    overlay_until="replace(ends_at, '.000000+', '+')",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
     created_us=_sqlite_us("created_at"),
     opens_us=_sqlite_us("window_start"),
@@ -108,6 +114,8 @@ POSTGRES = Dialect(
     freeze_scope="CASE WHEN kind IN ('freeze', 'thaw') THEN 'all'"
     " ELSE 'budget:' || split_part(detail, ':', 1) END",
     rate_text="trim_scale(rate)",
+    overlay_set_at="instant_text(set_at)",
+    overlay_until="replace(instant_text(ends_at), '.000000+', '+')",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
     created_us=_postgres_us("created_at"),

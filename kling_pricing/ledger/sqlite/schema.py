@@ -308,6 +308,17 @@ STEPS: dict[int, tuple[str, ...]] = {
           PRIMARY KEY (budget, definition, labels)
         ) STRICT, WITHOUT ROWID
         """,
+        # Caps until an instant
+        """
+        CREATE TABLE cap_overlay (
+          budget TEXT NOT NULL PRIMARY KEY,
+          cap INTEGER NOT NULL,
+          set_at TEXT NOT NULL,
+          ends_at TEXT NOT NULL,
+          actor TEXT NOT NULL,
+          reason TEXT
+        ) STRICT, WITHOUT ROWID
+        """,
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

@@ -40,6 +40,7 @@ BEGIN
     'allowances()',
     'allowance_requests()',
     'waived(timestamptz, timestamptz)',
+    'cap_overlays()',
     'verification()',
     'facts()',
     'require_version(integer)'
