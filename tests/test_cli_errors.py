@@ -59,6 +59,7 @@ REQUIRED: dict[str, list[str]] = {
     "since": ["--from", "2026-11-01"],
     "until": ["--until", "2026-12-01"],
     "everything": ["--all"],
+    "cap": ["--cap", "0.5"],
     "reason": ["--reason", "the bill looks wrong"],
 }
 """A good value of each required option."""
@@ -88,6 +89,7 @@ BAD: dict[str, tuple[str, str]] = {
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
+    "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "above": ("nobody", "unknown budget nobody; use one of: trailer"),
     "names": ("nobody", "unknown budget nobody; use one of: trailer"),
     "request_file": ("nowhere.json", "nowhere.json"),
@@ -100,7 +102,7 @@ BAD: dict[str, tuple[str, str]] = {
     "media": ("nowhere.json", "nowhere.json: cannot be read"),
     "memory_limit": ("lots", "500MB"),
     "month": ("2026-13", "2026-13"),
-    "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer"),
+    "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer|no budget nobody is in force"),
     "out": ("request.json/below", "request.json/below"),
     "new_provider": (
         "Acme Inc",
@@ -139,15 +141,22 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
-    *("everything", "accept_loss"),  # flags
+    *("everything", "accept_loss", "yes", "as_yaml", "allow_weaker"),  # flags
+    "remove",  # a budget that is not there needs no removal
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
-    *("reason", "billing_account"),  # any text will do
+    *("reason", "billing_account", "actor"),  # any text will do
     "grant",  # only the server knows its roles
     *("request", "allowance"),  # an unknown id is refused by the ledger
 }
-FILTERS = {("history", "project"), ("history", "key"), ("report", "project")}
-"""Parameters that choose what is listed: an unknown name lists nothing."""
+FILTERS = {
+    ("history", "project"),
+    ("history", "key"),
+    ("report", "project"),
+    ("decide", "project"),
+    ("decide", "key"),
+}
+"""Parameters that choose what is listed, where an unknown name lists nothing, or that each request is told of."""
 
 
 NEEDED: dict[object, list[str]] = {
@@ -239,6 +248,7 @@ REFUSALS: dict[str, list[str]] = {
     "resolve": ["nothing", "--charged"],
     "record": ["qingbo", "t-1", "0.7", "--project", "trailer"],
     "verify": [],
+    "decide": ["dear.json", "--project", "trailer"],
     "budget ask": ["long.json", *REQUIRED["project"], *REQUIRED["reason"]],
     "budget allow": [
         *("trailer", "--amount", "1", "--currency", "USD", "--budget", "trailer"),
@@ -266,7 +276,8 @@ REFUSE_NOTHING = {
     "in-doubt",  # it asks the provider, and lists
     *("ledger migrate", "ledger info"),  # refused on a server only
     *("budget freeze", "budget thaw"),  # an unknown budget is bad input
-    "budget allowances",
+    *("budget allowances", "budget log", "budget show"),
+    *("budget plan", "budget set"),  # it exits 1 if there are changes, or if a person says no
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
 }
 
