@@ -156,7 +156,7 @@ FILTERS = {
     ("decide", "project"),
     ("decide", "key"),
 }
-"""Parameters that choose what is listed, where an unknown name lists nothing, or that each request is told of."""
+"""Parameters that choose what is listed, so an unknown name lists nothing, or that each request reports itself."""
 
 
 NEEDED: dict[object, list[str]] = {
