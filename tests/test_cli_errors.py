@@ -156,7 +156,7 @@ FILTERS = {
     ("decide", "project"),
     ("decide", "key"),
 }
-"""Parameters that choose what is listed, so an unknown name lists nothing, or that each request reports itself."""
+"""Parameters that select what is listed, so an unknown name lists nothing, or that each request reports."""
 
 
 NEEDED: dict[object, list[str]] = {
