@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from kling_pricing import Budget, BudgetError, BudgetExceededError, BudgetGuard, Budgets, load_budgets
 from kling_pricing.budgets import budgets_from_document
-from kling_pricing.budgets.checking import holes
+from kling_pricing.budgets.checking import holes, warnings_about
 from kling_pricing.tables.price_book import PriceBook
 from tests.commands import run
 from tests.conftest import Clock, video
@@ -159,6 +160,19 @@ def test_budgets_of_an_earlier_release_stay_readable() -> None:
     document = json.loads(Budgets([ALL]).document)
     document["budgets"][0]["match"] = {"project": "tra*"}
     assert budgets_from_document(json.dumps(document)).budgets[0].match == {"project": "tra*"}
+
+
+def test_a_budget_that_is_probably_not_meant_so_is_named() -> None:
+    """A window that is over and a label that looks like `project` are warnings, because they are valid."""
+    over = Budget(name="over", cap=1, currency="USD", window={"start": "2026-11-01", "end": "2026-11-16"})
+    typo = Budget(name="typo", match={"projct": "a"}, cap=1, currency="USD")
+    fine = Budget(name="fine", match={"product": "a"}, cap=1, currency="USD")
+    found = warnings_about(Budgets([over, typo, fine]), datetime(2026, 11, 16, tzinfo=UTC))
+    assert found == [
+        "budget typo matches only requests with the label projct; did you mean 'project'?",
+        "budget over matches no request any more, because its window ended at 2026-11-16 00:00 UTC",
+    ]
+    assert len(warnings_about(Budgets([over, typo]), datetime(2026, 11, 15, tzinfo=UTC))) == 1
 
 
 HOLES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], list[str]]] = {

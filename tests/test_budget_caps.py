@@ -137,7 +137,7 @@ def test_the_thresholds_are_fractions_of_the_cap_in_force(ledger: str, book: Pri
 def test_a_cap_needs_a_budget_and_a_future_end(guard: BudgetGuard, clock: Clock) -> None:
     """Mistakes are errors that change nothing."""
     entries = len(guard.log())
-    with pytest.raises(BudgetError, match="no budget trailr is in force; use one of: a"):
+    with pytest.raises(BudgetError, match="unknown budget trailr; the ledger's budgets are a"):
         guard.set_cap("trailr", 1)
     with pytest.raises(KlingPricingError, match="until must be in the future"):
         guard.set_cap("a", 1, until=clock.now)

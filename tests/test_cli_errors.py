@@ -65,6 +65,7 @@ REQUIRED: dict[str, list[str]] = {
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
+    "actor": ("", "actor must be text of 1 to 200 printable characters"),
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "amount": ("1e3", "'1e3' is not a plain decimal number"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
@@ -77,6 +78,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "book": ("nowhere", "nowhere: no such folder"),
     "budgets": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+    "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "currency": ("usd", "currency must be three capital letters"),
     "duration": ("5.5", "not a valid integer"),
     "file": ("nowhere.json", "nowhere.json"),
@@ -89,7 +91,6 @@ BAD: dict[str, tuple[str, str]] = {
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
-    "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "above": ("nobody", "unknown budget nobody; use one of: trailer"),
     "names": ("nobody", "unknown budget nobody; use one of: trailer"),
     "request_file": ("nowhere.json", "nowhere.json"),
@@ -123,6 +124,7 @@ BAD: dict[str, tuple[str, str]] = {
         "unknown provider 'nobody'; use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
     ),
     "ref": ("", "must be text of 1 to 200 printable characters"),
+    "remove": ("trailer", "budget trailer is to be removed, but the new budgets contain it"),
     "reservation": ("", "must be text of 1 to 200 printable characters"),
     "since": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "spent": ("1e3", "'1e3' is not a plain decimal number"),
@@ -141,11 +143,10 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
-    *("everything", "accept_loss", "yes", "as_yaml", "allow_weaker"),  # flags
-    "remove",  # a budget that is not there needs no removal
+    *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
-    *("reason", "billing_account", "actor"),  # any text will do
+    *("reason", "billing_account"),  # any text will do
     "grant",  # only the server knows its roles
     *("request", "allowance"),  # an unknown id is refused by the ledger
 }
@@ -239,6 +240,8 @@ REFUSALS: dict[str, list[str]] = {
     "tables diff": ["qingbo/2026-04-29", "kling/2026-09-20"],
     "tables check": ["broken"],
     "budget check": ["broken.yaml"],
+    "budget plan": ["other.yaml"],
+    "budget apply": ["other.yaml"],
     "budget open": ["trailer", "--spent", "0.5"],
     "pre-submit": ["dear.json", "--project", "trailer"],
     "bind": ["nothing", "t-1"],
@@ -272,12 +275,11 @@ REFUSE_NOTHING = {
         "report",
         "sandbox",
     ),
-    "budget apply",  # budgets that the ledger does not take cannot be used
+    *("budget set", "budget show", "budget log"),
     "in-doubt",  # it asks the provider, and lists
     *("ledger migrate", "ledger info"),  # refused on a server only
     *("budget freeze", "budget thaw"),  # an unknown budget is bad input
-    *("budget allowances", "budget log", "budget show"),
-    *("budget plan", "budget set"),  # it exits 1 if there are changes, or if a person says no
+    "budget allowances",
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
 }
 
@@ -288,6 +290,7 @@ def refusing(folder: Path) -> Path:
     (folder / "long.json").write_text(json.dumps(video(duration=99)))
     (folder / "dear.json").write_text(json.dumps(video(duration=15, resolution="1080p", audio=True)))
     (folder / "nameless.json").write_text("{}")
+    (folder / "other.yaml").write_text("budgets: [{name: other, cap: 1, currency: USD}]\n")
     (folder / "broken.yaml").write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
     (folder / "strange.csv").write_text(f"{STATEMENT}t-9,kling-v3,completed,1793880000000,357000\n")
     prices = folder / "broken" / "prices" / "acme" / "2026-11-01.yaml"

@@ -19,6 +19,7 @@ from kling_pricing.budgets.loading import (
 )
 from kling_pricing.budgets.objects import Budget, Budgets
 from kling_pricing.budgets.window_kinds import WINDOWS, FixedWindow, RollingWindow
+from kling_pricing.budgets.writing import budgets_yaml
 
 __all__ = [
     "ANY",
@@ -41,6 +42,7 @@ __all__ = [
     "RollingWindow",
     "budgets_file_schema",
     "budgets_from_document",
+    "budgets_yaml",
     "is_digest_of",
     "load_budgets",
     "read_budgets",

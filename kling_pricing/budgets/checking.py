@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from kling_pricing.budgets.budgets_file import BudgetsFile, repeated_names, repeated_rates
 from kling_pricing.budgets.entries import ANY, EACH, BudgetEntry
-from kling_pricing.display import did_you_mean
+from kling_pricing.display import did_you_mean, nearest
 from kling_pricing.strict_yaml import Path
 
 
@@ -47,6 +48,28 @@ def _maps(value: Any) -> list[tuple[int, Mapping[str, Any]]]:
     """Returns the maps in a list with their places; empty for another value."""
     entries = value if isinstance(value, list | tuple) else ()
     return [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, Mapping)]
+
+
+def warnings_about(budgets: BudgetsFile, now: datetime) -> list[str]:
+    """Returns the warnings about budgets that are valid and probably not meant so.
+
+    Args:
+        budgets: the budgets.
+        now: the current instant, UTC.
+    """
+    ended = [
+        f"budget {budget.name} matches no request any more, because its window ended at "
+        f"{end:%Y-%m-%d %H:%M} UTC"
+        for budget in budgets.budgets
+        if budget.only_period is not None and (end := budget.only_period.end) <= now
+    ]
+    misspelled = [
+        f"budget {budget.name} matches only requests with the label {label}; did you mean 'project'?"
+        for budget in budgets.budgets
+        for label in budget.match
+        if label != "project" and nearest(label, ["project"], cutoff_percent=80)
+    ]
+    return [*holes(budgets), *misspelled, *ended]
 
 
 def holes(budgets: BudgetsFile) -> list[str]:

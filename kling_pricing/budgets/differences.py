@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from kling_pricing.budgets.budgets_file import AccountingRate, BudgetsFile
 from kling_pricing.budgets.entries import ANY, EACH, BudgetEntry
-from kling_pricing.errors import BudgetWeakenedError
+from kling_pricing.errors import BudgetError, BudgetWeakenedError
 from kling_pricing.money import format_decimal
 from kling_pricing.quoting.settings import RESOLUTIONS
 
@@ -226,6 +226,19 @@ def _rate(
     before, after = (None if rate is None else format_decimal(rate.rate) for rate in (old, new))
     weaker = new is not None and (is_counted if old is None else new.rate < old.rate)
     return FieldDifference(f"accounting_rates {one.quote} to {one.budget}", before, after, weaker)
+
+
+def ensure_not_kept(new: BudgetsFile, remove: Collection[str]) -> None:
+    """Refuses to remove a budget that the new budgets contain.
+
+    Raises:
+        BudgetError: a budget to be removed is one of the new budgets.
+    """
+    for name in sorted({*remove} & {budget.name for budget in new.budgets}):
+        raise BudgetError(
+            f"budget {name} is to be removed, but the new budgets contain it; take it out of them, or do "
+            "not name it in `remove`"
+        )
 
 
 def ensure_named(old: BudgetsFile, new: BudgetsFile, consent: Consent) -> None:

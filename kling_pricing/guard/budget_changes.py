@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, Consent, read_budgets
+from kling_pricing.budgets.differences import ensure_not_kept
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
 from kling_pricing.guard.budget_plans import BudgetPlan, CapChange, cap_change, make_plan
@@ -16,6 +17,7 @@ from kling_pricing.guard.state import MAX_ROUNDS, GuardState
 from kling_pricing.ledger import Ledger, connect, errors
 from kling_pricing.ledger.actions import Author, author
 from kling_pricing.ledger.calendars import CalendarChange
+from kling_pricing.ledger.carry_over import budget_named
 from kling_pricing.ledger.claims import claim, claims
 from kling_pricing.ledger.model import Alert, Outdated, Reservation
 from kling_pricing.ledger.redaction import checked_labels, currency_code, short_text
@@ -66,11 +68,7 @@ def open_budget(
     reason: str | None,
 ) -> None:
     """Records the opening balance of a budget's window; see `BudgetGuard.open_budget`."""
-    budgets = state.newest_budgets().budgets.budgets
-    budget = next((budget for budget in budgets if budget.name == name), None)
-    if budget is None:
-        known = ", ".join(budget.name for budget in budgets)
-        raise BudgetError(f"unknown budget {name}; the ledger's budgets are {known}")
+    budget = budget_named(state.newest_budgets().budgets, name)
     if budget.step is not None:
         raise errors.no_opening(name)
     bucket_labels = [label for label, value in budget.match.items() if value == EACH]
@@ -110,12 +108,7 @@ def _apply(
         raise KlingPricingError(f"remove must be a list of the names of budgets, got {shown(remove)}")
     base = budgets.base if isinstance(budgets, BudgetPlan) else None
     new = budgets.budgets if isinstance(budgets, BudgetPlan) else read_budgets(budgets)
-    kept = sorted({*names} & {budget.name for budget in new.budgets})
-    if kept:
-        raise BudgetError(
-            f"budget {kept[0]} is to be removed, but the new budgets contain it; take it out of them, or do "
-            "not name it in `remove`"
-        )
+    ensure_not_kept(new, names)
     return ledger.apply(new, by, Consent(frozenset(names), allow_weaker, base))
 
 

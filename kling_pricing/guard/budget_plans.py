@@ -16,7 +16,7 @@ from kling_pricing.budgets import (
     budgets_from_document,
     read_budgets,
 )
-from kling_pricing.budgets.checking import holes
+from kling_pricing.budgets.checking import warnings_about
 from kling_pricing.budgets.differences import differences, value_shown, weaker_texts
 from kling_pricing.errors import BudgetError
 from kling_pricing.ledger import Ledger
@@ -88,7 +88,7 @@ def make_plan(ledger: Ledger, budgets: BudgetsLike, now: datetime) -> BudgetPlan
     new = read_budgets(budgets)
     revision = ledger.installed()
     if revision is None:
-        return BudgetPlan(new, None, differences(None, new), {}, (), (), tuple(holes(new)))
+        return BudgetPlan(new, None, differences(None, new), {}, (), (), tuple(warnings_about(new, now)))
     old = budgets_from_document(revision.document)
     changes = differences(old, new)
     definitions = {budget.name: budget.definition for budget in old.budgets}
@@ -104,7 +104,13 @@ def make_plan(ledger: Ledger, budgets: BudgetsLike, now: datetime) -> BudgetPlan
         *_returning(changes, new, actions),
     ]
     return BudgetPlan(
-        new, revision.digest, changes, balances, tuple(notes), _problems(old, new, actions), tuple(holes(new))
+        new,
+        revision.digest,
+        changes,
+        balances,
+        tuple(notes),
+        _problems(old, new, actions),
+        tuple(warnings_about(new, now)),
     )
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, Consent, budgets_from_document
 from kling_pricing.budgets.differences import ensure_named
-from kling_pricing.display import did_you_mean
+from kling_pricing.display import nearest
 from kling_pricing.errors import BudgetError
 from kling_pricing.ledger.model import Revision
 from kling_pricing.money import format_decimal
@@ -78,7 +78,9 @@ def budget_named(budgets: BudgetsFile, name: str) -> BudgetEntry:
         if budget.name == name:
             return budget
     known = [budget.name for budget in budgets.budgets]
-    raise BudgetError(f"no budget {name} is in force; {did_you_mean(name, known)}")
+    close = nearest(name, known)
+    remedy = f"the ledger's budgets are {', '.join(known)}" if close is None else f"did you mean {close!r}?"
+    raise BudgetError(f"unknown budget {name}; {remedy}")
 
 
 def with_cap(document: str, name: str, cap: Decimal) -> BudgetsFile:

@@ -23,7 +23,8 @@ from kling_pricing.cli.ledger_options import (
     reason_option,
 )
 from kling_pricing.cli.options import instant_option, provider_options
-from kling_pricing.cli.output import counted, echo, to_json, wide_console
+from kling_pricing.cli.output import counted, echo, to_json
+from kling_pricing.cli.terminal import wide_console
 from kling_pricing.display import printable
 from kling_pricing.guard import allow, allowance_requests, allowances, revoke
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest

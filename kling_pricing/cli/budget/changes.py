@@ -9,6 +9,7 @@ from decimal import Decimal
 import click
 
 from kling_pricing.budgets import read_budgets
+from kling_pricing.budgets.differences import ensure_not_kept
 from kling_pricing.cli.budget.check_and_schema import names
 from kling_pricing.cli.budget.plan_text import PlanLine, needed_options, plan_lines, print_lines
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
@@ -95,7 +96,7 @@ def apply_command(
     allow_weaker: bool,
     yes: bool,
     reason: str | None,
-    actor: str | None,
+    actor: str,
     ledger: str,
     as_json: bool,
 ) -> None:
@@ -118,6 +119,7 @@ def apply_command(
     """
     with errors_shown(as_json=as_json):
         budgets = read_budgets(file)
+        ensure_not_kept(budgets, remove)
         moved = [change for change in calendar_changes(ledger, budgets) if change.moved]
         plan = plan_budgets(ledger, budgets)
     if not as_json:
@@ -187,7 +189,7 @@ def set_command(
     until: datetime | None,
     yes: bool,
     reason: str,
-    actor: str | None,
+    actor: str,
     ledger: str,
     as_json: bool,
 ) -> None:
@@ -247,7 +249,7 @@ def open_command(
     spent: Decimal,
     labels: dict[str, str],
     reason: str | None,
-    actor: str | None,
+    actor: str,
     ledger: str,
 ) -> None:
     """Record money that was spent before the ledger was in use.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from kling_pricing.budgets import BudgetsFile, budgets_file_schema, load_budgets
-from kling_pricing.budgets.checking import holes
+from kling_pricing.budgets.checking import warnings_about
 from kling_pricing.cli.budget.plan_text import PlanLine, print_lines
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.ledger_options import json_option
@@ -23,7 +24,8 @@ def check_command(file: str, as_json: bool) -> None:
     """Check the budgets in FILE.
 
     The command reports every mistake with its line number. It also warns about budgets for each value of a
-    label, such as a user, if requests without that label can spend past them.
+    label, such as a user, if requests without that label can spend past them, and about budgets that can match
+    no request any more.
 
     \b
     Example:
@@ -37,7 +39,7 @@ def check_command(file: str, as_json: bool) -> None:
         for problem in () if as_json else error.problems:
             echo(str(problem), err=True)
         sys.exit(REFUSED)
-    warnings = holes(checked)
+    warnings = warnings_about(checked, datetime.now(UTC))
     if as_json:
         echo(
             to_json({"valid": True, "budgets": [entry.name for entry in checked.budgets], "warnings": warnings})
