@@ -9,11 +9,11 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from kling_pricing import BudgetGuard, LedgerError
+from kling_pricing import Budget, BudgetGuard, Budgets, LedgerError
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, TABLES, fill
+from tests.golden.make import BEGIN, TABLES, fill, second_budgets
 
 
 class Edit(NamedTuple):
@@ -285,6 +285,18 @@ UNDELETED = {
 """The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""
 
 
+RECENT = Budget(
+    name="recent",
+    match={"user": "any"},
+    cap=400,
+    currency="USD",
+    window={"rolling": "7d"},
+    alerts=["0.001"],
+    carry_over=True,
+)
+"""A budget with a rolling window that counts the newest jobs."""
+
+
 class Filled:
     """A ledger with every kind of event, and the owner's access to its tables."""
 
@@ -345,6 +357,9 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     """Returns a filled ledger without the triggers that protect its journal."""
     clock.now = BEGIN
     fill(ledger, clock)
+    with BudgetGuard(ledger, clock=clock) as guard:
+        before = second_budgets()
+        guard.apply(Budgets([*before.budgets, RECENT], accounting_rates=before.accounting_rates))
     store = connect(ledger, clock=clock)
     store.freeze(Author("li", "the bill looks wrong"))
     store.close()
