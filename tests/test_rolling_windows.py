@@ -220,7 +220,10 @@ def test_alerts_fire_once_per_crossing(ledger: str, book: PriceBook, clock: Cloc
     alerts: list[Alert] = []
     budget = Budget(name="trailer", cap=3 * COST, currency="USD", alerts=["0.3", "0.6"], **ROLLING)
     with VerifiedGuard(ledger, [budget], book=book, clock=clock, on_alert=alerts.append) as guard:
-        thresholds = lambda: [(alert.threshold, alert.used) for alert in alerts]  # noqa: E731
+
+        def thresholds() -> list[tuple[Decimal | None, Decimal]]:
+            return [(alert.threshold, alert.used) for alert in alerts]
+
         first = guard.admit(CLIP, project="trailer")
         assert thresholds() == [(Decimal("0.3"), COST)]
         second = guard.admit(CLIP, project="trailer")
