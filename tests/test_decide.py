@@ -261,9 +261,9 @@ def test_a_request_that_fits(open_guard: OpenGuard) -> None:
     decision = guard.decide(CLIP, project="trailer", labels={"user": "li"})
     assert (decision.outcome, decision.passes, decision.reserved, decision.at) == ("admitted", True, COST, AT)
     month, user = decision.budgets
-    assert (month.budget, month.left_before, month.left_after) == ("trailer", 2, 2 - COST)
-    assert (user.labels, user.left_before, user.left_after) == ({"user": "li"}, 5, 5 - COST)
-    assert (user.max_request, user.window_end, user.rolling) == (1, None, None)
+    assert (month.budget, month.left_before, month.left_after) == ("trailer", Decimal(2), 2 - COST)
+    assert (user.labels, user.left_before, user.left_after) == ({"user": "li"}, Decimal(5), 5 - COST)
+    assert (user.max_request, user.window_end, user.rolling) == (Decimal(1), None, None)
     assert str(decision) == "admitted: 0.714 USD"
     assert guard.history() == []
 
@@ -306,7 +306,7 @@ def test_a_frozen_ledger(deciding: Callable[..., BudgetGuard], ledger: str) -> N
     freeze_all(ledger, actor="li", reason="a test")
     decision = guard.decide(CLIP, project="trailer")
     assert isinstance(decision.refusal, BudgetFrozenError)
-    assert (decision.refusal.actor, decision.budgets[0].left_before) == ("li", 5)
+    assert (decision.refusal.actor, decision.budgets[0].left_before) == ("li", Decimal(5))
     with pytest.raises(BudgetFrozenError):
         guard.admit(CLIP, project="trailer")
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from kling_pricing import BudgetGuard, LedgerError
+from kling_pricing import Budget, BudgetGuard, Budgets, LedgerError
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, END, TABLES, fill, fill_interventions
+from tests.golden.make import BEGIN, END, TABLES, fill, fill_interventions, second_budgets
 
 
 class Edit(NamedTuple):
@@ -372,6 +372,18 @@ UNDELETED = {
 """The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""
 
 
+RECENT = Budget(
+    name="recent",
+    match={"user": "any"},
+    cap=400,
+    currency="USD",
+    window={"rolling": "7d"},
+    alerts=["0.001"],
+    carry_over=True,
+)
+"""A budget with a rolling window that counts the newest jobs."""
+
+
 class Filled:
     """A ledger with every kind of event, and the owner's access to its tables."""
 
@@ -432,6 +444,9 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     """Returns a filled ledger without the triggers that protect its journal."""
     clock.now = BEGIN
     fill(ledger, clock)
+    with BudgetGuard(ledger, clock=clock) as guard:
+        before = second_budgets()
+        guard.apply(Budgets([*before.budgets, RECENT], accounting_rates=before.accounting_rates))
     fill_interventions(ledger, clock)
     store = connect(ledger, clock=clock)
     store.set_cap("all", Decimal(500), END + timedelta(days=900), Author("li", "a rush"))

@@ -220,7 +220,10 @@ def test_alerts_fire_once_per_crossing(ledger: str, book: PriceBook, clock: Cloc
     alerts: list[Alert] = []
     budget = Budget(name="trailer", cap=3 * COST, currency="USD", alerts=["0.3", "0.6"], **ROLLING)
     with VerifiedGuard(ledger, [budget], book=book, clock=clock, on_alert=alerts.append) as guard:
-        thresholds = lambda: [(alert.threshold, alert.used) for alert in alerts]  # noqa: E731
+
+        def thresholds() -> list[tuple[Decimal | None, Decimal]]:
+            return [(alert.threshold, alert.used) for alert in alerts]
+
         first = guard.admit(CLIP, project="trailer")
         assert thresholds() == [(Decimal("0.3"), COST)]
         second = guard.admit(CLIP, project="trailer")
@@ -335,6 +338,9 @@ def most_in_any_window(jobs: list[Reservation]) -> Decimal:
     )
 
 
+PER_RUN = Budget(
+    name="run", match={"run": "*"}, cap=CAP, currency="USD", window={"rolling": "24m"}, alerts=["0.5"]
+)
 runs = count(1)
 
 
@@ -349,12 +355,13 @@ def test_no_true_window_ever_holds_more_than_the_cap(
     """Whatever the clock does, no period of the length has more reserved in it than the cap.
 
     And nothing that fits is refused: a request is admitted exactly if it fits beside all that was reserved in
-    the last 24 steps, the current one and later ones.
+    the last 24 steps, the current one and later ones. An alert fires once per crossing of half the cap.
     """
-    budget = Budget(name="run", match={"run": "*"}, cap=CAP, currency="USD", window={"rolling": "24m"})
-    run, jobs = str(next(runs)), list[str]()
+    run, jobs, alerts = str(next(runs)), list[str](), list[Alert]()
+    expected, is_reached = 0, False
     clock.now = AT + timedelta(microseconds=offset)
-    with BudgetGuard(ledger, [budget], book=bundled_book(), clock=clock) as guard:
+    book = bundled_book()
+    with BudgetGuard(ledger, [PER_RUN], book=book, clock=clock, on_alert=alerts.append) as guard:
         for passed, event, cost, which in events:
             clock.now += passed
             known = [guard.reservation(name) for name in jobs]
@@ -366,6 +373,9 @@ def test_no_true_window_ever_holds_more_than_the_cap(
                     guard.dispatch(admission)
                     jobs.append(admission.reservation_id)
                     assert used + cost <= CAP
+                    is_reached = is_reached and used >= CAP / 2
+                    if used + cost >= CAP / 2 and not is_reached:
+                        expected, is_reached = expected + 1, True
                 except BudgetExceededError:
                     assert used + cost > CAP
             elif known:
@@ -375,6 +385,7 @@ def test_no_true_window_ever_holds_more_than_the_cap(
                 elif event.startswith("settle") and job.state == "dispatching":
                     guard.settle(job.id, job.expected / 2 if event.endswith("lower") else None)
             assert most_in_any_window([guard.reservation(name) for name in jobs]) <= CAP
+            assert len(alerts) == expected
         guard.verify()
 
 
