@@ -38,7 +38,7 @@ from tests.servers import folder_for_servers, running
 BUDGETS = [Budget(name="all", cap=Decimal(10**8), currency="USD")]
 PAYLOAD = {"model": "kling-v3", "prompt": "a boat", "duration": 5, "resolution": "1080p", "audio": True}
 TEMPLATES = 20
-"""The number of reservations whose rows are copied: one is released, one is bound, and the others are settled."""
+"""The number of reservations whose rows are copied: one released, one bound, and the others settled."""
 
 NEWER = 300
 """The number of reservations that are made between the verifications."""
@@ -69,7 +69,8 @@ COPIES = (
     FROM copy JOIN journal ON journal.reservation = copy.source ORDER BY copy.number, seq
     """,
     """
-    UPDATE bucket SET held = (SELECT sum(held_delta) FROM journal), spent = (SELECT sum(spent_delta) FROM journal)
+    UPDATE bucket SET held = (SELECT sum(held_delta) FROM journal),
+      spent = (SELECT sum(spent_delta) FROM journal)
     """,
 )
 """The statements that fill a ledger with copies."""
@@ -111,7 +112,7 @@ def fill_file(path: Path, reservations: int) -> str:
     numbers = f"""(
       WITH RECURSIVE counted (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM counted
         WHERE number + 1 < {reservations - TEMPLATES}) SELECT number FROM counted
-    )"""
+    )"""  # noqa: S608 (a number)
     database.execute("BEGIN")
     for statement in statements(
         columns,
@@ -191,7 +192,7 @@ CONTESTANTS = {
 
 def run_apart(contestant: str, url: str) -> str:
     """Runs a contestant in its own process, and returns the cells of its row."""
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 (this file)
         [sys.executable, __file__, contestant, url], check=True, capture_output=True, text=True
     )
     used = json.loads(done.stdout)

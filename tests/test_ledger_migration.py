@@ -180,8 +180,8 @@ def test_an_observation_that_an_earlier_version_refused_is_applied_when_it_is_ma
     url = old(2)
     table = "observation" if store == "sqlite" else "kling_pricing.observation"
     refused = (
-        f"INSERT INTO {table} (provider, task_id, state, charge, seen_at) VALUES ('qingbo', 't-10', 'succeeded',"
-        """ '{"parts":[["350000","quota"]]}', '2026-11-15T10:00:00.000000+00:00')"""
+        f"INSERT INTO {table} (provider, task_id, state, charge, seen_at) VALUES ('qingbo', 't-10',"
+        """ 'succeeded', '{"parts":[["350000","quota"]]}', '2026-11-15T10:00:00.000000+00:00')"""
     )
     if store == "sqlite":
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:

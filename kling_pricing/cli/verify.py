@@ -26,7 +26,7 @@ from kling_pricing.ledger.verification import OnProgress, Verification, ignore_p
 @click.option(
     "--since-last",
     is_flag=True,
-    help="Read only the journal entries after the last verification. Earlier entries and rows count as correct.",
+    help="Read only the entries after the last verification; earlier entries and rows count as correct.",
 )
 @ledger_option
 def verify_command(since_last: bool, ledger: str) -> None:

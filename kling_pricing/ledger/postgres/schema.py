@@ -64,8 +64,7 @@ def scripts(before: int) -> Iterator[str]:
 def _verification() -> str:
     """Returns the script of the function that runs one step of `verify`."""
     branches = [
-        f"IF p_step = '{name}' AND (p_since > 0) = {since_last} THEN RETURN QUERY"
-        f" SELECT to_jsonb(result) FROM ({query}) AS result;"  # noqa: S608 (constants only)
+        f"IF p_step = '{name}' AND (p_since > 0) = {since_last} THEN RETURN QUERY {_as_json(query)};"
         for since_last in (False, True)
         for name, query in verifying.queries(since_last=since_last).items()
     ]
@@ -77,6 +76,10 @@ def _verification() -> str:
         " SET work_mem = '64MB' SET enable_nestloop = off"
         f" AS $$ BEGIN {' ELS'.join(branches)} END IF; END $$;"
     )
+
+
+def _as_json(query: str) -> str:
+    return f"SELECT to_jsonb(result) FROM ({query}) AS result"  # noqa: S608 (constants only)
 
 
 def prepare(url: str, *, create: bool, grant: str | None = None, author: Author | None = None) -> str:
