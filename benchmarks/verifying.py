@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from decimal import Decimal
@@ -183,7 +184,7 @@ def measured(start: int) -> dict[str, Any]:
     }
 
 
-CONTESTANTS = {
+CONTESTANTS: dict[str, Callable[[str], dict[str, Any]]] = {
     "sums": sums,
     "verify": lambda url: verify(url, since_last=False),
     "since": lambda url: verify(url, since_last=True),

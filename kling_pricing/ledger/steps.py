@@ -16,12 +16,13 @@ _PARTS = ("< '8'", ">= '8'")
 """The two halves of the reservations, which begin with a hexadecimal digit. They can be read simultaneously."""
 
 
-def steps(dialect: Dialect, *, since_last: bool) -> tuple[Query, ...]:
+def steps(dialect: Dialect, *, since_last: bool, halved: bool = False) -> tuple[Query, ...]:
     """Returns the queries that find every inconsistency, with the columns `COLUMNS`.
 
     Args:
         dialect: the store's dialect.
         since_last: whether to read only the journal entries and the observations after the last verification.
+        halved: whether two connections run the queries, so that the longest one is divided into two.
     """
     extra = {"reservations": dialect.extra_reservation_checks, "buckets": dialect.extra_bucket_checks}
     fillings = {"nothing": _NOTHING, "begun": _begun(dialect, since_last=since_last)}
@@ -29,7 +30,7 @@ def steps(dialect: Dialect, *, since_last: bool) -> tuple[Query, ...]:
     found = []
     for common in checks.SCOPES:
         scope = common._replace(checks=common.checks + extra.get(common.name, ()))
-        is_halved = scope.name == "reservations" and not since_last
+        is_halved = halved and scope.name == "reservations"
         for number, part in enumerate(_PARTS if is_halved else ("IS NOT NULL",), start=1):
             name = f"{scope.name}, half {number}" if is_halved else scope.name
             text = _scope_query(scope, since_last=since_last).replace("{part}", part)

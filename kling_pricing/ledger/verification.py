@@ -58,7 +58,7 @@ class Checkpoint(NamedTuple):
 class Problems(NamedTuple):
     """The number of problems, and the first of them. Needs the same memory for any number."""
 
-    count: int
+    total: int
     shown: tuple[str, ...]
 
     @classmethod
@@ -103,7 +103,7 @@ def judge(ledger: str, found: Sequence[Problems], backup: str) -> None:
     Raises:
         LedgerError: the ledger is inconsistent. The message shows the first problems.
     """
-    count = sum(problems.count for problems in found)
+    count = sum(problems.total for problems in found)
     if count:
         shown = [problem for problems in found for problem in problems.shown][:MAX_SHOWN]
         raise LedgerError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -77,7 +77,8 @@ def verify(file: SQLiteFile, *, since_last: bool, on_progress: OnProgress) -> Ve
         checkpoint = Checkpoint(*connections[0].execute(_CHECKPOINT).fetchone())
         last = connections[0].execute(_LAST).fetchone() if since_last else None
         since, observed, fully_verified_at = (0, 0, None) if last is None else last
-        work = _steps(connections[0], {"since": since, "observed": observed}, since_last=last is not None)
+        parameters = {"since": since, "observed": observed}
+        work = _steps(connections, parameters, since_last=last is not None)
         problems = _run(connections, work, on_progress)
     at = None if fully_verified_at is None else instant(fully_verified_at)
     return Verified(since + 1, checkpoint, at, problems)
@@ -113,15 +114,17 @@ def _newest(db: sqlite3.Connection) -> int:
     return int(newest)
 
 
-def _steps(db: sqlite3.Connection, parameters: Mapping[str, int], *, since_last: bool) -> list[_Step]:
-    tables = [
-        name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-    ]
+def _steps(
+    connections: Sequence[sqlite3.Connection], parameters: Mapping[str, int], *, since_last: bool
+) -> list[_Step]:
+    names = connections[0].execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    tables = [name for (name,) in names]
+    halved = len(connections) > 1 and not since_last
     facts = steps.facts(dialects.SQLITE, since_last=since_last)
     return [
         *(
             _Step(query.name, query.weight, partial(_differences, query=query.text, parameters=parameters))
-            for query in steps.steps(dialects.SQLITE, since_last=since_last)
+            for query in steps.steps(dialects.SQLITE, since_last=since_last, halved=halved)
         ),
         _Step("documents", 2, partial(_documents, queries=facts, parameters=parameters)),
         *(
@@ -177,14 +180,12 @@ def _run(
         try:
             for step in sorted(work, key=lambda step: -step.weight):
                 futures[pool.submit(run, step)] = step
-            pending, done_weight = set(futures), 0
-            on_progress("verifying", 0, total)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    done_weight += futures[future].weight
-                on_progress("verifying", done_weight, total)
+            done = 0
+            on_progress("verifying", done, total)
+            for future in as_completed(futures):
+                future.result()
+                done += futures[future].weight
+                on_progress("verifying", done, total)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             running = [future for future in futures if not future.cancelled()]
