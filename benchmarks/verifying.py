@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -192,7 +192,10 @@ CONTESTANTS: dict[str, Callable[[str], dict[str, Any]]] = {
 
 
 def run_apart(contestant: str, url: str) -> str:
-    """Runs a contestant in its own process, and returns the cells of its row."""
+    """Runs a contestant in its own process, and returns the cells of its row.
+
+    A process begins with the peak memory of the process that started it, so this one must stay small.
+    """
     done = subprocess.run(  # noqa: S603 (this file)
         [sys.executable, __file__, contestant, url], check=True, capture_output=True, text=True
     )
@@ -217,7 +220,9 @@ def main(in_file: int, on_server: int) -> None:
     with ExitStack() as stack:
         if in_file:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            show("SQLite", fill_file(folder / "spend.db", in_file), in_file)
+            path = folder / "spend.db"
+            with ProcessPoolExecutor(1) as pool:
+                show("SQLite", pool.submit(fill_file, path, in_file).result(), in_file)
         if on_server:
             url = os.environ.get("KLING_PRICING_TEST_POSTGRES")
             if url is None:

@@ -25,7 +25,7 @@ from kling_pricing.ledger.verification import (
 _WAIT_S = 5
 """How long a verification that is remembered waits for running transactions to end."""
 
-_PAUSE_S = 0.01
+_PAUSE_MS = 10
 """The time between two looks at the running transactions."""
 
 _STEP_S = 3600
@@ -68,7 +68,7 @@ def horizon(server: Server) -> Horizon | None:
     while not server.transaction(have_ended):
         if time.monotonic() > deadline:
             return None
-        time.sleep(_PAUSE_S)
+        time.sleep(_PAUSE_MS / 1000)
     return Horizon(known["newest_entry"], known["newest_observation"])
 
 

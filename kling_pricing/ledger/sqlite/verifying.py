@@ -33,7 +33,7 @@ _CACHE_KB = 64_000
 _MAX_TRIES = 100
 """The maximum number of attempts to begin two transactions between two commits of other processes."""
 
-_INTERRUPTION_S = 0.05
+_INTERRUPTION_MS = 50
 """The time between two interruptions of queries that go on after Ctrl-C."""
 
 _LARGE = {"reservation": 20, "journal": 3, "reservation_line": 2, "observation": 2}
@@ -189,7 +189,7 @@ def _run(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             running = [future for future in futures if not future.cancelled()]
-            while wait(running, timeout=_INTERRUPTION_S).not_done:
+            while wait(running, timeout=_INTERRUPTION_MS / 1000).not_done:
                 for connection in connections:
                     connection.interrupt()
             raise
