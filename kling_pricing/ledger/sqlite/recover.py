@@ -46,7 +46,7 @@ def accept_loss(path: Path, author: Author, now: datetime) -> Loss:
         (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
         connection.execute("COMMIT")
         if loss.missing:
-            queue.acknowledge(newest)
+            queue.lower(newest)
         return loss
 
 
