@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.ledger_options import ledger_option, opened_guard
-from kling_pricing.cli.output import bar_columns, echo
+from kling_pricing.cli.output import echo
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
@@ -67,10 +66,15 @@ def _entries(verification: Verification) -> str:
 @contextmanager
 def _progress() -> Iterator[OnProgress]:
     """Shows the progress on a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield ignore_progress
         return
+    from rich.console import Console  # noqa: PLC0415 (slow to import)
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from kling_pricing.cli.terminal import bar_columns  # noqa: PLC0415 (imports rich)
+
+    console = Console(stderr=True)
     with Progress(*bar_columns(), console=console, transient=True, redirect_stdout=False) as bars:
         bar = bars.add_task("Verifying", total=None)
 
