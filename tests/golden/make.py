@@ -43,7 +43,7 @@ TABLES = (
     *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line"),
     *("allowance_request", "allowance", "reservation_allowance", "journal"),
     *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen", "administration"),
-    *("rolling_window", "cap_overlay"),
+    *("rolling_window", "cap_overlay", "verified"),
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates", "projects", "require_labels"}

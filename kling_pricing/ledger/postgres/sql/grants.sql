@@ -41,7 +41,9 @@ BEGIN
     'allowance_requests()',
     'waived(timestamptz, timestamptz)',
     'cap_overlays()',
-    'verification()',
+    'verification(text, bigint, bigint)',
+    'verification_horizon()',
+    'verification_begin(bigint, bigint)',
     'facts()',
     'require_version(integer)'
   ]::regprocedure[] LOOP
