@@ -60,11 +60,13 @@ REQUIRED: dict[str, list[str]] = {
     "since": ["--from", "2026-11-01"],
     "until": ["--until", "2026-12-01"],
     "everything": ["--all"],
+    "cap": ["--cap", "0.5"],
     "reason": ["--reason", "the bill looks wrong"],
 }
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
+    "actor": ("", "actor must be text of 1 to 200 printable characters"),
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "amount": ("1e3", "'1e3' is not a plain decimal number"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
@@ -77,6 +79,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "book": ("nowhere", "nowhere: no such folder"),
     "budgets": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+    "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "currency": ("usd", "currency must be three capital letters"),
     "duration": ("5.5", "not a valid integer"),
     "file": ("nowhere.json", "nowhere.json"),
@@ -103,7 +106,7 @@ BAD: dict[str, tuple[str, str]] = {
     "media": ("nowhere.json", "nowhere.json: cannot be read"),
     "memory_limit": ("lots", "500MB"),
     "month": ("2026-13", "2026-13"),
-    "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer"),
+    "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer|no budget nobody is in force"),
     "out": ("request.json/below", "request.json/below"),
     "new_provider": (
         "Acme Inc",
@@ -125,6 +128,7 @@ BAD: dict[str, tuple[str, str]] = {
         "unknown provider 'nobody'; use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
     ),
     "ref": ("", "must be text of 1 to 200 printable characters"),
+    "remove": ("trailer", "budget trailer is to be removed, but the new budgets contain it"),
     "reservation": ("", "must be text of 1 to 200 printable characters"),
     "since": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "spent": ("1e3", "'1e3' is not a plain decimal number"),
@@ -143,7 +147,7 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
-    *("everything", "accept_loss", "watch"),  # flags
+    *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last", "watch"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account"),  # any text will do
@@ -151,8 +155,14 @@ UNCHECKED = {
     "grant",  # only the server knows its roles
     *("request", "allowance"),  # an unknown id is refused by the ledger
 }
-FILTERS = {("history", "project"), ("history", "key"), ("report", "project")}
-"""Parameters that choose what is listed: an unknown name lists nothing."""
+FILTERS = {
+    ("history", "project"),
+    ("history", "key"),
+    ("report", "project"),
+    ("decide", "project"),
+    ("decide", "key"),
+}
+"""Parameters that select what is listed, so an unknown name lists nothing, or that each request reports."""
 
 
 NEEDED: dict[object, list[str]] = {
@@ -235,6 +245,8 @@ REFUSALS: dict[str, list[str]] = {
     "tables diff": ["qingbo/2026-04-29", "kling/2026-09-20"],
     "tables check": ["broken"],
     "budget check": ["broken.yaml"],
+    "budget plan": ["other.yaml"],
+    "budget apply": ["other.yaml"],
     "budget open": ["trailer", "--spent", "0.5"],
     "pre-submit": ["dear.json", "--project", "trailer"],
     "bind": ["nothing", "t-1"],
@@ -245,6 +257,7 @@ REFUSALS: dict[str, list[str]] = {
     "record": ["qingbo", "t-1", "0.7", "--project", "trailer"],
     "verify": [],
     "alerts test": ["env:KLING_PRICING_NOWHERE"],
+    "decide": ["dear.json", "--project", "trailer"],
     "budget ask": ["long.json", *REQUIRED["project"], *REQUIRED["reason"]],
     "budget allow": [
         *("trailer", "--amount", "1", "--currency", "USD", "--budget", "trailer"),
@@ -268,8 +281,8 @@ REFUSE_NOTHING = {
         "report",
         "sandbox",
     ),
-    "budget apply",  # budgets that the ledger does not take cannot be used
     *("alerts list", "alerts deliver", "alerts resume"),  # these budgets name no receivers
+    *("budget set", "budget show", "budget log"),
     "in-doubt",  # it asks the provider, and lists
     *("ledger migrate", "ledger info"),  # refused on a server only
     *("budget freeze", "budget thaw"),  # an unknown budget is bad input
@@ -284,6 +297,7 @@ def refusing(folder: Path) -> Path:
     (folder / "long.json").write_text(json.dumps(video(duration=99)))
     (folder / "dear.json").write_text(json.dumps(video(duration=15, resolution="1080p", audio=True)))
     (folder / "nameless.json").write_text("{}")
+    (folder / "other.yaml").write_text("budgets: [{name: other, cap: 1, currency: USD}]\n")
     (folder / "broken.yaml").write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
     (folder / "strange.csv").write_text(f"{STATEMENT}t-9,kling-v3,completed,1793880000000,357000\n")
     prices = folder / "broken" / "prices" / "acme" / "2026-11-01.yaml"

@@ -261,9 +261,9 @@ def test_a_request_that_fits(open_guard: OpenGuard) -> None:
     decision = guard.decide(CLIP, project="trailer", labels={"user": "li"})
     assert (decision.outcome, decision.passes, decision.reserved, decision.at) == ("admitted", True, COST, AT)
     month, user = decision.budgets
-    assert (month.budget, month.left_before, month.left_after) == ("trailer", 2, 2 - COST)
-    assert (user.labels, user.left_before, user.left_after) == ({"user": "li"}, 5, 5 - COST)
-    assert (user.max_request, user.window_end, user.rolling) == (1, None, None)
+    assert (month.budget, month.left_before, month.left_after) == ("trailer", Decimal(2), 2 - COST)
+    assert (user.labels, user.left_before, user.left_after) == ({"user": "li"}, Decimal(5), 5 - COST)
+    assert (user.max_request, user.window_end, user.rolling) == (Decimal(1), None, None)
     assert str(decision) == "admitted: 0.714 USD"
     assert guard.history() == []
 
@@ -306,7 +306,7 @@ def test_a_frozen_ledger(deciding: Callable[..., BudgetGuard], ledger: str) -> N
     freeze_all(ledger, actor="li", reason="a test")
     decision = guard.decide(CLIP, project="trailer")
     assert isinstance(decision.refusal, BudgetFrozenError)
-    assert (decision.refusal.actor, decision.budgets[0].left_before) == ("li", 5)
+    assert (decision.refusal.actor, decision.budgets[0].left_before) == ("li", Decimal(5))
     with pytest.raises(BudgetFrozenError):
         guard.admit(CLIP, project="trailer")
 
@@ -431,7 +431,8 @@ def test_the_command_explains_a_refusal(applied: str) -> None:
     first, second = refused.stdout.splitlines()
     assert first == (
         "Refused: the request costs 4.55345 USD, but budget day has 2.2 USD left in its window of 24h, and its "
-        "cap is lower than the cost"
+        "cap is lower than the cost; to ask for an allowance, run `kling-pricing budget ask FILE --project "
+        "trailer --reason TEXT`"
     )
     assert second == "  day, rolling 24h: 2.2 of 2.2 USD left; the request needs 4.55345"
     answer = commands.run("decide", "-", "--project", "trailer", "--json", stdin=payload, ledger=applied)

@@ -50,7 +50,7 @@ def decide_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Show whether requests would be admitted now, without reserving anything.
+    """Show whether requests would be admitted now.
 
     FILE contains one JSON request, a JSON array of requests, or JSON Lines; - means standard input. For each
     request, the command shows whether `pre-submit` would admit it as it is, change it to fit, or refuse it, and

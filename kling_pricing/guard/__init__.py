@@ -11,7 +11,8 @@ The guard hands out each payload once, to one caller, and settles each job from 
 
 from kling_pricing.guard.admission import Admission, QuoteOptions
 from kling_pricing.guard.allowing import allow, allowance_requests, allowances, revoke
-from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes
+from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes, plan_budgets
+from kling_pricing.guard.budget_plans import BudgetPlan
 from kling_pricing.guard.decisions import BudgetEffect, Decision
 from kling_pricing.guard.forecasts import BudgetForecast
 from kling_pricing.guard.guard import BudgetGuard
@@ -23,6 +24,7 @@ __all__ = [
     "BudgetEffect",
     "BudgetForecast",
     "BudgetGuard",
+    "BudgetPlan",
     "Decision",
     "QuoteOptions",
     "Reference",
@@ -34,6 +36,7 @@ __all__ = [
     "freeze_all",
     "freeze_budgets",
     "freezes",
+    "plan_budgets",
     "revoke",
     "thaw_all",
     "thaw_budgets",

@@ -22,6 +22,7 @@ def balances(ledger: Ledger, budgets: BudgetsFile, at: datetime) -> list[Bucket]
     """Returns the balance of each budget in the window that contains an instant."""
     used = ledger.buckets(at)
     windows = {window.schedule: window.period for window in ledger.windows(at)}
+    caps = {overlay.budget: overlay.cap for overlay in ledger.cap_overlays() if overlay.until > at}
     rows: list[Bucket] = []
     for budget in budgets.budgets:
         buckets = [
@@ -32,7 +33,7 @@ def balances(ledger: Ledger, budgets: BudgetsFile, at: datetime) -> list[Bucket]
         period = budget.period(at) if budget.step else windows.get(budget.schedule)
         if not buckets and period is not None and EACH not in budget.match.values():
             zero, rolling = Decimal(0), length_text(STEPS * budget.step) if budget.step else None
-            amounts = (budget.cap, zero, zero, budget.cap, budget.currency)
-            buckets = [Bucket(budget.name, {}, *amounts, *period, rolling)]
+            cap = caps.get(budget.name, budget.cap)
+            buckets = [Bucket(budget.name, {}, cap, zero, zero, cap, budget.currency, *period, rolling)]
         rows += buckets
     return rows

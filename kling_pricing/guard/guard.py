@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, Unpack
 from kling_pricing.budgets import BudgetsLike
 from kling_pricing.guard import admission as admissions
 from kling_pricing.guard import budget_changes, dispatch, settlement
-from kling_pricing.guard.administration import GuardAdministration
+from kling_pricing.guard.administrative_verbs import GuardAdministration
 from kling_pricing.guard.admission import Admission, QuoteOptions
 from kling_pricing.guard.inspection import GuardInspection
 from kling_pricing.guard.outlook import GuardOutlook

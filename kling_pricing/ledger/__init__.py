@@ -17,10 +17,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
-from kling_pricing.ledger.actions import AdministrativeAction, Author
+from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
@@ -42,6 +42,7 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
 class Ledger(Interventions, Outbox, Protocol):
@@ -66,16 +67,42 @@ class Ledger(Interventions, Outbox, Protocol):
     def installed(self) -> Revision | None:
         """Returns the budgets in force, or None if the ledger has none yet."""
 
-    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
         """Replaces the budgets in force. Balances do not change.
+
+        Args:
+            budgets: the new budgets.
+            author: who replaces them, and why.
+            consent: the removals and other changes that lessen protection, to which the author agrees.
 
         Returns:
             Alerts for the new thresholds that existing balances already reach.
 
         Raises:
+            BudgetWeakenedError: a budget is removed or protection becomes weaker without consent.
             BudgetError: a budget has the name of an earlier one but a different match, window, zone or
                 currency, and does not carry over the earlier spend.
         """
+
+    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
+        """Changes the cap of one budget.
+
+        Args:
+            budget: the budget's name.
+            cap: the new cap in the budget's currency.
+            until: the instant at which the budget's own cap is in force again; None: the new cap is a revision,
+                which also ends a cap that was set until an instant.
+            author: who changes the cap, and why.
+
+        Returns:
+            Alerts for the new thresholds that existing balances already reach.
+
+        Raises:
+            BudgetError: no such budget is in force.
+        """
+
+    def cap_overlays(self) -> list[CapOverlay]:
+        """Returns the newest cap that was set until an instant for each budget, even if it has ended."""
 
     def reserve(
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
@@ -290,8 +317,25 @@ class Ledger(Interventions, Outbox, Protocol):
     def actions(self) -> list[AdministrativeAction]:
         """Returns every administrative action, the oldest first."""
 
-    def verify(self) -> None:
+    def verify(
+        self,
+        *,
+        since_last: bool = False,
+        remember: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Verification:
         """Derives every balance from the journal again, and compares it with the stored balance.
+
+        Reads one snapshot, and does not block other users of the ledger. Changes nothing, except that it may
+        remember how far it has read.
+
+        Args:
+            since_last: whether to read only the journal entries after the last verification that the ledger
+                remembers. The balances and the entries before it count as correct. If the ledger remembers
+                none, everything is read.
+            remember: whether the ledger remembers this verification, if it finds no difference. Only the owner
+                of a ledger in PostgreSQL can do so.
+            on_progress: called in the calling thread whenever a part is done.
 
         Raises:
             LedgerError: the ledger is inconsistent. The message lists the first differences.

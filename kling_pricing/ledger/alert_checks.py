@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from kling_pricing.ledger.dialects import Check
+from kling_pricing.ledger.dialects import Check, Missing, Query, Scope
 
-TABLES = "alert JOIN journal ON journal.seq = alert.entry LEFT JOIN bucket ON bucket.id = journal.bucket"
-"""The tables of `ALERT_CHECKS`: the alerts that a journal entry has caused."""
+_EVENTS = """
+(
+  SELECT * FROM journal
+  WHERE kind IN ('alert', 'freeze', 'thaw', 'freeze_budget', 'thaw_budget') AND seq > {since}
+) AS events
+LEFT JOIN alert ON alert.entry = events.seq
+LEFT JOIN bucket ON bucket.id = events.bucket
+"""
 
 ALERT_CHECKS = (
-    Check("at", "alert.at", "journal.at"),
+    Check("at", "alert.at", "events.at"),
     Check(
         "kind",
         "alert.kind",
-        "CASE WHEN journal.kind <> 'alert' THEN replace(journal.kind, '_budget', '')"
+        "CASE WHEN events.kind <> 'alert' THEN replace(events.kind, '_budget', '')"
         " WHEN detail LIKE 'charge of %' THEN 'charge'"
         " WHEN detail LIKE '% billed for %' THEN 'overrun' ELSE 'threshold' END",
     ),
@@ -22,7 +28,7 @@ ALERT_CHECKS = (
         "CASE WHEN alert.kind <> 'threshold' THEN 'none'"
         " WHEN detail LIKE alert.threshold || ' of %' THEN alert.threshold ELSE detail END",
     ),
-    Check("reservation", "alert.reservation", "journal.reservation"),
+    Check("reservation", "alert.reservation", "events.reservation"),
     *(
         Check(name, f"alert.{name}", f"bucket.{name}", source="its bucket has", when="bucket.id IS NOT NULL")
         for name in ("budget", "labels", "currency")
@@ -35,17 +41,24 @@ ALERT_CHECKS = (
         when="bucket.id IS NOT NULL",
     ),
 )
-"""The columns of an alert that the journal and the bucket give."""
+"""Each compares an alert with its journal entry and its bucket."""
 
-MISSING = (
-    """
-    SELECT 'journal entry ' || journal.seq, 'its alert in the outbox' FROM journal
-    LEFT JOIN alert ON alert.entry = journal.seq
-    WHERE journal.kind IN ('alert', 'freeze', 'thaw', 'freeze_budget', 'thaw_budget') AND alert.seq IS NULL
-    """,
-    """
-    SELECT 'alert ' || alert.id, 'its journal entry' FROM alert LEFT JOIN journal ON journal.seq = alert.entry
-    WHERE alert.entry IS NOT NULL AND journal.seq IS NULL
-    """,
+SCOPE = Scope(
+    "alerts",
+    "'the alert of journal entry ' || events.seq",
+    _EVENTS,
+    "alert.id IS NOT NULL",
+    "TRUE",
+    (Missing("'its row in the outbox'", "alert.id IS NULL"),),
+    ALERT_CHECKS,
+    1,
 )
-"""Queries for missing rows, as `checks` needs them."""
+QUERY = Query(
+    "outbox",
+    """
+    SELECT 'alert ' || alert.id, 'its journal entry', {nothing} FROM alert
+    WHERE entry IS NOT NULL AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.seq = alert.entry)
+    """,
+    since_last=False,
+    weight=1,
+)

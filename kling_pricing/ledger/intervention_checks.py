@@ -8,11 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from kling_pricing.ledger.dialects import Query
 from kling_pricing.ledger.granting import still_covered
 from kling_pricing.ledger.redaction import NO_REASON
 from kling_pricing.money import format_decimal, from_nanos
 
-Row = Mapping[str, Any]
+Row = Any
 
 KINDS = ("freeze", "thaw", "freeze_budget", "thaw_budget", "allow", "revoke", "cover", "waive")
 """The kinds of journal entries about freezes, allowances and observe mode."""
@@ -63,7 +64,7 @@ def _entry_of(what: str, kind: str, condition: str) -> str:
     """  # noqa: S608 (constants only)
 
 
-DIFFERENCES = (
+_DIFFERENCES = (
     """
     SELECT 'the freeze' || CASE scope WHEN 'all' THEN '' ELSE ' of ' || substr(scope, 8) END,
       'actor, reason and instant', kept, derived, 'the journal gives', 0
@@ -121,7 +122,13 @@ DIFFERENCES = (
     FROM journal WHERE allowance IS NOT NULL AND kind NOT IN ('allow', 'revoke', 'cover')
     """,
 )
-"""Queries for differences, each with the columns of `checks.differences`."""
+"""Queries for differences, each with the columns `steps.COLUMNS`."""
+
+QUERIES = (
+    Query("freezes", _DIFFERENCES[0], since_last=False, weight=1),
+    Query("allowances", " UNION ALL ".join(_DIFFERENCES[1:]), since_last=False, weight=1),
+)
+"""The queries in the form in which `checks` lists them."""
 
 FACTS = {
     "allowance": """

@@ -44,10 +44,10 @@ TABLES = (
     *("allowance_request", "allowance", "reservation_allowance", "journal"),
     *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen", "administration"),
     *("alert", "alert_receiver", "refused_requests", "lease"),
-    "rolling_window",
+    *("rolling_window", "cap_overlay", "verified"),
 )
 
-GENERATED = {"may_be_unmatched", "accounting_rates"}
+GENERATED = {"may_be_unmatched", "accounting_rates", "projects", "require_labels"}
 """Columns that PostgreSQL derives from others."""
 
 
@@ -87,14 +87,6 @@ def first_budgets() -> Budgets:
                 currency="CNY",
                 window={"start": "2026-11-01", "end": "2027-02-01"},
                 timezone="America/New_York",
-            ),
-            Budget(
-                name="recent",
-                match={"user": "any"},
-                cap=Decimal(400),
-                currency="USD",
-                window={"rolling": "7d"},
-                alerts=[Decimal("0.01")],
             ),
         ],
         accounting_rates=[{"quote": "USD", "budget": "CNY", "rate": Decimal("7.123456789")}],
@@ -167,7 +159,7 @@ def fill(url: str, clock: Clock) -> None:
     guard.record("qingbo", "elsewhere", "0.333333333", labels={"project": "trailer", "user": "li"}, at=BEGIN)
     clock.pass_by(days=5)
     send("in window two", "t-9", project="any")
-    guard.apply(second_budgets())
+    guard.apply(second_budgets(), allow_weaker=True)
     send("after", "t-10", project="any")
     observe("t-10", "processing")
     observe("t-1", "completed", cost="0.5")
@@ -223,7 +215,10 @@ def plain(value: Any) -> Any:
     if hasattr(value, "terms"):
         return {name: plain(content) for name, content in value.as_dict().items()}
     if hasattr(value, "_asdict"):
-        return {name: plain(content) for name, content in value._asdict().items()}
+        fields = value._asdict()
+        if fields.get("rolling", "") is None:  # the reports of earlier versions lack it
+            del fields["rolling"]
+        return {name: plain(content) for name, content in fields.items()}
     if isinstance(value, dict):
         return {name: plain(content) for name, content in value.items()}
     if isinstance(value, list | tuple):

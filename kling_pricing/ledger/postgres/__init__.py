@@ -12,14 +12,12 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
-from kling_pricing.ledger.actions import AdministrativeAction, Author
+from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
-from kling_pricing.ledger.checks import facts
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
-from kling_pricing.ledger.dialects import POSTGRES
 from kling_pricing.ledger.freezing import unknown_budget
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
@@ -40,12 +38,12 @@ from kling_pricing.ledger.model import (
     unsent,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
-from kling_pricing.ledger.postgres import codec, revisions
+from kling_pricing.ledger.postgres import codec, revisions, verifying
 from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
 from kling_pricing.ledger.postgres.outbox import PostgresOutbox
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.rolled_up import rolled_up
-from kling_pricing.ledger.verification import judge
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 from kling_pricing.money import format_decimal
 
 
@@ -81,9 +79,13 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
         revision = self._server.call("installed")
         return None if revision is None else Revision(**revision)
 
-    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
-        return revisions.replace(self._server, budgets, author)
+        return revisions.replace(self._server, budgets, author, consent)
+
+    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
+        """See `Ledger.set_cap`."""
+        return revisions.set_cap(self._server, budget, cap, until, author)
 
     # verbs
 
@@ -264,16 +266,31 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
         """See `Ledger.journal`."""
         return [codec.entry(row) for row in self._server.rows("entries")]
 
+    def cap_overlays(self) -> list[CapOverlay]:
+        """See `Ledger.cap_overlays`."""
+        return [codec.cap_overlay(row) for row in self._server.rows("cap_overlays")]
+
     def actions(self) -> list[AdministrativeAction]:
         """See `Ledger.actions`."""
         return [codec.action(row) for row in self._server.rows("administrative_actions")]
 
-    def verify(self) -> None:
+    def verify(
+        self,
+        *,
+        since_last: bool = False,
+        remember: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Verification:
         """See `Ledger.verify`."""
-        found: dict[str, list[Any]] = {name: [] for name in ("difference", "in_force", *facts(POSTGRES))}
-        for row in self._server.rows("verification"):
-            found[row["query"]].append(row)
-        judge(self._server.name, found, "database")
+        horizon = verifying.horizon(self._server) if remember else None
+        verified = verifying.verify(self._server, horizon, since_last=since_last, on_progress=on_progress)
+        judge(self._server.name, verified.problems, "database")
+        return Verification(
+            verified.first_entry,
+            verified.checkpoint.newest_entry,
+            verified.fully_verified_at,
+            is_remembered=horizon is not None and verifying.keep(self._server, verified),
+        )
 
     # calls
 

@@ -28,7 +28,7 @@ from kling_pricing.ledger.granting import (
 )
 from kling_pricing.ledger.model import PricedVariant, ReservationRequest
 from kling_pricing.ledger.redaction import NO_REASON
-from kling_pricing.ledger.sqlite import actions
+from kling_pricing.ledger.sqlite import action_rows
 from kling_pricing.ledger.sqlite.balances import BucketBalance
 from kling_pricing.ledger.sqlite.codec import decimal, instant, text, written
 from kling_pricing.money import from_nanos, nanos_up
@@ -64,7 +64,7 @@ def allow(db: sqlite3.Connection, now: datetime, grant: Grant, author: Author) -
         ),
     )
     _enter(db, now, "allow", None, allowance, 0, 0, grant.project)
-    actions.administer(db, now, author, "allow", allowance, None, grant_dict(grant))
+    action_rows.administer(db, now, author, "allow", allowance, None, grant_dict(grant))
     return _get(db, allowance)
 
 
@@ -74,7 +74,7 @@ def revoke(db: sqlite3.Connection, now: datetime, allowance: str, author: Author
     if before.revoked_at is None:
         db.execute("UPDATE allowance SET revoked_at = ? WHERE id = ?", (written(now), before.id))
         _enter(db, now, "revoke", None, before.id, 0, 0, before.project)
-        actions.administer(db, now, author, "revoke", before.id, {"revoked": False}, {"revoked": True})
+        action_rows.administer(db, now, author, "revoke", before.id, {"revoked": False}, {"revoked": True})
     return _get(db, before.id)
 
 
@@ -91,7 +91,7 @@ def ask(db: sqlite3.Connection, now: datetime, wanted: AllowanceRequest, author:
             *(filed.key, filed.actor, filed.reason, written(now)),
         ),
     )
-    actions.administer(db, now, author, "ask", filed.id, None, request_dict(filed))
+    action_rows.administer(db, now, author, "ask", filed.id, None, request_dict(filed))
     return filed
 
 

@@ -16,6 +16,15 @@ from kling_pricing.ledger.sqlite.codec import alert_parts, alert_texts, instant,
 from kling_pricing.money import format_decimal, from_nanos, multiply
 from kling_pricing.windows import FOREVER, counting_period
 
+CAP = """
+ifnull((
+  SELECT overlay.cap FROM cap_overlay AS overlay WHERE overlay.budget = bucket.budget AND overlay.ends_at > ?
+), bucket.cap)
+"""
+"""The cap in force of a bucket at an instant, which is its parameter."""
+
+_USE = f"SELECT alerts, {CAP}, held + spent, step_us FROM bucket WHERE id = ?"  # noqa: S608 (constants only)
+
 
 class BucketBalance(NamedTuple):
     """The balance of a bucket inside a transaction, and the claim on the bucket.
@@ -27,7 +36,7 @@ class BucketBalance(NamedTuple):
         closes: the end of the window, as text.
         bucket: the id of the bucket's row; None: the bucket has no row yet, because it has never counted
             anything.
-        cap: the bucket's cap in nanos.
+        cap: the cap in force in nanos.
         held: the held nanos; for a rolling window, those of all steps that count.
         spent: the spent nanos, likewise.
         has_alerts: whether the bucket has thresholds.
@@ -95,10 +104,13 @@ class Move(NamedTuple):
     spent: int
 
 
-ROOM = "wanted.column1, calendar.window_start, calendar.window_end, bucket.id, cap, held, spent, alerts <> '[]'"
+ROOM = (
+    "wanted.column1, calendar.window_start, calendar.window_end, overlay.cap, bucket.id, bucket.cap, held,"
+    " spent, alerts <> '[]'"
+)
 """The columns that `rooms_of` reads. They are the last columns of each row."""
 
-_ROOM_COLUMNS = 8
+_ROOM_COLUMNS = 9
 
 
 def wanted(claims: Sequence[BucketClaim], at: str) -> list[Any]:
@@ -127,14 +139,16 @@ def buckets_wanted(claims: int) -> str:
         return (
             "(VALUES (NULL)) AS wanted LEFT JOIN calendar ON calendar.schedule = wanted.column1"
             " LEFT JOIN bucket ON bucket.id = wanted.column1"
+            " LEFT JOIN cap_overlay AS overlay ON overlay.budget = wanted.column1"
         )
     return (
         f"(VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * claims)}) AS wanted"  # noqa: S608 (constants only)
         " LEFT JOIN calendar ON calendar.schedule = column5 AND calendar.window_start ="
         " (SELECT max(begun.window_start) FROM calendar AS begun"
         " WHERE begun.schedule = column5 AND begun.window_start <= column6)"
-        " LEFT JOIN bucket ON budget = column2 AND definition = column3 AND labels = column4"
+        " LEFT JOIN bucket ON bucket.budget = column2 AND definition = column3 AND labels = column4"
         " AND bucket.window_start = calendar.window_start"
+        " LEFT JOIN cap_overlay AS overlay ON overlay.budget = column2 AND overlay.ends_at > column6"
     )
 
 
@@ -149,7 +163,7 @@ def rooms_of(claims: Sequence[BucketClaim], at: str, rows: Iterable[Sequence[Any
     """
     balances = []
     for row in rows:
-        place, opens, closes, bucket, cap, held, spent, has_alerts = row[-_ROOM_COLUMNS:]
+        place, opens, closes, overlaid, bucket, cap, held, spent, has_alerts = row[-_ROOM_COLUMNS:]
         if place is None:  # without claims there is one row
             break
         claim = claims[place]
@@ -159,6 +173,7 @@ def rooms_of(claims: Sequence[BucketClaim], at: str, rows: Iterable[Sequence[Any
             continue
         if bucket is None:
             cap, held, spent, has_alerts = claim.cap, 0, 0, bool(claim.alerts)
+        cap = cap if overlaid is None else overlaid
         balances.append(BucketBalance(place, claim, opens, closes, bucket, cap, held, spent, has_alerts))
     return balances
 
@@ -190,7 +205,11 @@ def _rolling_room(db: sqlite3.Connection, place: int, claim: BucketClaim, at: da
     current = next((step for step in steps if step.opens == opens), None)
     held, spent = sum(step.held for step in steps), sum(step.spent for step in steps)
     bucket, has_alerts = (None, bool(claim.alerts)) if current is None else (current.bucket, current.has_alerts)
+    overlay = db.execute(
+        "SELECT cap FROM cap_overlay WHERE budget = ? AND ends_at > ?", (claim.budget, written(at))
+    ).fetchone()
     cap = claim.cap if current is None else current.cap
+    cap = cap if overlay is None else overlay[0]
     return BucketBalance(place, claim, opens, closes, bucket, cap, held, spent, has_alerts, tuple(steps))
 
 
@@ -268,9 +287,7 @@ def threshold_alerts(
     """
     alerts: list[Alert] = []
     for bucket, growth in buckets.items():
-        row = db.execute(
-            "SELECT alerts, cap, held + spent, step_us FROM bucket WHERE id = ?", (bucket,)
-        ).fetchone()
+        row = db.execute(_USE, (written(now), bucket)).fetchone()
         parts, cap, used, step = row
         window = None if step is None else rolling.window_of(db, bucket)
         if window is not None:
@@ -333,7 +350,8 @@ def _new_alert(
     now: datetime,
 ) -> Alert:
     budget, labels, cap, used, currency, window_end = db.execute(
-        "SELECT budget, labels, cap, held + spent, currency, window_end FROM bucket WHERE id = ?", (bucket,)
+        f"SELECT budget, labels, {CAP}, held + spent, currency, window_end FROM bucket WHERE id = ?",  # noqa: S608
+        (written(now), bucket),
     ).fetchone()
     window = rolling.window_of(db, bucket)
     return Alert(

@@ -12,7 +12,7 @@ from kling_pricing.ledger import errors
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.freezing import ALL, Freeze, budget_of, require_known, scope_of
 from kling_pricing.ledger.redaction import NO_REASON
-from kling_pricing.ledger.sqlite import actions, balances
+from kling_pricing.ledger.sqlite import action_rows, balances
 from kling_pricing.ledger.sqlite.codec import instant, written
 
 _SELECT = "SELECT scope, actor, reason, frozen_at FROM frozen"
@@ -37,7 +37,7 @@ def freeze(
         )
         if added.rowcount:
             _enter(db, now, "freeze", frozen)
-            actions.administer(db, now, author, "freeze", name or ALL, {"frozen": False}, {"frozen": True})
+            action_rows.administer(db, now, author, "freeze", name or ALL, {"frozen": False}, {"frozen": True})
     return tuple(frozen for frozen in freezes(db) if frozen.budget in names)
 
 
@@ -53,7 +53,7 @@ def thaw(
         db.execute("DELETE FROM frozen WHERE scope = ?", (scope_of(frozen.budget),))
         _enter(db, now, "thaw", Freeze(frozen.budget, author.actor, author.reason or NO_REASON, now))
         subject = frozen.budget or ALL
-        actions.administer(db, now, author, "thaw", subject, {"frozen": True}, {"frozen": False})
+        action_rows.administer(db, now, author, "thaw", subject, {"frozen": True}, {"frozen": False})
     return tuple(ended)
 
 

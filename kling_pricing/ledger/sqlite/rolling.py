@@ -95,10 +95,10 @@ class RollingPlace(NamedTuple):
 
 def window_of(db: sqlite3.Connection, bucket: int) -> RollingPlace | None:
     """Returns the rolling window to which a bucket belongs; None if the bucket has another kind of window."""
-    *place, closes, step = db.execute(
+    budget, definition, labels, closes, step = db.execute(
         "SELECT budget, definition, labels, window_end, step_us FROM bucket WHERE id = ?", (bucket,)
     ).fetchone()
-    return None if step is None else RollingPlace(*place, closes, step * _MICROSECOND)
+    return None if step is None else RollingPlace(budget, definition, labels, closes, step * _MICROSECOND)
 
 
 def used(db: sqlite3.Connection, window: RollingPlace, now: datetime) -> int:

@@ -309,6 +309,27 @@ STEPS: dict[int, tuple[str, ...]] = {
           PRIMARY KEY (budget, definition, labels)
         ) STRICT, WITHOUT ROWID
         """,
+        # Caps until an instant
+        """
+        CREATE TABLE cap_overlay (
+          budget TEXT NOT NULL PRIMARY KEY,
+          cap INTEGER NOT NULL,
+          set_at TEXT NOT NULL,
+          ends_at TEXT NOT NULL,
+          actor TEXT NOT NULL,
+          reason TEXT
+        ) STRICT, WITHOUT ROWID
+        """,
+        # The last verification
+        """
+        CREATE TABLE verified (
+          id INTEGER PRIMARY KEY CHECK (id = 1),
+          newest_entry INTEGER NOT NULL,
+          newest_observation INTEGER NOT NULL,
+          balances TEXT NOT NULL,
+          fully_verified_at TEXT NOT NULL
+        ) STRICT
+        """,
         *OUTBOX_TABLES,
     ),
 }

@@ -131,7 +131,13 @@ BEGIN
     answer := jsonb_build_object('mistimed', p_now);
     RETURN;
   END IF;
-  SELECT may_be_unmatched, accounting_rates INTO in_force FROM budget_revision ORDER BY revision DESC LIMIT 1;
+  SELECT may_be_unmatched, accounting_rates, projects, require_labels INTO in_force
+  FROM budget_revision ORDER BY revision DESC LIMIT 1;
+  IF NOT coalesce(in_force.projects ? (p_order->>'project'), true)
+    OR EXISTS (SELECT 1 FROM jsonb_array_elements_text(in_force.require_labels) AS label WHERE NOT p_order->'labels' ? label)
+  THEN   -- a guard refuses such a request itself, and says why
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'the budgets do not let this project or these labels spend';
+  END IF;
   IF NOT in_force.may_be_unmatched AND NOT EXISTS (SELECT FROM unnest(p_rooms) AS balance WHERE balance.window_end IS NOT NULL) THEN
     answer := jsonb_build_object('refused', jsonb_build_array());
     RETURN;

@@ -52,7 +52,10 @@ BEGIN
     'allowances()',
     'allowance_requests()',
     'waived(timestamptz, timestamptz)',
-    'verification()',
+    'cap_overlays()',
+    'verification(text, bigint, bigint)',
+    'verification_horizon()',
+    'verification_begin(bigint, bigint)',
     'facts()',
     'require_version(integer)'
   ]::regprocedure[] LOOP

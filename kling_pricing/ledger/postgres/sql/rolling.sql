@@ -73,7 +73,7 @@ DECLARE
 BEGIN
   found.bucket := p_bucket.id;
   found.labels := p_bucket.labels;
-  found.cap := p_bucket.cap;
+  found.cap := cap_at(p_bucket.budget, p_bucket.cap, p_now);
   found.held := p_bucket.held;
   found.spent := p_bucket.spent;
   found.window_start := p_bucket.window_start;
@@ -132,6 +132,7 @@ DECLARE
   after numeric;
   before numeric;
   part text;
+  cap bigint := cap_at(p_bucket.budget, p_bucket.cap, p_now);
   amount numeric;
   threshold text;
   earlier integer;
@@ -143,8 +144,8 @@ BEGIN
   SELECT reached INTO remembered FROM rolling_window
   WHERE budget = p_bucket.budget AND definition = p_bucket.definition AND labels = p_bucket.labels FOR UPDATE;
   FOREACH part IN ARRAY p_bucket.alerts LOOP
-    amount := part::numeric * p_bucket.cap;
-    threshold := part || ' of ' || trim_scale(from_nanos(p_bucket.cap));
+    amount := part::numeric * cap;
+    threshold := part || ' of ' || trim_scale(from_nanos(cap));
     IF threshold = ANY (remembered) AND before >= amount THEN
       kept := kept || threshold;
     ELSIF after > 0 AND after >= amount THEN

@@ -109,6 +109,30 @@ CREATE TYPE room AS (
   assumed bigint                            -- the part of `held` that `decide` assumes
 );
 DROP FUNCTION IF EXISTS without_room(bigint[], bigint[]);
+-- Caps until an instant
+CREATE TABLE cap_overlay (
+  budget text COLLATE "C" PRIMARY KEY,
+  cap bigint NOT NULL CHECK (cap >= 0),
+  set_at timestamptz NOT NULL,
+  ends_at timestamptz NOT NULL,
+  actor text NOT NULL,
+  reason text
+);
+
+-- Who may spend. The server derives these parts of a revision from the document.
+ALTER TABLE budget_revision ADD COLUMN projects jsonb
+  GENERATED ALWAYS AS (nullif(document::jsonb->'projects', 'null')) STORED;
+ALTER TABLE budget_revision ADD COLUMN require_labels jsonb
+  GENERATED ALWAYS AS (nullif(document::jsonb->'require_labels', 'null')) STORED;
+-- The last verification
+CREATE TABLE verified (
+  id integer PRIMARY KEY CHECK (id = 1),
+  newest_entry bigint NOT NULL,
+  newest_observation bigint NOT NULL,
+  balances jsonb NOT NULL,                  -- of the buckets by id: [held, spent]
+  fully_verified_at timestamptz NOT NULL
+);
+DROP FUNCTION IF EXISTS verification();
 
 -- Alerts, their receivers, refusals and leases. A trigger copies the alerts and freezes in the journal to the outbox, so
 -- that no verb can forget to do so.
