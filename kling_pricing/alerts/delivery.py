@@ -22,8 +22,9 @@ from kling_pricing.budgets import BudgetsFile, budgets_from_document
 from kling_pricing.budgets.receiver_names import is_receiver_name
 from kling_pricing.errors import KlingPricingError, LedgerError, ReceiverError
 from kling_pricing.guard.forecasts import forecasts
-from kling_pricing.ledger import Ledger, connect, ledger_url
+from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.alerting import AlertReceiver, ExpectedExhaustion, StoredAlert
+from kling_pricing.ledger.environment import ledger_url
 from kling_pricing.money import format_decimal
 from kling_pricing.windows import FOREVER, utc_clock
 

@@ -129,6 +129,7 @@ BUDGET_RULES: dict[str, _EntryRule] = {
     "enforce": lambda _, new: new.observes,
     "max_request": lambda old, new: _greater(old.max_request, new.max_request),
     "alerts": _never,
+    "notify": lambda old, new: not {*old.notify} <= {*new.notify},
     "min_duration_s": lambda old, new: (new.min_duration_s or 0) < (old.min_duration_s or 0),
     "min_resolution": _lower_floor,
     "keep": lambda old, new: not {*old.keep} <= {*new.keep},
@@ -138,6 +139,7 @@ BUDGET_RULES: dict[str, _EntryRule] = {
 
 FILE_RULES: dict[str, _FileRule] = {
     "unmatched": lambda _, new: new.unmatched == "allow",
+    "notify": lambda old, new: not {*old.notify} <= {*new.notify},
     "projects": lambda old, new: old.projects is not None and not _only_from(old.projects, new.projects),
     "require_labels": lambda old, new: not {*(old.require_labels or ())} <= {*(new.require_labels or ())},
     "capping": lambda old, new: (

@@ -11,8 +11,8 @@ from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import actor_option, json_option
 from kling_pricing.cli.output import counted, echo, to_json
-from kling_pricing.ledger import LEDGER_VARIABLE
 from kling_pricing.ledger.administration import info, prepare, recover
+from kling_pricing.ledger.environment import LEDGER_VARIABLE
 
 _EXIT_CODES = exit_codes_help(
     refused="refused; nothing changed", unreadable="bad usage, or a ledger that cannot be used"

@@ -15,8 +15,8 @@ from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
-from kling_pricing.ledger import LEDGER_VARIABLE
 from kling_pricing.ledger.actions import actor_name
+from kling_pricing.ledger.environment import LEDGER_VARIABLE
 from kling_pricing.ledger.model import Alert, Ref, Reservation
 from kling_pricing.money import format_decimal, ledger_amount
 from kling_pricing.tables.price_book import PriceBook

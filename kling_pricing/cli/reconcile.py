@@ -23,7 +23,7 @@ from kling_pricing.cli.options import instant_option, known_provider, refuse_wit
 from kling_pricing.cli.output import echo, signed, to_json
 from kling_pricing.cli.terminal import bar_columns, wide_console
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger import LEDGER_VARIABLE
+from kling_pricing.ledger.environment import LEDGER_VARIABLE
 from kling_pricing.money import exact_amount, format_decimal
 from kling_pricing.reconcile import Tolerance
 from kling_pricing.reconcile.categories import exceptions_text

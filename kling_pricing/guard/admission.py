@@ -144,16 +144,16 @@ def admit(
     def reserve(
         wanted: ReservationRequest, candidates: list[PricedVariant]
     ) -> Reserved | Refused | Outdated | Mistimed:
-        try:
-            return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
-        except BudgetFrozenError as error:
-            state.refusals.add_frozen(error.budget)
-            raise
+        return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
 
     def admitted(job: PricedRequest) -> Admission | Outdated | Mistimed:
-        answer, variants, wanted = offer(state, job, reserve)
+        try:
+            answer, variants, wanted = offer(state, job, reserve)
+        except BudgetFrozenError as error:
+            state.refusals.add_frozen(error.budget, job.intake.at)
+            raise
         if isinstance(answer, Refused):
-            state.refusals.add(answer)
+            state.refusals.add(answer, job.intake.at)
             raise refusal(answer, job, variants, wanted)
         if not isinstance(answer, Reserved):
             return answer

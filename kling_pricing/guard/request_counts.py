@@ -50,36 +50,36 @@ class RefusalCounter:
 
     Args:
         ledger: the ledger.
-        clock: the clock that decides about the day, in UTC.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._clock = clock
         self._counter: DailyCounter[_Refusal] = DailyCounter("refused requests", self._write)
         self.write = self._counter.write
 
-    def add(self, refused: Refused) -> None:
-        """Counts a request that does not fit."""
+    def add(self, refused: Refused, at: datetime) -> None:
+        """Counts a request that does not fit, on the day of an instant in UTC."""
         self._add(
+            at,
             (
-                shortfall.budget,
-                shortfall.labels,
-                "cap" if shortfall.available < shortfall.requested else "max_request",
-            )
-            for shortfall in refused.shortfalls
+                (
+                    shortfall.budget,
+                    shortfall.labels,
+                    "cap" if shortfall.available < shortfall.requested else "max_request",
+                )
+                for shortfall in refused.shortfalls
+            ),
         )
         if not refused.shortfalls:
-            self._add([("", {}, "unmatched")])
+            self._add(at, [("", {}, "unmatched")])
 
-    def add_frozen(self, budget: str | None) -> None:
+    def add_frozen(self, budget: str | None, at: datetime) -> None:
         """Counts a request that was refused because a budget is frozen, or all spending."""
-        self._add([(budget or "", {}, "frozen")])
+        self._add(at, [(budget or "", {}, "frozen")])
 
-    def _add(self, refusals: Iterable[tuple[str, Mapping[str, str], str]]) -> None:
-        day = self._clock().date()
+    def _add(self, at: datetime, refusals: Iterable[tuple[str, Mapping[str, str], str]]) -> None:
         for budget, labels, reason in refusals:
-            self._counter.add((budget, tuple(sorted(labels.items())), reason, day))
+            self._counter.add((budget, tuple(sorted(labels.items())), reason, at.date()))
 
     def _write(self, pending: Mapping[_Refusal, int]) -> None:
         self._ledger.count_refusals(

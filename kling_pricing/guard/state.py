@@ -19,9 +19,10 @@ from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingError
 from kling_pricing.guard.budget_plans import undone
 from kling_pricing.guard.request_counts import RefusalCounter, UnpricedCounter
-from kling_pricing.ledger import Ledger, connect, ledger_url
+from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.actions import Author, actor_name
 from kling_pricing.ledger.calendars import ends_soon
+from kling_pricing.ledger.environment import ledger_url
 from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.tables.price_book import PriceBook
@@ -98,7 +99,7 @@ class GuardState:
         self.ledger: Ledger = connect(ledger_url(ledger), clock=self.clock)
         self.in_force = _install(self.ledger, budgets, Author(self.actor, None))
         self.unpriced = UnpricedCounter(self.ledger, self.clock)
-        self.refusals = RefusalCounter(self.ledger, self.clock)
+        self.refusals = RefusalCounter(self.ledger)
         for warning in ends_soon(self.ledger.calendar_ends(), self.in_force.budgets, self.clock()):
             _log.warning("ledger %s: %s", self.ledger.name, warning)
 

@@ -7,7 +7,6 @@ changes nothing, with two exceptions: expired reservations stay released, and ob
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -345,9 +344,6 @@ class Ledger(Interventions, Outbox, Protocol):
         """Closes the connections. The next verb opens new ones."""
 
 
-LEDGER_VARIABLE = "KLING_PRICING_LEDGER"
-"""The environment variable with the URL of the ledger that is used where none is given."""
-
 _HARMLESS = re.compile(r"(?:sqlite:/{0,4})?(?::memory:|[\w.\\/-]{0,80})")
 _USERINFO = re.compile(r"[^/]*:[^/]*@|:/")
 """A user and a password, or another URL, in the path of a file."""
@@ -374,20 +370,6 @@ def connect(url: str, *, clock: Callable[[], datetime]) -> Ledger:
         return server
     ledger: Ledger = store("sqlite").SQLiteLedger(file_of(url), clock)
     return ledger
-
-
-def ledger_url(url: str | None) -> str:
-    """Returns a ledger's URL, or the value of `KLING_PRICING_LEDGER` if none is given.
-
-    Raises:
-        LedgerUnavailableError: no URL is given, and the variable is not set.
-    """
-    known = os.environ.get(LEDGER_VARIABLE) if url is None else url
-    if known is None or known == "":
-        raise LedgerUnavailableError(
-            f"no ledger is given; pass its URL, such as sqlite:///spend.db, or set {LEDGER_VARIABLE}"
-        )
-    return known
 
 
 def file_of(url: str) -> Path:

@@ -9,7 +9,7 @@ To check another table, add a `Check` to the scope of its rows, or a `Query` to 
 
 from __future__ import annotations
 
-from kling_pricing.ledger import alert_checks, intervention_checks
+from kling_pricing.ledger import intervention_checks
 from kling_pricing.ledger.dialects import Check, Missing, Query, Scope
 from kling_pricing.windows import STEPS
 
@@ -268,7 +268,6 @@ SCOPES = (
         BUCKET_CHECKS,
         5,
     ),
-    alert_checks.SCOPE,
 )
 
 QUERIES = (
@@ -380,7 +379,6 @@ QUERIES = (
         weight=1,
     ),
     *intervention_checks.QUERIES,
-    alert_checks.QUERY,
 )
 """Queries for problems that no `Check` can express. A query for a missing row selects `{nothing}`."""
 
