@@ -9,9 +9,8 @@ To check another table, add a `Check` to the scope of its rows, or a `Query` to 
 
 from __future__ import annotations
 
-from kling_pricing.ledger import intervention_checks
+from kling_pricing.ledger import intervention_checks, rolling_checks
 from kling_pricing.ledger.dialects import Check, Missing, Query, Scope
-from kling_pricing.windows import STEPS
 
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
@@ -131,13 +130,7 @@ LINE_CHECKS = (
         source="the window of its bucket starts at",
         when="created_at < window_start OR created_at >= window_end",
     ),
-    Check(
-        "created_at",
-        "created_at",
-        "window_start",
-        source="the step of its bucket starts at",
-        when="step_us IS NOT NULL AND {created_us} - {opens_us} >= step_us AND created_at < window_end",
-    ),
+    *rolling_checks.LINE_CHECKS,
 )
 """Each compares the line of a reservation in a bucket with its journal entries, and with both."""
 
@@ -152,22 +145,7 @@ BUCKET_CHECKS = (
         when="window_end <= window_start",
         since="TRUE",
     ),
-    Check(
-        "the start within its step, in microseconds,",
-        "{opens_us} % step_us",
-        "0",
-        source="every step starts at",
-        when="step_us IS NOT NULL",
-        since="TRUE",
-    ),
-    Check(
-        "the time for which it counts, in microseconds,",
-        "{closes_us} - {opens_us}",
-        f"{STEPS + 1} * step_us",
-        source="its step gives",
-        when="step_us IS NOT NULL",
-        since="TRUE",
-    ),
+    *rolling_checks.BUCKET_CHECKS,
 )
 """Each compares a bucket with its journal entries."""
 
@@ -358,26 +336,7 @@ QUERIES = (
         """,
         weight=2,
     ),
-    Query(
-        "rolling windows",
-        """
-        SELECT DISTINCT 'rolling window of ' || budget || ' ' || labels, 'its row', {nothing} FROM bucket
-        WHERE step_us IS NOT NULL AND NOT EXISTS (
-          SELECT 1 FROM rolling_window AS rolling WHERE rolling.budget = bucket.budget
-            AND rolling.definition = bucket.definition AND rolling.labels = bucket.labels
-        )
-        UNION ALL
-        SELECT 'rolling window of ' || budget || ' ' || labels, 'reached', threshold.value, 'an alert for it',
-          'the journal needs', 0
-        FROM rolling_window AS rolling, {reached} WHERE NOT EXISTS (
-          SELECT 1 FROM journal JOIN bucket ON bucket.id = journal.bucket
-          WHERE kind = 'alert' AND bucket.budget = rolling.budget AND bucket.definition = rolling.definition
-            AND bucket.labels = rolling.labels AND detail || ' ' LIKE threshold.value || ' %'
-        )
-        """,
-        since_last=False,
-        weight=1,
-    ),
+    *rolling_checks.QUERIES,
     *intervention_checks.QUERIES,
 )
 """Queries for problems that no `Check` can express. A query for a missing row selects `{nothing}`."""
