@@ -46,6 +46,7 @@ TABLES = (
         "frozen",
         "administration",
         "cap_overlay",
+        "verified",
     ),
 )
 

@@ -35,7 +35,9 @@ BEGIN
     'entries()',
     'administrative_actions()',
     'cap_overlays()',
-    'verification()',
+    'verification(text, bigint, bigint)',
+    'verification_horizon()',
+    'verification_begin(bigint, bigint)',
     'facts()',
     'require_version(integer)'
   ]::regprocedure[] LOOP

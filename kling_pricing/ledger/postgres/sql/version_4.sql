@@ -41,3 +41,13 @@ ALTER TABLE budget_revision ADD COLUMN projects jsonb
   GENERATED ALWAYS AS (nullif(document::jsonb->'projects', 'null')) STORED;
 ALTER TABLE budget_revision ADD COLUMN require_labels jsonb
   GENERATED ALWAYS AS (nullif(document::jsonb->'require_labels', 'null')) STORED;
+
+-- The last verification
+CREATE TABLE verified (
+  id integer PRIMARY KEY CHECK (id = 1),
+  newest_entry bigint NOT NULL,
+  newest_observation bigint NOT NULL,
+  balances jsonb NOT NULL,                  -- of the buckets by id: [held, spent]
+  fully_verified_at timestamptz NOT NULL
+);
+DROP FUNCTION IF EXISTS verification();
