@@ -1,5 +1,6 @@
 """Fixtures and helpers that several tests share."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 settings.register_profile("any machine", deadline=None)  # the time an example takes is not tested
 settings.load_profile("any machine")
+
+if "KLING_PRICING_CACHE" not in os.environ:  # the processes that a test or pytest-xdist starts share this one
+    _caches = TemporaryDirectory(prefix="kling-pricing-cache-")
+    os.environ["KLING_PRICING_CACHE"] = _caches.name
+    atexit.register(_caches.cleanup)
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 """Whether properties are tried with many more examples."""
@@ -127,6 +134,9 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options for long tests."""
     parser.addoption("--torture", type=int, default=3, metavar="SECONDS", help="how long to kill processes")
+    parser.addoption("--power-cuts", type=int, default=300, metavar="N", help="how many power cuts to replay")
+    parser.addoption("--simulations", type=int, default=200, metavar="N", help="how many seeds to simulate")
+    parser.addoption("--seed", type=int, metavar="N", help="simulate this seed only")
     parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
     parser.addoption(
         "--focus-validator",
@@ -309,7 +319,7 @@ def program(name: str) -> str:
     """Returns the path of a program; without the program the test is skipped, in CI it fails."""
     found = shutil.which(name)
     if found is None:
-        reason = f"{name} is not installed (Debian: apt-get install chromium libreoffice-calc)"
+        reason = f"{name} is not installed (Debian: apt-get install chromium libreoffice-calc strace)"
         if os.environ.get("CI"):
             pytest.fail(f"in CI nothing is skipped: {reason}")
         pytest.skip(reason)

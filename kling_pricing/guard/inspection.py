@@ -90,11 +90,3 @@ class GuardInspection:
             at: an instant in the window, with a time zone; by default, now.
         """
         return budget_status.status(self._state, at)
-
-    def verify(self) -> None:
-        """Recomputes every balance from the journal, and compares it with the stored balance.
-
-        Raises:
-            LedgerError: a balance differs; the message names it.
-        """
-        self._state.ledger.verify()

@@ -52,3 +52,13 @@ CREATE TYPE room AS (
   assumed bigint                            -- the part of `held` that `decide` assumes
 );
 DROP FUNCTION IF EXISTS without_room(bigint[], bigint[]);
+
+-- The last verification
+CREATE TABLE verified (
+  id integer PRIMARY KEY CHECK (id = 1),
+  newest_entry bigint NOT NULL,
+  newest_observation bigint NOT NULL,
+  balances jsonb NOT NULL,                  -- of the buckets by id: [held, spent]
+  fully_verified_at timestamptz NOT NULL
+);
+DROP FUNCTION IF EXISTS verification();
