@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kling_pricing.ledger import intervention_checks
+
 FACTS = {
     "revision": "SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision",
     "bucket": """
@@ -10,6 +12,11 @@ FACTS = {
     """,
     "label_names": "SELECT DISTINCT budget, definition, {label_names} AS names FROM bucket",
     "step": "SELECT DISTINCT budget, definition, step_us FROM bucket",
+    "overlay": """
+        SELECT budget, cap, {overlay_set_at} AS set_at, {overlay_until} AS until, actor, reason
+        FROM cap_overlay
+    """,
+    **intervention_checks.FACTS,
     "window": """
         SELECT used.*, calendar.schedule FROM (
           SELECT DISTINCT budget, definition, window_start, window_end FROM bucket
