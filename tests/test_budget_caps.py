@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from threading import Event
 
 import pytest
 
@@ -132,6 +135,37 @@ def test_the_thresholds_are_fractions_of_the_cap_in_force(ledger: str, book: Pri
     assert len(alerts) == 1
     guard.record("qingbo", "t-3", "4", labels={"project": "a"})
     assert [(alert.cap, alert.used) for alert in alerts[1:]] == [(Decimal(20), Decimal(10))]
+
+
+@pytest.mark.parametrize("hours", [None, 2])
+def test_a_lower_cap_holds_in_a_race(ledger: str, book: PriceBook, clock: Clock, hours: int | None) -> None:
+    """Threads that keep asking are admitted nothing more once the verb has returned."""
+    guards = [BudgetGuard(ledger, [daily("100")], book=book, clock=clock) for _ in range(2)]
+    is_set = Event()
+
+    def ask(guard: BudgetGuard) -> int:
+        """Asks until the cap is set, and a few times more; returns the number of the later admissions."""
+        late = admitted = 0
+        while late < 10:
+            is_late = is_set.is_set()
+            late += is_late
+            with suppress(BudgetExceededError):
+                guard.admit(video(), project="a")
+                admitted += is_late
+        return admitted
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(ask, guards[place % 2]) for place in range(4)]
+        while guards[0].status()[0].held < 5 * COST:
+            pass
+        try:
+            guards[0].set_cap("a", COST, until=None if hours is None else clock.now + timedelta(hours=hours))
+            held = guards[0].status()[0].held
+        finally:
+            is_set.set()
+        later = [result.result() for result in asked]
+    assert (later, guards[1].status()[0].held) == ([0] * 4, held)
+    guards[0].verify()
 
 
 def test_a_cap_needs_a_budget_and_a_future_end(guard: BudgetGuard, clock: Clock) -> None:

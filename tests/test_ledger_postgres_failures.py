@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,18 @@ def test_an_overrun_whose_response_was_lost_is_reported(
     assert (proxy.cuts, [(alert.kind, alert.used) for alert in alerts]) == (1, [("overrun", Decimal("0.9"))])
     BILLED["settle"](guard, admission.reservation_id)
     assert len(alerts) == 1
+
+
+@pytest.mark.parametrize("until", [None, datetime(2099, 1, 1, tzinfo=UTC)])
+def test_a_cap_whose_response_was_lost_is_set_once(
+    guard: BudgetGuard, proxy: Proxy, until: datetime | None
+) -> None:
+    """A cap is set once, and logged once, although the response to its COMMIT was lost."""
+    proxy.lose_response_to(b"COMMIT")
+    guard.set_cap("trailer", 2, until=until)
+    assert (proxy.cuts, [action.action for action in guard.log()]) == (1, ["apply", "set"])
+    assert guard.status()[0].cap == Decimal(2)
+    guard.verify()
 
 
 CAPPED = TRAILER.model_copy(update={"cap": Decimal("0.8")})

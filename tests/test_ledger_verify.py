@@ -382,7 +382,7 @@ DELETIONS = {
     "journal, cover": ("kind = 'cover'", "the journal entry for its part of allowance .* is missing"),
     "journal, freeze_budget": (
         "kind = 'freeze_budget'",
-        "the freeze of all: actor, reason and instant is .*, but the journal gives empty",
+        "the freeze of capped: actor, reason and instant is .*, but the journal gives empty",
     ),
     "journal, thaw_budget": (
         "kind = 'thaw_budget'",
@@ -504,7 +504,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     store.set_cap("all", Decimal(500), END + timedelta(days=900), Author("li", "a rush"))
     store.freeze(Author("li", "one budget"), ["trailer"])
     store.thaw(Author("li", "one budget again"), ["trailer"])
-    store.freeze(Author("li", "the other budget"), ["all"])
+    store.freeze(Author("li", "the other budget"), ["capped"])
     store.freeze(Author("li", "the bill looks wrong"))
     store.close()
     with BudgetGuard(ledger, clock=clock) as guard:

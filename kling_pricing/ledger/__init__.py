@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
-from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
+from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
@@ -82,26 +82,6 @@ class Ledger(Interventions, Outbox, Protocol):
             BudgetError: a budget has the name of an earlier one but a different match, window, zone or
                 currency, and does not carry over the earlier spend.
         """
-
-    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
-        """Changes the cap of one budget.
-
-        Args:
-            budget: the budget's name.
-            cap: the new cap in the budget's currency.
-            until: the instant at which the budget's own cap is in force again; None: the new cap is a revision,
-                which also ends a cap that was set until an instant.
-            author: who changes the cap, and why.
-
-        Returns:
-            Alerts for the new thresholds that existing balances already reach.
-
-        Raises:
-            BudgetError: no such budget is in force.
-        """
-
-    def cap_overlays(self) -> list[CapOverlay]:
-        """Returns the newest cap that was set until an instant for each budget, even if it has ended."""
 
     def reserve(
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta

@@ -9,9 +9,8 @@ To check another table, add a `Check` to the scope of its rows, or a `Query` to 
 
 from __future__ import annotations
 
-from kling_pricing.ledger import intervention_checks
+from kling_pricing.ledger import intervention_checks, rolling_checks
 from kling_pricing.ledger.dialects import Check, Missing, Query, Scope
-from kling_pricing.windows import STEPS
 
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
@@ -131,13 +130,7 @@ LINE_CHECKS = (
         source="the window of its bucket starts at",
         when="created_at < window_start OR created_at >= window_end",
     ),
-    Check(
-        "created_at",
-        "created_at",
-        "window_start",
-        source="the step of its bucket starts at",
-        when="step_us IS NOT NULL AND {created_us} - {opens_us} >= step_us AND created_at < window_end",
-    ),
+    *rolling_checks.LINE_CHECKS,
 )
 """Each compares the line of a reservation in a bucket with its journal entries, and with both."""
 
@@ -152,22 +145,7 @@ BUCKET_CHECKS = (
         when="window_end <= window_start",
         since="TRUE",
     ),
-    Check(
-        "the start within its step, in microseconds,",
-        "{opens_us} % step_us",
-        "0",
-        source="every step starts at",
-        when="step_us IS NOT NULL",
-        since="TRUE",
-    ),
-    Check(
-        "the time for which it counts, in microseconds,",
-        "{closes_us} - {opens_us}",
-        f"{STEPS + 1} * step_us",
-        source="its step gives",
-        when="step_us IS NOT NULL",
-        since="TRUE",
-    ),
+    *rolling_checks.BUCKET_CHECKS,
 )
 """Each compares a bucket with its journal entries."""
 
@@ -358,64 +336,7 @@ QUERIES = (
         """,
         weight=2,
     ),
-    Query(
-        "rolling windows",
-        """
-        SELECT DISTINCT 'rolling window of ' || budget || ' ' || labels, 'its row', {nothing} FROM bucket
-        WHERE step_us IS NOT NULL AND NOT EXISTS (
-          SELECT 1 FROM rolling_window AS rolling WHERE rolling.budget = bucket.budget
-            AND rolling.definition = bucket.definition AND rolling.labels = bucket.labels
-        )
-        UNION ALL
-        SELECT 'rolling window of ' || budget || ' ' || labels, 'reached', threshold.value, 'an alert for it',
-          'the journal needs', 0
-        FROM rolling_window AS rolling, {reached} WHERE NOT EXISTS (
-          SELECT 1 FROM journal JOIN bucket ON bucket.id = journal.bucket
-          WHERE kind = 'alert' AND bucket.budget = rolling.budget AND bucket.definition = rolling.definition
-            AND bucket.labels = rolling.labels AND detail || ' ' LIKE threshold.value || ' %'
-        )
-        """,
-        since_last=False,
-        weight=1,
-    ),
+    *rolling_checks.QUERIES,
     *intervention_checks.QUERIES,
 )
 """Queries for problems that no `Check` can express. A query for a missing row selects `{nothing}`."""
-
-FACTS = {
-    "revision": "SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision",
-    "bucket": """
-        SELECT budget, definition, currency, cap, alerts, max(window_end) AS window_end FROM bucket
-        GROUP BY budget, definition, currency, cap, alerts ORDER BY budget, definition, cap
-    """,
-    "label_names": "SELECT DISTINCT budget, definition, {label_names} AS names FROM bucket",
-    "step": "SELECT DISTINCT budget, definition, step_us FROM bucket",
-    "overlay": """
-        SELECT budget, cap, {overlay_set_at} AS set_at, {overlay_until} AS until, actor, reason
-        FROM cap_overlay
-    """,
-    **intervention_checks.FACTS,
-    "window": """
-        SELECT used.*, calendar.schedule FROM (
-          SELECT DISTINCT budget, definition, window_start, window_end FROM bucket
-          WHERE window_end > (SELECT begun_at FROM calendar_digest) AND step_us IS NULL
-        ) AS used LEFT JOIN calendar USING (window_start, window_end)
-    """,
-    "rounding": """
-        SELECT min(id) AS reservation, expected, reserved, unit_value FROM reservation
-        WHERE reserved > expected AND id {begun} GROUP BY expected, reserved, unit_value
-    """,
-    "action": """
-        SELECT seq, {journal_at} AS at, actor, role, action, subject, old, new, reason, seal FROM administration
-        ORDER BY seq
-    """,
-    "converted": """
-        SELECT min(line.reservation) AS reservation, reservation.currency AS quote, bucket.currency AS budget,
-          CAST(rate AS TEXT) AS rate, reserved, billed, line.held AS held, line.spent AS spent
-        FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
-        JOIN bucket ON bucket.id = line.bucket
-        WHERE rate IS NOT NULL AND line.reservation {begun}
-        GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
-    """,
-}
-"""The queries for the facts that `verification` checks. They group equal rows."""

@@ -1,23 +1,45 @@
-"""The verbs of a ledger with which people stop spending, or let a project spend above a cap."""
+"""The verbs of a ledger with which people change a cap, stop spending, or let a project spend above a cap."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
-from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.actions import Author, CapOverlay
 from kling_pricing.ledger.freezing import Freeze
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest, Grant
 from kling_pricing.ledger.journal import WaivedRefusals
+from kling_pricing.ledger.model import Alert
 
 
 class Interventions(Protocol):
-    """Freezes, allowances, and the refusals that budgets in observe mode waive. A part of `Ledger`.
+    """Single caps, freezes, allowances, and refusals that budgets in observe mode waive. A part of `Ledger`.
 
     A PostgreSQL role that may only use guards can read all of these, and file a request for an allowance. It
-    can neither freeze, thaw, grant nor revoke.
+    can neither set caps, freeze, thaw, grant nor revoke.
     """
+
+    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
+        """Changes the cap of one budget.
+
+        Args:
+            budget: the budget's name.
+            cap: the new cap in the budget's currency.
+            until: the instant at which the budget's own cap is in force again; None: the new cap is a revision,
+                which also ends a cap that was set until an instant.
+            author: who changes the cap, and why.
+
+        Returns:
+            Alerts for the new thresholds that existing balances already reach.
+
+        Raises:
+            BudgetError: no such budget is in force.
+        """
+
+    def cap_overlays(self) -> list[CapOverlay]:
+        """Returns the newest cap that was set until an instant for each budget, even if it has ended."""
 
     def freeze(self, author: Author, budgets: Sequence[str] | None = None) -> tuple[Freeze, ...]:
         """Freezes budgets, or all spending. When this returns, nothing more is admitted or dispatched.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kling_pricing.ledger import alert_checks, checks
 from kling_pricing.ledger.dialects import Dialect, Query, Scope
+from kling_pricing.ledger.fact_queries import FACTS
 
 COLUMNS = ("subject", "what", "kept", "derived", "source", "is_amount")
 """The columns of every query: `kept` and `derived` are text, and both are null if the row is missing."""
@@ -82,7 +83,7 @@ def facts(dialect: Dialect, *, since_last: bool) -> dict[str, str]:
         since_last: whether to read only reservations that began after the last verification.
     """
     fillings = {**dialect._asdict(), "begun": _begun(dialect, since_last=since_last)}
-    return {name: query.format(**fillings) for name, query in checks.FACTS.items()}
+    return {name: query.format(**fillings) for name, query in FACTS.items()}
 
 
 def _begun(dialect: Dialect, *, since_last: bool) -> str:
