@@ -450,8 +450,16 @@ class Filled:
         if self.is_file:
             with closing(sqlite3.connect(Path(self.url.removeprefix("sqlite:///")))) as connection:
                 connection.execute("PRAGMA ignore_check_constraints = ON")
+                copying = connection.execute(
+                    "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+                    " AND name IN ('journal_enters_outbox', 'revision_names_receivers')"
+                ).fetchall()
+                for name, _ in copying:
+                    connection.execute(f"DROP TRIGGER {name}")
                 for statement in statements:
                     rows = connection.execute(statement).fetchall()
+                for _, trigger in copying:
+                    connection.execute(trigger)
                 connection.commit()
             return rows
         with psycopg.connect(self.url) as connection:
