@@ -219,6 +219,36 @@ STEPS: dict[int, tuple[str, ...]] = {
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    4: (
+        # Administrative actions
+        """
+        CREATE TABLE administration (
+          seq INTEGER PRIMARY KEY,
+          at TEXT NOT NULL,
+          actor TEXT NOT NULL,
+          role TEXT,
+          action TEXT NOT NULL,
+          subject TEXT NOT NULL,
+          old TEXT,
+          new TEXT,
+          reason TEXT,
+          seal TEXT NOT NULL
+        ) STRICT
+        """,
+        """
+        CREATE TRIGGER administration_is_not_changed BEFORE UPDATE ON administration
+        BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
+        """,
+        """
+        CREATE TRIGGER administration_is_not_deleted BEFORE DELETE ON administration
+        BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
+        """,
+        """
+        CREATE TRIGGER administration_is_not_replaced BEFORE INSERT ON administration
+        WHEN EXISTS (SELECT 1 FROM administration WHERE seq = NEW.seq)
+        BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
+        """,
+    ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 
