@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import urandom
 from typing import Any, NamedTuple, TypedDict
-from uuid import uuid4
 
 from kling_pricing.errors import KlingPricingError, LedgerError, LedgerUnavailableError, ReservationStateError
 from kling_pricing.guard.fingerprint import fingerprint
@@ -117,7 +117,7 @@ def admit(
     """Reserves the money for a request; see `BudgetGuard.admit`."""
     body = snapshot(payload)
     all_labels = checked_labels(project, labels)
-    job_key = uuid4().hex if key is None else short_text("key", key)
+    job_key = urandom(16).hex() if key is None else short_text("key", key)
     for _ in range(MAX_ROUNDS):
         now = state.clock()
         try:
