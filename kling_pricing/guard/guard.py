@@ -146,7 +146,27 @@ class BudgetGuard(GuardAdministration):
 
         Pass a `key`, so that `history` can find the reservation that you bind to the task in the response.
         """
-        return self.dispatch(self.admit(payload, project=project, key=key, labels=labels, **options))
+        _, body = self.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)
+        return body
+
+    def admit_and_dispatch(
+        self,
+        payload: RequestLike,
+        *,
+        project: str,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **options: Unpack[QuoteOptions],
+    ) -> tuple[Admission, dict[str, Any]]:
+        """Admits a request and hands out its payload, as `admit` and `dispatch` do, but in one transaction.
+
+        Returns:
+            The admission, and the payload to send.
+
+        Raises:
+            KlingPricingError: the errors of `admit` and `dispatch`.
+        """
+        return dispatch.admit_and_dispatch(self._state, payload, project, key, labels, options)
 
     @contextmanager
     def admission(

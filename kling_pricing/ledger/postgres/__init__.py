@@ -97,10 +97,34 @@ class PostgresLedger:
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
+        return self._reserve("reserve", order, candidates, expires_after)
+
+    def reserve_and_dispatch(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        expires_after: timedelta,
+        doubtful_after: timedelta,
+    ) -> Reserved | Refused | Outdated | Mistimed:
+        """See `Ledger.reserve_and_dispatch`."""
+        further = (_new_call(), doubtful_after)
+        return self._reserve("reserve_and_dispatch", order, candidates, expires_after, *further)
+
+    def _reserve(
+        self,
+        function: str,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        expires_after: timedelta,
+        *further: Any,
+    ) -> Reserved | Refused | Outdated | Mistimed:
         new_id = _new_call()
-        response = self._call(
-            "reserve", new_id, codec.order_text(order), codec.candidates_text(candidates), expires_after
-        )
+        order_text, candidates_text = codec.order_text(order), codec.candidates_text(candidates)
+        response = self._call(function, new_id, order_text, candidates_text, expires_after, *further)
+        if "dispatched" in response:
+            dispatched = codec.reservation(response["dispatched"])
+            return Reserved(dispatched, replayed=False, alerts=codec.alerts(response["alerts"]))
         if "outdated" in response:
             return Outdated(Revision(**response["outdated"]))
         if "mistimed" in response:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from kling_pricing.ledger.sqlite import opening
 from kling_pricing.ledger.sqlite.errors import ERRORS, explained, forked, locked
@@ -122,7 +122,7 @@ class Ticket(Generic[_Answer]):
         """Returns the answer of the verb, or raises its error, once the verb is over."""
         error = (self.batch and self.batch.failure) or self.error
         if error is None:
-            return self.answer  # type: ignore[return-value] (the verb has run)
+            return cast("_Answer", self.answer)  # the verb has run
         if isinstance(error, ERRORS):
             raise explained(self._path, error) from error
         raise error
