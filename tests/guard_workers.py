@@ -505,7 +505,7 @@ def admit_one(ledger: str, key: str) -> None:
     guard.close()
 
 
-def fork_in_use(ledger: str) -> None:
+def fork_in_use(ledger: str, threads: int = 3) -> None:
     """Forks repeatedly while other threads are in transactions; each child admits once."""
     guard = BudgetGuard(ledger)
     guard.admit(VIDEO, project="trailer", key="first")
@@ -523,7 +523,7 @@ def fork_in_use(ledger: str) -> None:
             with forked(child):
                 pass
 
-    busy = [threading.Thread(target=work) for _ in range(3)]
+    busy = [threading.Thread(target=work) for _ in range(threads)]
     forking = [threading.Thread(target=fork_often) for _ in range(2)]
     for thread in busy + forking:
         thread.start()

@@ -68,8 +68,8 @@ class SQLiteLedger:
 
     @property
     def max_concurrency(self) -> int:
-        """See `Ledger.max_concurrency`: one verb writes while another prepares its request."""
-        return 2
+        """See `Ledger.max_concurrency`: the verbs that wait for the file share transactions."""
+        return 16
 
     def close(self) -> None:
         """See `Ledger.close`."""

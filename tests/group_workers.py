@@ -1,0 +1,140 @@
+"""Worker processes for tests of shared transactions: interrupted, killed, or out of disk space.
+
+Run as a script: `python group_workers.py MODE ARGUMENTS`, the arguments being a JSON object.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kling_pricing import BudgetGuard, LedgerUnavailableError, load_price_book
+
+VIDEO = {"model": "kling-v3", "prompt": "a paper boat in the rain", "duration": 5, "resolution": "720p"}
+DICE = random.SystemRandom()
+
+
+def report(result: Any) -> None:
+    """Writes one line to the process that started this one."""
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+def interrupted(ledger: str, seconds: float, threads: int) -> None:
+    """Strikes the main thread with Ctrl-C again and again, while it and other threads use one guard.
+
+    Reports the ids that each call returned, the number of interrupts that struck, and the errors of the other
+    threads.
+    """
+    guard = BudgetGuard(ledger, book=load_price_book())
+    guard.status()
+    over = threading.Event()
+    kept: list[str] = []
+    sent: list[str] = []
+    released: list[str] = []
+    errors: list[str] = []
+    strikes = 0
+
+    def live() -> None:
+        admission = guard.admit(VIDEO, project="trailer")
+        kept.append(admission.reservation_id)
+        if DICE.random() < 0.5:
+            guard.release(admission)
+            released.append(admission.reservation_id)
+        else:
+            guard.dispatch(admission)
+            sent.append(admission.reservation_id)
+
+    def work() -> None:
+        try:
+            while not over.is_set():
+                live()
+        except BaseException as error:  # noqa: BLE001 (the test must see every error)
+            errors.append(repr(error))
+
+    def strike() -> None:
+        while not over.wait(DICE.random() / 100):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    busy = [threading.Thread(target=work) for _ in range(threads)]
+    striker = threading.Thread(target=strike)
+    end = time.monotonic() + seconds
+    for thread in [*busy, striker]:
+        thread.start()
+    while True:
+        try:
+            while time.monotonic() < end:
+                live()
+            over.set()
+            striker.join()
+            break
+        except KeyboardInterrupt:
+            strikes += 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for thread in busy:
+        thread.join(60)
+    hung = sum(thread.is_alive() for thread in busy)
+    guard.verify()
+    report(
+        {"kept": kept, "sent": sent, "released": released, "errors": errors, "strikes": strikes, "hung": hung}
+    )
+    os._exit(0)
+
+
+def until_killed(ledger: str, threads: int) -> None:
+    """Admits in many threads, and writes each id as soon as the guard has returned it."""
+    guard = BudgetGuard(ledger, book=load_price_book())
+
+    def work() -> None:
+        while True:
+            name = guard.admit(VIDEO, project="trailer").reservation_id
+            os.write(1, f"{name}\n".encode())
+
+    for _ in range(threads):
+        threading.Thread(target=work).start()
+
+
+def out_of_space(ledger: str, threads: int, size_bytes: int) -> None:
+    """Admits in many threads until files may not grow, and again once they may; reports the ids returned."""
+    import resource  # noqa: PLC0415 (Windows does not have it)
+
+    guard = BudgetGuard(ledger, book=load_price_book())
+    guard.status()
+    admitted: list[str] = []
+    errors: list[str] = []
+
+    def work() -> None:
+        try:
+            while True:
+                admitted.append(guard.admit(VIDEO, project="trailer").reservation_id)
+        except LedgerUnavailableError as error:
+            errors.append(str(error))
+
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    before = len(admitted)
+    admitted.append(guard.admit(VIDEO, project="trailer").reservation_id)
+    guard.verify()
+    report({"admitted": admitted, "before": before, "errors": errors})
+
+
+MODES: Mapping[str, Callable[..., None]] = {
+    "interrupted": interrupted,
+    "until_killed": until_killed,
+    "out_of_space": out_of_space,
+}
+
+
+if __name__ == "__main__":
+    MODES[sys.argv[1]](**json.loads(sys.argv[2]))
