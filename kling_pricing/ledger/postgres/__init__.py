@@ -122,9 +122,6 @@ class PostgresLedger:
         new_id = _new_call()
         order_text, candidates_text = codec.order_text(order), codec.candidates_text(candidates)
         response = self._call(function, new_id, order_text, candidates_text, expires_after, *further)
-        if "dispatched" in response:
-            dispatched = codec.reservation(response["dispatched"])
-            return Reserved(dispatched, replayed=False, alerts=codec.alerts(response["alerts"]))
         if "outdated" in response:
             return Outdated(Revision(**response["outdated"]))
         if "mistimed" in response:
@@ -132,9 +129,9 @@ class PostgresLedger:
         if "refused" in response:
             return Refused(codec.shortfalls(response["refused"]))
         if "reserved" in response:
-            reservation = codec.reservation(response["reserved"])
+            reservation = codec.reservation(response.get("dispatched", response["reserved"]))
             return Reserved(reservation, response["replayed"], codec.alerts(response["alerts"]))
-        reserved = unsent(
+        new = unsent(
             order,
             candidates[response["candidate"]],
             new_id,
@@ -143,7 +140,10 @@ class PostgresLedger:
             datetime.fromisoformat(response["created_at"]),
             datetime.fromisoformat(response["deadline"]),
         )
-        return Reserved(reserved, replayed=False, alerts=codec.alerts(response["alerts"]))
+        if "dispatched" in response:
+            sent = codec.reservation(response["dispatched"])
+            new = new._replace(state=sent.state, dispatched_at=sent.dispatched_at, deadline=sent.deadline)
+        return Reserved(new, replayed=False, alerts=codec.alerts(response["alerts"]))
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""

@@ -46,7 +46,7 @@ class Places:
         self._others = (f"{real}-wal", f"{real}-shm")
         self._ids = {place: _file_id(place) for place in (self._path, *self._others)}
         self._unchanged_since: int | None = None
-        self._looks_at = 0.0
+        self._looks_at: float = 0
         self._folder: int | None = None
         with suppress(AttributeError, OSError):  # elsewhere, every verb looks at all files
             self._folder = os.open(os.path.dirname(real), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120 (as above)

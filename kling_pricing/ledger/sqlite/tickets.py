@@ -22,7 +22,7 @@ from kling_pricing.ledger.sqlite.errors import ERRORS, explained, forked, locked
 MAX_BATCH = 64
 """The maximum number of verbs in one transaction."""
 
-_POLL_S = 0.05
+_POLL_MS = 50
 """How often a waiting caller checks whether it must lead itself, because the wake-up call may be lost."""
 
 _Answer = TypeVar("_Answer")
@@ -136,7 +136,7 @@ class Ticket(Generic[_Answer]):
 
     def wait(self) -> None:
         """Waits for `wake`, but not for long."""
-        self._is_awake.acquire(timeout=_POLL_S)
+        self._is_awake.acquire(timeout=_POLL_MS / 1000)
 
     def wake(self) -> None:
         """Ends the caller's wait, or its next one."""

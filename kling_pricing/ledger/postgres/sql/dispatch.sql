@@ -43,5 +43,5 @@ BEGIN
   IF dispatched ? 'refusal' THEN
     RETURN dispatched;
   END IF;
-  RETURN jsonb_build_object('dispatched', dispatched, 'alerts', reserved->'alerts');
+  RETURN reserved || jsonb_build_object('dispatched', dispatched);
 END $$;
