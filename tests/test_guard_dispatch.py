@@ -184,7 +184,7 @@ def test_one_transaction_has_the_effect_of_two(open_guard: OpenGuard, cap: Decim
     assert admission.quote == admitted.quote
     assert [line for line in before if line[0] != "revision"] == told(guard)[len(before) :]
     two, one = guard.reservation(admitted), guard.reservation(admission)
-    own = {
+    own: dict[str, Any] = {
         "id": "",
         "key": "",
         "project": "",
