@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-from kling_pricing import BudgetGuard, LedgerUnavailableError, load_price_book
+from kling_pricing import Budget, BudgetGuard, LedgerUnavailableError, load_price_book
 
 VIDEO = {"model": "kling-v3", "prompt": "a paper boat in the rain", "duration": 5, "resolution": "720p"}
 DICE = random.SystemRandom()
@@ -99,12 +101,30 @@ def until_killed(ledger: str, threads: int) -> None:
         threading.Thread(target=work).start()
 
 
-def out_of_space(ledger: str, threads: int, size_bytes: int) -> None:
-    """Admits in many threads until files may not grow, and again once they may; reports the ids returned."""
+def small_files(ledger: str, threads: int, size_bytes: int) -> None:
+    """Lets files grow to a size only, and then without a limit; see `_out_of_space`."""
     import resource  # noqa: PLC0415 (Windows does not have it)
 
-    guard = BudgetGuard(ledger, book=load_price_book())
-    guard.status()
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+
+    _out_of_space(ledger, threads, fill, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard)))
+
+
+def small_disk(folder: str, threads: int, size_bytes: int) -> None:
+    """Fills a small disk with another file, and then removes that file; see `_out_of_space`."""
+    ballast = Path(folder) / "ballast"
+    ballast.write_bytes(bytes(size_bytes))
+    _out_of_space(f"sqlite:///{folder}/spend.db", threads, lambda: None, ballast.unlink)
+
+
+def _out_of_space(ledger: str, threads: int, fill: Callable[[], None], free: Callable[[], None]) -> None:
+    """Admits in many threads until there is no space, and again once there is; reports the ids returned."""
+    budget = Budget(name="all", cap=Decimal(10**6), currency="USD")
+    guard = BudgetGuard(ledger, [budget], book=load_price_book())
+    fill()
     admitted: list[str] = []
     errors: list[str] = []
 
@@ -115,24 +135,24 @@ def out_of_space(ledger: str, threads: int, size_bytes: int) -> None:
         except LedgerUnavailableError as error:
             errors.append(str(error))
 
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     workers = [threading.Thread(target=work) for _ in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    free()
     before = len(admitted)
     admitted.append(guard.admit(VIDEO, project="trailer").reservation_id)
     guard.verify()
-    report({"admitted": admitted, "before": before, "errors": errors})
+    kept = [job.id for job in guard.history()]
+    report({"admitted": admitted, "before": before, "errors": errors, "kept": kept})
 
 
 MODES: Mapping[str, Callable[..., None]] = {
     "interrupted": interrupted,
     "until_killed": until_killed,
-    "out_of_space": out_of_space,
+    "small_files": small_files,
+    "small_disk": small_disk,
 }
 
 
