@@ -319,6 +319,10 @@ def _dispatching(guard: BudgetGuard) -> Callable[[], object]:
     return lambda: guard.dispatch(admission)
 
 
+def _admitting_and_dispatching(guard: BudgetGuard) -> Callable[[], object]:
+    return lambda: guard.admit_and_dispatch(VIDEO, project="trailer", key="shot")
+
+
 def _sent(guard: BudgetGuard) -> str:
     admission = guard.admit(VIDEO, project="trailer", key="shot")
     guard.dispatch(admission)
@@ -408,6 +412,7 @@ ADMINISTRATION = {"freeze": _freezing, "thaw": _thawing}
 SCENES: dict[str, Scene] = {
     "admit": _admitting,
     "dispatch": _dispatching,
+    "admit_and_dispatch": _admitting_and_dispatching,
     "bind": _binding,
     "bind after the webhook": _binding_late,
     "settle": _settling,
