@@ -25,3 +25,13 @@ DROP FUNCTION IF EXISTS freeze_all(text, text);
 DROP FUNCTION IF EXISTS thaw_all(text, text);
 DROP FUNCTION IF EXISTS open_bucket(text, text, jsonb, bigint);
 DROP FUNCTION IF EXISTS revision_end(text, text, text, timestamptz);
+
+-- The last verification
+CREATE TABLE verified (
+  id integer PRIMARY KEY CHECK (id = 1),
+  newest_entry bigint NOT NULL,
+  newest_observation bigint NOT NULL,
+  balances jsonb NOT NULL,                  -- of the buckets by id: [held, spent]
+  fully_verified_at timestamptz NOT NULL
+);
+DROP FUNCTION IF EXISTS verification();
