@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -148,9 +149,62 @@ def _out_of_space(ledger: str, threads: int, fill: Callable[[], None], free: Cal
     report({"admitted": admitted, "before": before, "errors": errors, "kept": kept})
 
 
+def forked_inside(ledger: str) -> None:
+    """Forks while a thread runs the verbs of others; the child then admits once in a guard of its own.
+
+    Reports the keys in the ledger, and the child's errors.
+    """
+    waiting, forked = threading.Event(), threading.Event()
+    leader: list[int] = []
+    readable, writable = os.pipe()
+    child = 0
+
+    def clock() -> datetime:
+        nonlocal child
+        if leader and threading.get_ident() == leader[0]:
+            if not waiting.is_set():
+                waiting.set()
+                others[0].join(1)  # in vain, but the others have called their verbs by then
+            elif not forked.is_set():
+                forked.set()
+                child = os.fork()
+        return datetime.now(UTC)
+
+    guard = BudgetGuard(ledger, book=load_price_book(), clock=clock)
+    jobs = [guard.admit(VIDEO, project="trailer") for _ in range(4)]
+
+    def lead() -> None:
+        leader.append(threading.get_ident())
+        try:
+            guard.release(jobs[0])
+        except LedgerUnavailableError as error:
+            os.write(writable, f"{error}\n".encode())
+        if forked.is_set() and not child:
+            try:
+                guard.release(jobs[0])
+            except LedgerUnavailableError as error:
+                os.write(writable, f"{error}\n".encode())
+            os._exit(0)
+
+    def follow(place: int) -> None:
+        waiting.wait()
+        guard.release(jobs[place])
+
+    others = [threading.Thread(target=follow, args=(place,)) for place in (1, 2, 3)]
+    for thread in [*others, threading.Thread(target=lead)]:
+        thread.start()
+    for thread in others:
+        thread.join()
+    os.waitpid(child, 0)
+    os.close(writable)
+    with os.fdopen(readable) as errors:
+        report({"child": errors.read().splitlines(), "states": [guard.reservation(job).state for job in jobs]})
+
+
 MODES: Mapping[str, Callable[..., None]] = {
     "interrupted": interrupted,
     "until_killed": until_killed,
+    "forked_inside": forked_inside,
     "small_files": small_files,
     "small_disk": small_disk,
 }

@@ -322,6 +322,18 @@ def test_a_fork_while_verbs_wait_leaves_the_child_an_empty_queue(url: str, book:
     guard.verify()
 
 
+@unix
+def test_a_fork_inside_a_shared_transaction_leaves_a_child_that_refuses(url: str, book: PriceBook) -> None:
+    """A child that is forked while its parent runs the verbs of other threads runs none of them."""
+    guard = BudgetGuard(url, [ROOMY], book=book)
+    result = ended("forked_inside", ledger=url)
+    assert len(result["child"]) == 2
+    assert all("forked while its parent was using the ledger" in error for error in result["child"])
+    assert result["states"] == ["released"] * 4
+    assert [entry.kind for entry in guard.journal()].count("release") == 4
+    guard.verify()
+
+
 def test_many_awaited_verbs_share_transactions(url: str, book: PriceBook) -> None:
     """The asynchronous guard runs as many verbs as help, and no cap is passed."""
 

@@ -165,14 +165,16 @@ class SQLiteFile:
         """Ends the batch of a transaction that an exception struck.
 
         After the commit, the callers get their answers. If the file failed, they get its error. If something
-        else struck the leader, such as a time limit of its thread, the tickets go to the next leader.
+        else struck the leader, such as a time limit of its thread, the tickets go to the next leader. In a
+        child process that was forked meanwhile, nobody waits for them.
         """
+        if self._connection is not connection:
+            return
         if newest is not None and not connection.in_transaction and not isinstance(error, sqlite3.Error):
             self._queue.acknowledge(newest)
             batch.end()
             return
-        if self._connection is connection:
-            self._roll_back(connection)
+        self._roll_back(connection)
         if isinstance(error, ERRORS):
             batch.end(error)
         else:
