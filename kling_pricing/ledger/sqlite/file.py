@@ -89,7 +89,7 @@ class SQLiteFile:
         try:
             return self._lead(work, arguments, asked)
         finally:
-            if self._tickets:
+            if self._tickets.waiting:
                 self._tickets.wake_first()
 
     def _lead(self, work: Callable[..., _Answer], arguments: tuple[Any, ...], asked: float) -> _Answer:
@@ -109,7 +109,7 @@ class SQLiteFile:
                 try:
                     acknowledged = self._begin(connection, asked)
                     answer = work(connection, self._clock(), *arguments)
-                    if self._tickets and get_ident() != main_thread().ident:  # Ctrl-C strikes the main thread
+                    if self._tickets.waiting and get_ident() != main_thread().ident:  # which Ctrl-C strikes
                         batch = Batch()
                         self._run_waiting(connection, batch)
                     self._ensure_not_forked(connection)
@@ -330,7 +330,7 @@ class SQLiteFile:
                 finally:
                     self._tickets.leader = None
         finally:
-            if self._tickets:
+            if self._tickets.waiting:
                 self._tickets.wake_first()
 
     def _reentered(self) -> LedgerUnavailableError:

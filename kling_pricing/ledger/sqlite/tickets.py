@@ -148,6 +148,7 @@ class Tickets:
     """The queue of the tickets that wait for one file.
 
     Attributes:
+        waiting: the tickets, the oldest first.
         leader: the thread that uses the file; None: nobody does.
         is_blocked: whether the leader may be waiting for another program.
         is_inherited: whether the leader and the callers are threads of the parent process.
@@ -157,10 +158,7 @@ class Tickets:
         self.leader: int | None = None
         self.is_blocked = False
         self.is_inherited = False
-        self._waiting: deque[Ticket[Any]] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        self.waiting: deque[Ticket[Any]] = deque()
 
     def wait_for(self, ticket: Ticket[_Answer], undo: Callable[[_Answer], object] | None) -> bool:
         """Waits until a leader has run a verb. Returns False if there is no leader, so that the caller leads.
@@ -173,7 +171,7 @@ class Tickets:
             LedgerUnavailableError: another program has locked the file until the limit of the verb.
         """
         try:
-            self._waiting.append(ticket)
+            self.waiting.append(ticket)
             while not ticket.is_over:
                 if self.leader is None and self.withdraw(ticket):
                     return False
@@ -201,14 +199,14 @@ class Tickets:
         if not ticket.withdraw():
             return False
         with suppress(ValueError):
-            self._waiting.remove(ticket)
+            self.waiting.remove(ticket)
         return True
 
     def claim_next(self, batch: Batch) -> Ticket[Any] | None:
         """Claims the oldest ticket for a batch; returns None if none waits or the batch is full."""
         while len(batch.tickets) < MAX_BATCH - 1:  # the leader's own verb is the first one
             try:
-                ticket = self._waiting.popleft()
+                ticket = self.waiting.popleft()
             except IndexError:
                 return None
             batch.tickets.append(ticket)
@@ -221,9 +219,9 @@ class Tickets:
     def put_back(self, batch: Batch) -> None:
         """Puts the tickets of a batch that was undone in front of the queue, in their order."""
         tickets, batch.tickets = batch.tickets, []
-        self._waiting.extendleft([ticket for ticket in reversed(tickets) if ticket.unclaim()])
+        self.waiting.extendleft([ticket for ticket in reversed(tickets) if ticket.unclaim()])
 
     def wake_first(self) -> None:
         """Wakes the caller of the oldest ticket, so that it leads."""
         with suppress(IndexError):
-            self._waiting[0].wake()
+            self.waiting[0].wake()
