@@ -7,6 +7,7 @@ from kling_pricing.errors import (
     BudgetError,
     BudgetExceededError,
     BudgetFrozenError,
+    BudgetWeakenedError,
     CapabilityError,
     IdempotencyError,
     KlingPricingError,
@@ -30,7 +31,7 @@ from kling_pricing.wire.media import MediaFacts
 
 if TYPE_CHECKING:
     from kling_pricing.budgets import Budget, Budgets, load_budgets
-    from kling_pricing.guard import Admission, BudgetGuard
+    from kling_pricing.guard import Admission, BudgetGuard, BudgetPlan
     from kling_pricing.guard.async_guard import AsyncBudgetGuard
     from kling_pricing.hooks.context import spending
     from kling_pricing.ledger.journal import Bucket, Entry, Observation
@@ -50,6 +51,8 @@ __all__ = [
     "BudgetExceededError",
     "BudgetFrozenError",
     "BudgetGuard",
+    "BudgetPlan",
+    "BudgetWeakenedError",
     "Budgets",
     "CapabilityError",
     "Endpoint",
@@ -90,6 +93,7 @@ _LAZY = {
     "Bucket": "ledger.journal",
     "Budget": "budgets",
     "BudgetGuard": "guard",
+    "BudgetPlan": "guard",
     "Budgets": "budgets",
     "Entry": "ledger.journal",
     "Observation": "ledger.journal",

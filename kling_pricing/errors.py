@@ -10,6 +10,7 @@
       BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
       BudgetFrozenError       spending is frozen: actor, reason, frozen_at
       BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
+        BudgetWeakenedError        a change lessens protection without naming that: removed, weaker
       LedgerError             the ledger cannot carry out the operation
         ReservationNotFoundError   the reservation is not in the ledger
         ReservationStateError      the reservation's state does not allow it: reservation_id, state, task_id
@@ -180,7 +181,8 @@ class BudgetExceededError(KlingPricingError):
     """A request does not fit a budget; nothing was reserved.
 
     Attributes:
-        budget: the name of the budget that refuses the request; None when no budget matches the request.
+        budget: the name of the budget that refuses the request; None when no budget matches the request, or
+            when the budgets do not let its project or its labels spend.
         requested: the amount that the request needs, in `currency`.
         available: the amount that the budget allows, in `currency`: the amount left in its window, or the limit
             per request if the request exceeds that limit.
@@ -234,6 +236,7 @@ class BudgetError(KlingPricingError):
         file: the file's name; empty when the budgets are not from a file.
         line: the line in that file, starting at 1; None when no line applies.
         key_path: the key in the file or object, such as `budgets[0].cap`.
+        others: the other mistakes in the same file.
     """
 
     def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
@@ -241,6 +244,26 @@ class BudgetError(KlingPricingError):
         self.file = file
         self.line = line
         self.key_path = key_path
+        self.others: tuple[BudgetError, ...] = ()
+
+    @property
+    def problems(self) -> tuple[BudgetError, ...]:
+        """This error and the other mistakes in the same file."""
+        return (self, *self.others)
+
+
+class BudgetWeakenedError(BudgetError):
+    """A change of budgets removes a budget or lessens protection without naming that; nothing has changed.
+
+    Attributes:
+        removed: the names of the budgets that the change removes and that were not named.
+        weaker: the changes that lessen protection, as text; empty if weaker protection was allowed.
+    """
+
+    def __init__(self, message: str, *, removed: Sequence[str], weaker: Sequence[str]) -> None:
+        super().__init__(message)
+        self.removed = tuple(removed)
+        self.weaker = tuple(weaker)
 
 
 class LedgerError(KlingPricingError):

@@ -393,7 +393,9 @@ def _recording(guard: BudgetGuard) -> Callable[[], object]:
 
 def _applying(guard: BudgetGuard) -> Callable[[], object]:
     _bound(guard)
-    return lambda: guard.apply([BUDGETS[0].model_copy(update={"cap": Decimal(20)}), BUDGETS[1]])
+    return lambda: guard.apply(
+        [BUDGETS[0].model_copy(update={"cap": Decimal(20)}), BUDGETS[1]], allow_weaker=True
+    )
 
 
 def _freezing(guard: BudgetGuard, ledger: str) -> Callable[[], object]:

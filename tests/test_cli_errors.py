@@ -56,10 +56,12 @@ REQUIRED: dict[str, list[str]] = {
     "until": ["--until", "2026-12-01"],
     "everything": ["--all"],
     "reason": ["--reason", "the bill looks wrong"],
+    "cap": ["--cap", "0.5"],
 }
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
+    "actor": ("", "actor must be text of 1 to 200 printable characters"),
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "amount": ("1e3", "'1e3' is not a plain decimal number"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
@@ -72,6 +74,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "book": ("nowhere", "nowhere: no such folder"),
     "budgets": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+    "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "currency": ("usd", "currency must be three capital letters"),
     "duration": ("5.5", "not a valid integer"),
     "file": ("nowhere.json", "nowhere.json"),
@@ -114,6 +117,7 @@ BAD: dict[str, tuple[str, str]] = {
         "unknown provider 'nobody'; use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
     ),
     "ref": ("", "must be text of 1 to 200 printable characters"),
+    "remove": ("trailer", "budget trailer is to be removed, but the new budgets contain it"),
     "reservation": ("", "must be text of 1 to 200 printable characters"),
     "since": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "spent": ("1e3", "'1e3' is not a plain decimal number"),
@@ -132,7 +136,7 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
-    *("everything", "accept_loss", "since_last"),  # flags
+    *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account"),  # any text will do
@@ -221,6 +225,8 @@ REFUSALS: dict[str, list[str]] = {
     "tables diff": ["qingbo/2026-04-29", "kling/2026-09-20"],
     "tables check": ["broken"],
     "budget check": ["broken.yaml"],
+    "budget plan": ["other.yaml"],
+    "budget apply": ["other.yaml"],
     "budget open": ["trailer", "--spent", "0.5"],
     "pre-submit": ["dear.json", "--project", "trailer"],
     "bind": ["nothing", "t-1"],
@@ -247,7 +253,7 @@ REFUSE_NOTHING = {
         "report",
         "sandbox",
     ),
-    "budget apply",  # budgets that the ledger does not take cannot be used
+    *("budget set", "budget show", "budget log"),
     "in-doubt",  # it asks the provider, and lists
     *("ledger migrate", "ledger info", "budget freeze", "budget thaw"),  # refused on a server only
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
@@ -260,6 +266,7 @@ def refusing(folder: Path) -> Path:
     (folder / "long.json").write_text(json.dumps(video(duration=99)))
     (folder / "dear.json").write_text(json.dumps(video(duration=15, resolution="1080p", audio=True)))
     (folder / "nameless.json").write_text("{}")
+    (folder / "other.yaml").write_text("budgets: [{name: other, cap: 1, currency: USD}]\n")
     (folder / "broken.yaml").write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
     (folder / "strange.csv").write_text(f"{STATEMENT}t-9,kling-v3,completed,1793880000000,357000\n")
     prices = folder / "broken" / "prices" / "acme" / "2026-11-01.yaml"

@@ -26,7 +26,8 @@ def test_a_key_gives_the_same_reservation_while_it_is_unsent(open_guard: OpenGua
     """Admitting a key again holds the money once and keeps the changes, even if more money is available now."""
     guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
     first = guard.admit(CLIP, project="trailer", key="k")
-    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")])
+    raised = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")
+    guard.apply([raised], allow_weaker=True)
     replay = guard.admit(CLIP, project="trailer", key="k")
     assert (replay.reservation_id, replay.changes, replay.quote.total) == (
         first.reservation_id,
@@ -108,7 +109,8 @@ def test_refusals_are_not_kept(open_guard: OpenGuard) -> None:
     guard = open_guard(cap=Decimal("0.1"))
     with pytest.raises(BudgetExceededError):
         guard.admit(CLIP, project="trailer", key="k")
-    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
+    raised = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")
+    guard.apply([raised], allow_weaker=True)
     assert guard.admit(CLIP, project="trailer", key="k").reservation.attempt == 1
 
 

@@ -385,7 +385,7 @@ def test_a_capped_job_is_resent_with_the_same_changes(
         provider.fail_next("500:accepted")
         with client(guard, provider) as guarded, spending(key="shot-1"):
             guarded.post("/v1/tasks", json=CLIP)
-            guard.apply([PLENTY])
+            guard.apply([PLENTY], remove=[], allow_weaker=True)
             assert guarded.post("/v1/tasks", json=CLIP).status_code == 200
         payloads = [request.json for request in provider.submissions]
         assert payloads == [{**CLIP, "duration": 3}] * 2

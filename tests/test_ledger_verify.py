@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.sqlite import verifying
 from tests.commands import run
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, CLIP, TABLES, fill
+from tests.golden.make import BEGIN, CLIP, END, TABLES, fill
 from tests.servers import execute
 
 
@@ -201,6 +202,18 @@ EDITS |= {
         ("seal", "'another'"),
     )
 }
+_OVERLAY = "the cap of budget all until an instant: it differs"
+EDITS |= {
+    f"cap_overlay.{name}": Edit(value, message)
+    for name, value, message in (
+        ("budget", "'trailer'", _OVERLAY),
+        ("cap", "cap + 1", _OVERLAY),
+        ("set_at", EARLIER, _OVERLAY),
+        ("ends_at", EARLIER, _OVERLAY),
+        ("actor", "'another'", _OVERLAY),
+        ("reason", "'another'", _OVERLAY),
+    )
+}
 _CALENDAR = "the calendar: digest is .*, but its rows give"
 _FREEZE = "the freeze: actor, reason and instant is .*, but the journal gives"
 EDITS |= {
@@ -247,7 +260,9 @@ UNCHECKED = {
 }
 """The reason why `verify` cannot find an edit, by table and column."""
 
-GENERATED = {"budget_revision.may_be_unmatched", "budget_revision.accounting_rates"}
+GENERATED = {
+    f"budget_revision.{name}" for name in ("may_be_unmatched", "accounting_rates", "projects", "require_labels")
+}
 """Columns that PostgreSQL derives from the document, so nobody can edit them."""
 
 IDENTITIES = {"budget_revision.revision", "bucket.id"}
@@ -261,6 +276,7 @@ DELETIONS = {
     "reservation_line": ("bucket = 1", "its line in bucket 1 is missing"),
     "calendar": ("schedule = 'lifetime'", _CALENDAR),
     "administration": ("action = 'apply'", "the administrative action that installed it is missing"),
+    "cap_overlay": ("TRUE", _OVERLAY),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),
@@ -283,6 +299,7 @@ UNDELETED = {
     "unpriced_requests": _UNPRICED,
     "verified": _REMEMBERED,
     "journal, freeze": "in a file it is the newest entry, whose loss is found before any check",
+    "journal, set": "it moves no money; the administrative action of the change is checked",
     "journal, alert": "it moves no money; the alert fires again",
 }
 """The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""
@@ -349,6 +366,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     clock.now = BEGIN
     fill(ledger, clock)
     store = connect(ledger, clock=clock)
+    store.set_cap("all", Decimal(500), END + timedelta(days=900), Author("li", "a rush"))
     store.freeze(Author("li", "the bill looks wrong"))
     store.close()
     with BudgetGuard(ledger, clock=clock) as guard:

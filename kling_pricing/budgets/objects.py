@@ -7,7 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kling_pricing.budgets.entries import BudgetEntry, BudgetsFile
+from kling_pricing.budgets.budgets_file import BudgetsFile
+from kling_pricing.budgets.checking import contradictions
+from kling_pricing.budgets.entries import BudgetEntry
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError
 from kling_pricing.strict_yaml import explained, key_path
@@ -33,7 +35,8 @@ class Budget(BudgetEntry):
         min_resolution: capping never lowers the resolution below this.
         keep: the settings that capping must not change: `duration_s`, `resolution`, `audio`, `model`.
         carry_over: whether new buckets count the amounts already in the ledger, if a revision adds the budget
-            or changes its match, window, time zone or currency.
+            or changes its match, window, time zone or currency. A budget that comes back after its removal
+            carries over unless it is given as False.
 
     Raises:
         BudgetError: a value is invalid; the message names it.
@@ -54,6 +57,8 @@ class Budgets(BudgetsFile):
         unmatched: `refuse` requests that no budget matches (the default), or `allow` them without a limit.
         accounting_rates: the rates for quotes in other currencies.
         capping: the settings that may be changed to make a request fit, and their order.
+        projects: the projects that may spend; None: every project.
+        require_labels: the labels that every request must have; None: no label is required.
 
     Raises:
         BudgetError: a value is invalid; the message names it.
@@ -66,6 +71,8 @@ class Budgets(BudgetsFile):
             super().__init__(budgets=list(budgets), **fields)
         except ValidationError as error:
             raise _budget_error(error) from None
+        for place, problem in contradictions(self.model_dump(mode="json")):
+            raise BudgetError(problem, key_path=key_path(place))
 
 
 def _budget_error(error: ValidationError, name: Any = None) -> BudgetError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from kling_pricing.errors import (
     BudgetExceededError,
     BudgetFrozenError,
+    BudgetWeakenedError,
     CapabilityError,
     KlingPricingError,
     LedgerError,
@@ -30,6 +31,7 @@ _CODES: Mapping[type, int] = {
     PriceNotFoundError: REFUSED,
     BudgetExceededError: REFUSED,
     BudgetFrozenError: REFUSED,
+    BudgetWeakenedError: REFUSED,
     LedgerError: REFUSED,
     LedgerUnavailableError: UNREADABLE,
 }

@@ -10,17 +10,26 @@ The guard hands out each payload once, to one caller, and settles each job from 
 """
 
 from kling_pricing.guard.admission import Admission, QuoteOptions
-from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes, freeze_all, thaw_all
+from kling_pricing.guard.budget_changes import (
+    apply_budgets,
+    calendar_changes,
+    freeze_all,
+    plan_budgets,
+    thaw_all,
+)
+from kling_pricing.guard.budget_plans import BudgetPlan
 from kling_pricing.guard.guard import BudgetGuard
 from kling_pricing.guard.references import Reference
 
 __all__ = [
     "Admission",
     "BudgetGuard",
+    "BudgetPlan",
     "QuoteOptions",
     "Reference",
     "apply_budgets",
     "calendar_changes",
     "freeze_all",
+    "plan_budgets",
     "thaw_all",
 ]

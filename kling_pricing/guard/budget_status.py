@@ -16,6 +16,7 @@ def status(state: GuardState, at: datetime | None) -> list[Bucket]:
     now = state.clock() if at is None else in_utc(at)
     used = state.ledger.buckets(now)
     windows = {window.schedule: window.period for window in state.ledger.windows(now)}
+    caps = {overlay.budget: overlay.cap for overlay in state.ledger.cap_overlays() if overlay.until > now}
     balances: list[Bucket] = []
     for budget in state.newest_budgets().budgets.budgets:
         buckets = [
@@ -26,6 +27,7 @@ def status(state: GuardState, at: datetime | None) -> list[Bucket]:
         period = windows.get(budget.schedule)
         if not buckets and period is not None and EACH not in budget.match.values():
             zero = Decimal(0)
-            buckets = [Bucket(budget.name, {}, budget.cap, zero, zero, budget.cap, budget.currency, *period)]
+            cap = caps.get(budget.name, budget.cap)
+            buckets = [Bucket(budget.name, {}, cap, zero, zero, cap, budget.currency, *period)]
         balances += buckets
     return balances

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, Unpack
 from kling_pricing.budgets import BudgetsLike
 from kling_pricing.guard import admission as admissions
 from kling_pricing.guard import budget_changes, budget_status, dispatch, settlement
-from kling_pricing.guard.administration import GuardAdministration
+from kling_pricing.guard.administrative_verbs import GuardAdministration
 from kling_pricing.guard.admission import Admission, QuoteOptions
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.state import DOUBTFUL_AFTER, EXPIRES_AFTER, GuardState

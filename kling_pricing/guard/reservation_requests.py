@@ -47,8 +47,14 @@ def reservation_request(
         priced_until: the instant at which a new price may come into force; None if no such instant is known.
 
     Raises:
+        BudgetExceededError: the budgets do not let the project or the labels spend.
         BudgetError: the quote's currency differs from a budget's, and there is no accounting rate.
     """
+    refusal = budgets.refusal(labels)
+    if refusal is not None:
+        raise BudgetExceededError(
+            refusal, budget=None, requested=quote.maximum, available=Decimal(0), currency=quote.currency
+        )
     claimed = claims(budgets, labels, quote.currency)
     return ReservationRequest(
         project=project,

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
-from kling_pricing.ledger.actions import AdministrativeAction, Author
+from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
@@ -63,16 +63,42 @@ class Ledger(Protocol):
     def installed(self) -> Revision | None:
         """Returns the budgets in force, or None if the ledger has none yet."""
 
-    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
         """Replaces the budgets in force. Balances do not change.
+
+        Args:
+            budgets: the new budgets.
+            author: who replaces them, and why.
+            consent: the removals and other changes that lessen protection, to which the author agrees.
 
         Returns:
             Alerts for the new thresholds that existing balances already reach.
 
         Raises:
+            BudgetWeakenedError: a budget is removed or protection becomes weaker without consent.
             BudgetError: a budget has the name of an earlier one but a different match, window, zone or
                 currency, and does not carry over the earlier spend.
         """
+
+    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
+        """Changes the cap of one budget.
+
+        Args:
+            budget: the budget's name.
+            cap: the new cap in the budget's currency.
+            until: the instant at which the budget's own cap is in force again; None: the new cap is a revision,
+                which also ends a cap that was set until an instant.
+            author: who changes the cap, and why.
+
+        Returns:
+            Alerts for the new thresholds that existing balances already reach.
+
+        Raises:
+            BudgetError: no such budget is in force.
+        """
+
+    def cap_overlays(self) -> list[CapOverlay]:
+        """Returns the newest cap that was set until an instant for each budget, even if it has ended."""
 
     def freeze(self, author: Author) -> None:
         """Stops all spending: nothing is admitted or dispatched until `thaw`. Jobs that were sent go on.

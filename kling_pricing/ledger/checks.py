@@ -14,7 +14,7 @@ from kling_pricing.ledger.dialects import Check, Missing, Query, Scope
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
     *("revision", "opening", "reserve", "dispatch", "bind", "doubt", "settle", "release", "expire", "record"),
-    *("carry_over", "alert", "calendar", "freeze", "thaw"),
+    *("carry_over", "alert", "calendar", "freeze", "thaw", "set"),
 )
 
 RESERVATION_CHECKS = (
@@ -267,7 +267,7 @@ QUERIES = (
         UNION ALL
         SELECT 'budget revision ' || revision, 'the administrative action that installed it', {nothing}
         FROM budget_revision
-        WHERE NOT EXISTS (SELECT 1 FROM administration WHERE action = 'apply' AND at = installed_at)
+        WHERE NOT EXISTS (SELECT 1 FROM administration WHERE action IN ('apply', 'set') AND at = installed_at)
           AND NOT EXISTS (SELECT 1 FROM administration WHERE action = 'migrate' AND at >= installed_at)
         UNION ALL
         SELECT 'administrative action ' || seq, 'its budget revision', {nothing} FROM administration
@@ -368,6 +368,10 @@ FACTS = {
     "action": """
         SELECT seq, {journal_at} AS at, actor, role, action, subject, old, new, reason, seal FROM administration
         ORDER BY seq
+    """,
+    "overlay": """
+        SELECT budget, cap, {overlay_set_at} AS set_at, {overlay_until} AS until, actor, reason
+        FROM cap_overlay
     """,
     "converted": """
         SELECT min(line.reservation) AS reservation, reservation.currency AS quote, bucket.currency AS budget,

@@ -94,6 +94,8 @@ class Dialect(NamedTuple):
         deadline: a reservation's deadline as the journal writes it.
         freeze_at: the instant of a freeze, as text.
         journal_at: the instant of a journal entry, as text.
+        overlay_set_at: the instant at which a cap was set, as text.
+        overlay_until: the instant at which such a cap ends, as an action writes it.
         label_names: the names of a bucket's labels, in order.
         integer: the type of an amount.
         rate: the type of an accounting rate.
@@ -111,6 +113,8 @@ class Dialect(NamedTuple):
     deadline: str
     freeze_at: str
     journal_at: str
+    overlay_set_at: str
+    overlay_until: str
     label_names: str
     integer: str
     rate: str
@@ -133,6 +137,8 @@ SQLITE = Dialect(
     deadline="deadline",
     freeze_at="frozen_at",
     journal_at="at",
+    overlay_set_at="set_at",
+    overlay_until="replace(ends_at, '.000000+', '+')",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
     integer="INTEGER",
     rate="TEXT",
@@ -148,6 +154,8 @@ POSTGRES = Dialect(
     deadline="instant_text(deadline)",
     freeze_at="instant_text(frozen_at)",
     journal_at="instant_text(at)",
+    overlay_set_at="instant_text(set_at)",
+    overlay_until="replace(instant_text(ends_at), '.000000+', '+')",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
     integer="bigint",

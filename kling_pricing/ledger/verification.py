@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
-from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
+from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal, read_value, value_text
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
 Row = Any
@@ -126,7 +126,9 @@ def document_problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
             the rows of `budget`.
     """
     yield from _by_budgets(facts)
-    yield from _actions(facts["action"])
+    actions = list(facts["action"])
+    yield from _actions(actions)
+    yield from _overlays(facts["overlay"], actions)
 
 
 def _difference(row: Row) -> str:
@@ -149,6 +151,29 @@ def _actions(rows: Iterable[Row]) -> Iterator[str]:
                 f"administrative action {row['seq']}: its seal is {seal}, but its columns and the action "
                 f"before it give {derived}"
             )
+
+
+def _overlays(rows: Iterable[Row], actions: Iterable[Row]) -> Iterator[str]:
+    """Compares the caps that were set until an instant with the actions that set them."""
+    given: dict[str, tuple[Any, ...]] = {}
+    for action in actions:
+        if action["action"] == "set":
+            given.pop(action["subject"], None)
+            if "until" in (read_value(action["new"]) or {}):
+                given[action["subject"]] = tuple(action[name] for name in ("new", "at", "actor", "reason"))
+        elif action["action"] == "apply":  # a cap ends with its budget
+            names = {budget["name"] for budget in (read_value(action["new"]) or {"budgets": []})["budgets"]}
+            given = {budget: cap for budget, cap in given.items() if budget in names}
+    kept = {
+        row["budget"]: (
+            value_text({"cap": _amount(row["cap"]), "until": row["until"]}),
+            *(row[name] for name in ("set_at", "actor", "reason")),
+        )
+        for row in rows
+    }
+    for budget in sorted(kept.keys() | given.keys()):
+        if kept.get(budget) != given.get(budget):
+            yield f"the cap of budget {budget} until an instant: it differs from the administrative actions"
 
 
 class _Revision(NamedTuple):

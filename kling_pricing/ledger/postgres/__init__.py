@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
-from kling_pricing.ledger.actions import AdministrativeAction, Author
+from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
@@ -76,9 +76,13 @@ class PostgresLedger:
         revision = self._server.call("installed")
         return None if revision is None else Revision(**revision)
 
-    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
-        return revisions.replace(self._server, budgets, author)
+        return revisions.replace(self._server, budgets, author, consent)
+
+    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
+        """See `Ledger.set_cap`."""
+        return revisions.set_cap(self._server, budget, cap, until, author)
 
     def freeze(self, author: Author) -> None:
         """See `Ledger.freeze`."""
@@ -263,6 +267,10 @@ class PostgresLedger:
     def journal(self) -> list[Entry]:
         """See `Ledger.journal`."""
         return [codec.entry(row) for row in self._server.rows("entries")]
+
+    def cap_overlays(self) -> list[CapOverlay]:
+        """See `Ledger.cap_overlays`."""
+        return [codec.cap_overlay(row) for row in self._server.rows("cap_overlays")]
 
     def actions(self) -> list[AdministrativeAction]:
         """See `Ledger.actions`."""

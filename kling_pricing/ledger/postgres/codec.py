@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from kling_pricing.ledger.actions import AdministrativeAction, read_value
+from kling_pricing.ledger.actions import AdministrativeAction, CapOverlay, read_value
 from kling_pricing.ledger.calendars import ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
@@ -254,6 +254,12 @@ def action(row: Mapping[str, Any]) -> AdministrativeAction:
     """Returns the administrative action in a row from the server."""
     fields = dict(row) | {name: read_value(row[name]) for name in ("old", "new")}
     return AdministrativeAction(**fields | {"at": _instant(row["at"])})
+
+
+def cap_overlay(row: Mapping[str, Any]) -> CapOverlay:
+    """Returns the cap until an instant in a row from the server."""
+    set_at, until = (_instant(row[name]) for name in ("set_at", "ends_at"))
+    return CapOverlay(row["budget"], from_nanos(row["cap"]), set_at, until, row["actor"], row["reason"])
 
 
 def _decimal(number: Decimal | int | None) -> Decimal | None:

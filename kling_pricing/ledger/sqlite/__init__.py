@@ -8,9 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger.actions import AdministrativeAction, Author
+from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
@@ -32,8 +32,9 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
-    actions,
+    action_rows,
     calendar_rows,
+    cap_overlays,
     export,
     freezes,
     queries,
@@ -85,9 +86,13 @@ class SQLiteLedger:
         with self._file.reading() as db:
             return revisions.current(db)
 
-    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
-        return self._file.transaction(verbs.apply, budgets, author)
+        return self._file.transaction(verbs.apply, budgets, author, consent)
+
+    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
+        """See `Ledger.set_cap`."""
+        return self._file.transaction(revisions.set_cap, budget, cap, until, author)
 
     def freeze(self, author: Author) -> None:
         """See `Ledger.freeze`."""
@@ -284,10 +289,15 @@ class SQLiteLedger:
         with self._file.reading() as db:
             return queries.journal(db)
 
+    def cap_overlays(self) -> list[CapOverlay]:
+        """See `Ledger.cap_overlays`."""
+        with self._file.reading() as db:
+            return cap_overlays.overlays(db)
+
     def actions(self) -> list[AdministrativeAction]:
         """See `Ledger.actions`."""
         with self._file.reading() as db:
-            return actions.actions(db)
+            return action_rows.actions(db)
 
     def verify(
         self,

@@ -13,6 +13,15 @@ from kling_pricing.ledger.model import Alert, BucketClaim, PricedVariant, Shortf
 from kling_pricing.ledger.sqlite.codec import alert_parts, alert_texts, instant, labels_text, object_of, written
 from kling_pricing.money import format_decimal, from_nanos, multiply
 
+CAP = """
+ifnull((
+  SELECT overlay.cap FROM cap_overlay AS overlay WHERE overlay.budget = bucket.budget AND overlay.ends_at > ?
+), bucket.cap)
+"""
+"""The cap in force of a bucket at an instant, which is its parameter."""
+
+_USE = f"SELECT alerts, {CAP}, held + spent FROM bucket WHERE id = ?"  # noqa: S608 (constants only)
+
 
 class BucketBalance(NamedTuple):
     """The balance of a bucket inside a transaction, and the claim on the bucket.
@@ -24,7 +33,7 @@ class BucketBalance(NamedTuple):
         closes: the end of the window, as text.
         bucket: the id of the bucket's row; None: the bucket has no row yet, because it has never counted
             anything.
-        cap: the bucket's cap in nanos.
+        cap: the cap in force in nanos.
         held: the held nanos.
         spent: the spent nanos.
         has_alerts: whether the bucket has thresholds.
@@ -59,10 +68,13 @@ class Move(NamedTuple):
     spent: int
 
 
-ROOM = "wanted.column1, calendar.window_start, calendar.window_end, bucket.id, cap, held, spent, alerts <> '[]'"
+ROOM = (
+    "wanted.column1, calendar.window_start, calendar.window_end, overlay.cap, bucket.id, bucket.cap, held,"
+    " spent, alerts <> '[]'"
+)
 """The columns that `rooms_of` reads. They are the last columns of each row."""
 
-_ROOM_COLUMNS = 8
+_ROOM_COLUMNS = 9
 
 
 def wanted(claims: Sequence[BucketClaim], at: str) -> list[Any]:
@@ -82,14 +94,16 @@ def buckets_wanted(claims: int) -> str:
         return (
             "(VALUES (NULL)) AS wanted LEFT JOIN calendar ON calendar.schedule = wanted.column1"
             " LEFT JOIN bucket ON bucket.id = wanted.column1"
+            " LEFT JOIN cap_overlay AS overlay ON overlay.budget = wanted.column1"
         )
     return (
         f"(VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * claims)}) AS wanted"  # noqa: S608 (constants only)
         " LEFT JOIN calendar ON calendar.schedule = column5 AND calendar.window_start ="
         " (SELECT max(begun.window_start) FROM calendar AS begun"
         " WHERE begun.schedule = column5 AND begun.window_start <= column6)"
-        " LEFT JOIN bucket ON budget = column2 AND definition = column3 AND labels = column4"
+        " LEFT JOIN bucket ON bucket.budget = column2 AND definition = column3 AND labels = column4"
         " AND bucket.window_start = calendar.window_start"
+        " LEFT JOIN cap_overlay AS overlay ON overlay.budget = column2 AND overlay.ends_at > column6"
     )
 
 
@@ -104,7 +118,7 @@ def rooms_of(claims: Sequence[BucketClaim], at: str, rows: Iterable[Sequence[Any
     """
     balances = []
     for row in rows if claims else ():
-        place, opens, closes, bucket, cap, held, spent, has_alerts = row[-_ROOM_COLUMNS:]
+        place, opens, closes, overlaid, bucket, cap, held, spent, has_alerts = row[-_ROOM_COLUMNS:]
         claim = claims[place]
         if opens is None or closes <= at:
             if claim.recurs and opens is not None:
@@ -112,6 +126,7 @@ def rooms_of(claims: Sequence[BucketClaim], at: str, rows: Iterable[Sequence[Any
             continue
         if bucket is None:
             cap, held, spent, has_alerts = claim.cap, 0, 0, bool(claim.alerts)
+        cap = cap if overlaid is None else overlaid
         balances.append(BucketBalance(place, claim, opens, closes, bucket, cap, held, spent, has_alerts))
     return balances
 
@@ -217,10 +232,10 @@ def threshold_alerts(
     """
     alerts: list[Alert] = []
     for bucket in buckets:
-        row = db.execute("SELECT alerts, cap, held + spent FROM bucket WHERE id = ?", (bucket,)).fetchone()
+        row = db.execute(_USE, (written(now), bucket)).fetchone()
         parts, cap, used = row
         alerts += [
-            _new_alert(db, "threshold", bucket, part, reservation)
+            _new_alert(db, "threshold", bucket, part, reservation, now)
             for part in alert_parts(parts)
             if used > 0
             and used >= multiply(part, cap)
@@ -236,7 +251,7 @@ def overrun_alerts(
 ) -> tuple[Alert, ...]:
     """Returns alerts for a bill above the reserved amount, once for each bucket and amount."""
     return tuple(
-        _new_alert(db, "overrun", move.bucket, None, reservation)
+        _new_alert(db, "overrun", move.bucket, None, reservation, now)
         for move in moves
         if _alert(db, move.bucket, f"{format_decimal(billed)} billed for {reservation}", reservation, now)
     )
@@ -248,7 +263,7 @@ def charge_alerts(db: sqlite3.Connection, reservation: str, text: str, now: date
         "SELECT bucket FROM reservation_line WHERE reservation = ? ORDER BY bucket", (reservation,)
     ).fetchall()
     return tuple(
-        _new_alert(db, "charge", bucket, None, reservation)._replace(detail=text)
+        _new_alert(db, "charge", bucket, None, reservation, now)._replace(detail=text)
         for (bucket,) in rows
         if _alert(db, bucket, f"charge of {reservation}: {text}", reservation, now)
     )
@@ -267,10 +282,16 @@ def _alert(db: sqlite3.Connection, bucket: int, detail: str, reservation: str | 
 
 
 def _new_alert(
-    db: sqlite3.Connection, kind: str, bucket: int, threshold: Decimal | None, reservation: str | None
+    db: sqlite3.Connection,
+    kind: str,
+    bucket: int,
+    threshold: Decimal | None,
+    reservation: str | None,
+    now: datetime,
 ) -> Alert:
     budget, labels, cap, used, currency, window_end = db.execute(
-        "SELECT budget, labels, cap, held + spent, currency, window_end FROM bucket WHERE id = ?", (bucket,)
+        f"SELECT budget, labels, {CAP}, held + spent, currency, window_end FROM bucket WHERE id = ?",  # noqa: S608
+        (written(now), bucket),
     ).fetchone()
     return Alert(
         kind,

@@ -9,7 +9,7 @@ from kling_pricing.errors import BudgetFrozenError
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.redaction import NO_REASON
-from kling_pricing.ledger.sqlite import actions, balances
+from kling_pricing.ledger.sqlite import action_rows, balances
 from kling_pricing.ledger.sqlite.codec import instant, written
 
 ALL = "all"
@@ -25,7 +25,7 @@ def freeze(db: sqlite3.Connection, now: datetime, author: Author) -> None:
     )
     if added.rowcount:
         balances.enter(db, now, "freeze", None, (), f"{author.actor}: {reason}")
-        actions.administer(db, now, author, "freeze", ALL, {"frozen": False}, {"frozen": True})
+        action_rows.administer(db, now, author, "freeze", ALL, {"frozen": False}, {"frozen": True})
 
 
 def thaw(db: sqlite3.Connection, now: datetime, author: Author) -> bool:
@@ -33,7 +33,7 @@ def thaw(db: sqlite3.Connection, now: datetime, author: Author) -> bool:
     if not db.execute("DELETE FROM frozen WHERE scope = ?", (ALL,)).rowcount:
         return False
     balances.enter(db, now, "thaw", None, (), f"{author.actor}: {author.reason or NO_REASON}")
-    actions.administer(db, now, author, "thaw", ALL, {"frozen": True}, {"frozen": False})
+    action_rows.administer(db, now, author, "thaw", ALL, {"frozen": True}, {"frozen": False})
     return True
 
 

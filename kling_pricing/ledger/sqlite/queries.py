@@ -7,10 +7,12 @@ from datetime import date, datetime
 from itertools import groupby
 
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests
+from kling_pricing.ledger.sqlite.balances import CAP
 from kling_pricing.ledger.sqlite.codec import instant, object_of, written
 from kling_pricing.money import from_nanos
 
 _BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end"
+_CAP = CAP.replace("?", "?1")
 _ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, currency, detail"
 
 
@@ -20,8 +22,8 @@ def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[s
     Expired reservations do not count as held, even if they have not been released yet.
     """
     rows = db.execute(
-        "SELECT definition, budget, labels, cap, held - ifnull(expired, 0), spent, currency, window_start,"
-        " window_end FROM bucket LEFT JOIN (SELECT line.bucket AS id, sum(line.held) AS expired"
+        f"SELECT definition, budget, labels, {_CAP}, held - ifnull(expired, 0), spent, currency,"  # noqa: S608
+        " window_start, window_end FROM bucket LEFT JOIN (SELECT line.bucket AS id, sum(line.held) AS expired"
         " FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id"
         " WHERE state = 'reserved' AND deadline <= ?2 GROUP BY line.bucket) USING (id)"
         " WHERE window_start <= ?1 AND ?1 < window_end ORDER BY budget, labels",

@@ -248,6 +248,17 @@ STEPS: dict[int, tuple[str, ...]] = {
         WHEN EXISTS (SELECT 1 FROM administration WHERE seq = NEW.seq)
         BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
         """,
+        # Caps until an instant
+        """
+        CREATE TABLE cap_overlay (
+          budget TEXT NOT NULL PRIMARY KEY,
+          cap INTEGER NOT NULL,
+          set_at TEXT NOT NULL,
+          ends_at TEXT NOT NULL,
+          actor TEXT NOT NULL,
+          reason TEXT
+        ) STRICT, WITHOUT ROWID
+        """,
         # The last verification
         """
         CREATE TABLE verified (

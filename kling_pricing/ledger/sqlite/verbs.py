@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError, LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.actions import Author
@@ -36,7 +36,7 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
-from kling_pricing.ledger.sqlite import actions, balances, freezes, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite import action_rows, balances, freezes, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import object_text, text, written
 from kling_pricing.ledger.sqlite.seals import seal
@@ -59,9 +59,11 @@ def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author:
     return revisions.current(db) or revisions.install(db, budgets, author, now)
 
 
-def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+def apply(
+    db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author, consent: Consent
+) -> tuple[Alert, ...]:
     """See `Ledger.apply`."""
-    return revisions.replace(db, budgets, author, now)
+    return revisions.replace(db, budgets, author, consent, now)
 
 
 def reserve(
@@ -280,7 +282,7 @@ def open_bucket(
     moves = [Move(bucket, 0, spent)]
     balances.enter(db, now, "opening", None, moves, None)
     opening = {"spent": format_decimal(from_nanos(spent)), "labels": dict(claim.labels)}
-    actions.administer(db, now, author, "open", claim.budget, None, opening)
+    action_rows.administer(db, now, author, "open", claim.budget, None, opening)
     return balances.threshold_alerts(db, grown(moves), None, now)
 
 

@@ -35,6 +35,7 @@ BEGIN
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',
     'administrative_actions()',
+    'cap_overlays()',
     'verification(text, bigint, bigint)',
     'verification_horizon()',
     'verification_begin(bigint, bigint)',

@@ -88,7 +88,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
     FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id
     WHERE state = 'reserved' AND deadline <= (SELECT current_instant()) GROUP BY line.bucket
   )
-  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object('held', bucket.held - coalesce(late.held, 0))
+  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object(
+    'held', bucket.held - coalesce(late.held, 0), 'cap', cap_at(bucket.budget, bucket.cap, p_at)
+  )
   FROM bucket LEFT JOIN late USING (id)
   WHERE window_start <= p_at AND p_at < window_end ORDER BY budget, labels
 $$;

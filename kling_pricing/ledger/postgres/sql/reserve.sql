@@ -76,7 +76,13 @@ BEGIN
   IF NOT holds THEN
     RETURN jsonb_build_object('mistimed', now);
   END IF;
-  SELECT may_be_unmatched, accounting_rates INTO in_force FROM budget_revision ORDER BY revision DESC LIMIT 1;
+  SELECT may_be_unmatched, accounting_rates, projects, require_labels INTO in_force
+  FROM budget_revision ORDER BY revision DESC LIMIT 1;
+  IF NOT coalesce(in_force.projects ? (p_order->>'project'), true)
+    OR EXISTS (SELECT 1 FROM jsonb_array_elements_text(in_force.require_labels) AS label WHERE NOT p_order->'labels' ? label)
+  THEN   -- a guard refuses such a request itself, and says why
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'the budgets do not let this project or these labels spend';
+  END IF;
   IF array_remove(bucket_ids, NULL) = '{}' AND NOT in_force.may_be_unmatched THEN
     RETURN jsonb_build_object('refused', jsonb_build_array());
   END IF;
@@ -136,7 +142,7 @@ BEGIN
   FOR place IN 1..cardinality(p_buckets) LOOP   -- usually everything fits, and this loop finds that faster
     EXIT WHEN NOT fits;
     needed := p_amounts[place];
-    SELECT bucket.cap::numeric - held - spent >= needed AND needed <= coalesce(max_request, needed) INTO fits
+    SELECT cap_at(bucket.budget, bucket.cap, current_instant())::numeric - held - spent >= needed AND needed <= coalesce(max_request, needed) INTO fits
     FROM bucket JOIN budget ON budget.name = bucket.budget WHERE bucket.id = p_buckets[place];
     fits := coalesce(fits, true);   -- the budget has no window now
   END LOOP;
@@ -148,7 +154,7 @@ BEGIN
     'max_request', max_request, 'currency', currency, 'window_end', window_end, 'may_cap', may_cap
   ) ORDER BY place), '[]')
   FROM (
-    SELECT budget.name, labels, bucket.cap, held, spent, max_request, may_cap, bucket.currency, window_end, part.place, amount
+    SELECT budget.name, labels, cap_at(budget.name, bucket.cap, current_instant()) AS cap, held, spent, max_request, may_cap, bucket.currency, window_end, part.place, amount
     FROM unnest(p_buckets, p_amounts) WITH ORDINALITY AS part (bucket, amount, place)
     JOIN bucket ON bucket.id = part.bucket
     JOIN budget ON budget.name = bucket.budget

@@ -173,6 +173,13 @@ BEGIN
   RETURN watched;
 END $$;
 
+-- Caps.
+
+-- Returns the cap in force of a budget: that of its overlay, or else the given one.
+CREATE OR REPLACE FUNCTION cap_at(p_budget text, p_cap bigint, p_at timestamptz) RETURNS bigint LANGUAGE sql STABLE AS $$
+  SELECT coalesce((SELECT cap FROM cap_overlay WHERE budget = p_budget AND ends_at > p_at), p_cap)
+$$;
+
 -- Alerts.
 
 -- Writes an alert for every threshold that is reached for the first time, so that each alert fires once.
@@ -181,12 +188,12 @@ CREATE OR REPLACE FUNCTION alert_thresholds(
   p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_held bigint[], p_spent bigint[]
 ) RETURNS void LANGUAGE sql AS $$
   INSERT INTO journal (at, kind, reservation, bucket, detail, told)
-  SELECT p_now, 'alert', p_reservation, bucket.id, part.text || ' of ' || trim_scale(from_nanos(bucket.cap)), p_call
+  SELECT p_now, 'alert', p_reservation, bucket.id, part.text || ' of ' || trim_scale(from_nanos(cap_at(bucket.budget, bucket.cap, p_now))), p_call
   FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket, held, spent, place)
   JOIN bucket ON bucket.id = move.bucket
   CROSS JOIN LATERAL unnest(bucket.alerts) WITH ORDINALITY AS part (text, place)
   WHERE move.held + move.spent > 0 AND bucket.held::numeric + bucket.spent > 0
-    AND bucket.held::numeric + bucket.spent >= part.text::numeric * bucket.cap
+    AND bucket.held::numeric + bucket.spent >= part.text::numeric * cap_at(bucket.budget, bucket.cap, p_now)
   ORDER BY move.place, part.place
   ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
 $$;
@@ -218,7 +225,7 @@ CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS 
     'threshold', CASE WHEN detail NOT LIKE 'charge of %' AND detail NOT LIKE '% billed for %'
       THEN split_part(detail, ' of ', 1) END,
     'detail', CASE WHEN detail LIKE 'charge of %' THEN substr(detail, strpos(detail, ': ') + 2) END,
-    'budget', budget, 'labels', labels, 'cap', cap, 'used', held::numeric + spent, 'currency', currency,
+    'budget', budget, 'labels', labels, 'cap', cap_at(budget, cap, at), 'used', held::numeric + spent, 'currency', currency,
     'window_end', window_end, 'reservation_id', reservation
   ) ORDER BY seq), '[]')
   FROM journal JOIN bucket ON bucket.id = journal.bucket WHERE told = p_call

@@ -26,6 +26,22 @@ DROP FUNCTION IF EXISTS thaw_all(text, text);
 DROP FUNCTION IF EXISTS open_bucket(text, text, jsonb, bigint);
 DROP FUNCTION IF EXISTS revision_end(text, text, text, timestamptz);
 
+-- Caps until an instant
+CREATE TABLE cap_overlay (
+  budget text COLLATE "C" PRIMARY KEY,
+  cap bigint NOT NULL CHECK (cap >= 0),
+  set_at timestamptz NOT NULL,
+  ends_at timestamptz NOT NULL,
+  actor text NOT NULL,
+  reason text
+);
+
+-- Who may spend. The server derives these parts of a revision from the document.
+ALTER TABLE budget_revision ADD COLUMN projects jsonb
+  GENERATED ALWAYS AS (nullif(document::jsonb->'projects', 'null')) STORED;
+ALTER TABLE budget_revision ADD COLUMN require_labels jsonb
+  GENERATED ALWAYS AS (nullif(document::jsonb->'require_labels', 'null')) STORED;
+
 -- The last verification
 CREATE TABLE verified (
   id integer PRIMARY KEY CHECK (id = 1),

@@ -18,7 +18,7 @@ from kling_pricing.guard import freeze_all, thaw_all
 def freeze_command(
     everything: bool,  # noqa: ARG001 (required)
     reason: str,
-    actor: str | None,
+    actor: str,
     ledger: str,
 ) -> None:
     """Stop all spending at once.
@@ -44,7 +44,7 @@ def freeze_command(
 def thaw_command(
     everything: bool,  # noqa: ARG001 (required)
     reason: str,
-    actor: str | None,
+    actor: str,
     ledger: str,
 ) -> None:
     """Allow spending again after a freeze.
