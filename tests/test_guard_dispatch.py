@@ -206,7 +206,8 @@ def test_one_transaction_dispatches_an_unsent_reservation(open_guard: OpenGuard)
     """Admitting and dispatching the key of an unsent reservation hands out its payload, and only once."""
     guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
     first = guard.admit(CLIP, project="trailer", key="k")
-    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")])
+    raised = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")
+    guard.apply([raised], allow_weaker=True)
     admission, body = guard.admit_and_dispatch(CLIP, project="trailer", key="k")
     assert (admission.reservation_id, admission.replayed) == (first.reservation_id, True)
     assert body == CLIP | {"duration": 3}
