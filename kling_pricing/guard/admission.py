@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from os import urandom
 from typing import Any, NamedTuple, TypedDict
-from uuid import uuid4
 
 from kling_pricing.errors import KlingPricingError, LedgerError, LedgerUnavailableError, ReservationStateError
 from kling_pricing.guard.fingerprint import fingerprint
@@ -104,6 +105,7 @@ class _Job(NamedTuple):
     labels: Mapping[str, str]
     original: Quote
     intake: Intake
+    sends_at_once: bool
 
 
 def admit(
@@ -113,11 +115,16 @@ def admit(
     key: str | None,
     labels: Mapping[str, str] | None,
     options: QuoteOptions,
+    *,
+    sends_at_once: bool = False,
 ) -> Admission:
-    """Reserves the money for a request; see `BudgetGuard.admit`."""
+    """Reserves the money for a request; see `BudgetGuard.admit`.
+
+    With `sends_at_once`, a new reservation is dispatched in the same transaction, but not one that is replayed.
+    """
     body = snapshot(payload)
     all_labels = checked_labels(project, labels)
-    job_key = uuid4().hex if key is None else short_text("key", key)
+    job_key = urandom(16).hex() if key is None else short_text("key", key)
     for _ in range(MAX_ROUNDS):
         now = state.clock()
         try:
@@ -127,10 +134,18 @@ def admit(
             if key is not None:
                 _raise_if_sent(state, project, key)
             raise
-        answer, variants = _reserve(state, _Job(body, project, job_key, all_labels, original, intake))
+        job = _Job(body, project, job_key, all_labels, original, intake, sends_at_once)
+        answer, variants = _reserve(state, job)
         if isinstance(answer, Reserved):
-            state.deliver(answer.alerts)
-            return _admission(answer, body, variants, intake)
+            try:
+                state.deliver(answer.alerts)
+                return _admission(answer, body, variants, intake)
+            except BaseException as error:
+                if answer.reservation.state == "dispatching":  # the caller does not receive the payload
+                    with suppress(KlingPricingError):
+                        name, states = answer.reservation.id, ("dispatching",)
+                        state.ledger.release(name, type(error).__name__, states=states)
+                raise
         if isinstance(answer, Outdated):
             state.take_over(answer.revision)
             reason = (
@@ -158,11 +173,11 @@ def _reserve(state: GuardState, job: _Job) -> tuple[Reserved | Outdated | Mistim
     """
     in_force, wanted = state.with_budgets(lambda budgets: _request(state, job, budgets))
     variants = [CheaperVariant({}, job.payload, job.original)]
-    answer = _ask(state, wanted, variants)
+    answer = _ask(state, job, wanted, variants)
     if isinstance(answer, Refused) and answer.may_be_capped:
         allowed = limits(in_force.budgets, job.labels)
         variants += cheaper_variants(job.payload, job.original, allowed, job.intake)
-        answer = _ask(state, wanted, variants)
+        answer = _ask(state, job, wanted, variants)
     if isinstance(answer, Refused):
         cheaper = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants[1:]]
         cheapest = min(cheaper, key=lambda variant: variant.terms.expected, default=None)
@@ -187,10 +202,15 @@ def _request(state: GuardState, job: _Job, in_force: InForce) -> ReservationRequ
 
 
 def _ask(
-    state: GuardState, wanted: ReservationRequest, variants: list[CheaperVariant]
+    state: GuardState, job: _Job, wanted: ReservationRequest, variants: list[CheaperVariant]
 ) -> Reserved | Refused | Outdated | Mistimed:
     candidates = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants]
-    return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
+    ledger, expires_after, doubtful_after = state.ledger, state.expires_after, state.doubtful_after
+    if job.sends_at_once:
+        return ledger.reserve_and_dispatch(
+            wanted, candidates, expires_after=expires_after, doubtful_after=doubtful_after
+        )
+    return ledger.reserve(wanted, candidates, expires_after=expires_after)
 
 
 def _admission(

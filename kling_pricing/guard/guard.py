@@ -147,7 +147,19 @@ class BudgetGuard(GuardAdministration):
 
         Pass a `key`, so that `history` can find the reservation that you bind to the task in the response.
         """
-        return self.dispatch(self.admit(payload, project=project, key=key, labels=labels, **options))
+        return self.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)[1]
+
+    def admit_and_dispatch(
+        self,
+        payload: RequestLike,
+        *,
+        project: str,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **options: Unpack[QuoteOptions],
+    ) -> tuple[Admission, dict[str, Any]]:
+        """Returns an admission and its payload, as `admit` and `dispatch` do, but in one transaction."""
+        return dispatch.admit_and_dispatch(self._state, payload, project, key, labels, options)
 
     @contextmanager
     def admission(
@@ -350,10 +362,7 @@ class BudgetGuard(GuardAdministration):
     def status(self, at: datetime | None = None) -> list[Bucket]:
         """Returns the balance of each budget in its window. Expired reservations do not count as held.
 
-        A budget with `*` has one balance for each bucket in use.
-
-        Args:
-            at: an instant in the window, with a time zone; by default, now.
+        A budget with `*` has one balance for each bucket in use. The window contains `at`; by default, now.
         """
         return budget_status.status(self._state, at)
 

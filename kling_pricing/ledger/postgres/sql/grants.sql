@@ -15,6 +15,7 @@ BEGIN
   FOREACH verb IN ARRAY ARRAY[
     'reserve(text, jsonb, jsonb, interval)',
     'dispatch(text, text, interval)',
+    'reserve_and_dispatch(text, jsonb, jsonb, interval, text, interval)',
     'bind(text, text[], text, jsonb)',
     'doubt(text[], text)',
     'release(text[], text, text[])',
