@@ -342,6 +342,10 @@ def _dispatching(guard: BudgetGuard) -> Callable[[], object]:
     return lambda: guard.dispatch(admission)
 
 
+def _admitting_and_dispatching(guard: BudgetGuard) -> Callable[[], object]:
+    return lambda: guard.admit_and_dispatch(VIDEO, project="trailer", key="shot")
+
+
 def _sent(guard: BudgetGuard) -> str:
     admission = guard.admit(VIDEO, project="trailer", key="shot")
     guard.dispatch(admission)
@@ -433,6 +437,7 @@ ADMINISTRATION = {"freeze": _freezing, "thaw": _thawing}
 SCENES: dict[str, Scene] = {
     "admit": _admitting,
     "dispatch": _dispatching,
+    "admit_and_dispatch": _admitting_and_dispatching,
     "bind": _binding,
     "bind after the webhook": _binding_late,
     "settle": _settling,
@@ -530,7 +535,7 @@ def admit_one(ledger: str, key: str) -> None:
     guard.close()
 
 
-def fork_in_use(ledger: str) -> None:
+def fork_in_use(ledger: str, threads: int = 3) -> None:
     """Forks repeatedly while other threads are in transactions; each child admits once."""
     guard = BudgetGuard(ledger)
     guard.admit(VIDEO, project="trailer", key="first")
@@ -548,7 +553,7 @@ def fork_in_use(ledger: str) -> None:
             with forked(child):
                 pass
 
-    busy = [threading.Thread(target=work) for _ in range(3)]
+    busy = [threading.Thread(target=work) for _ in range(threads)]
     forking = [threading.Thread(target=fork_often) for _ in range(2)]
     for thread in busy + forking:
         thread.start()

@@ -91,6 +91,19 @@ def test_a_reservation_whose_response_was_lost_is_returned(
     assert (proxy.cuts, guard.status()[0].held) == (1, COST)
 
 
+def test_one_transaction_whose_response_was_lost_still_wins(
+    guard: BudgetGuard, proxy: Proxy, alerts: list[Alert]
+) -> None:
+    """After a lost response, the repeated call returns the same reservation, which was dispatched once."""
+    proxy.lose_response_to(b"kling_pricing.reserve_and_dispatch")
+    admission, body = guard.admit_and_dispatch(CLIP, project="trailer", key="k")
+    assert (body, admission.replayed) == (CLIP, False)
+    assert guard.history() == [admission.reservation]
+    assert (proxy.cuts, story(guard), len(alerts)) == (1, ["reserve", "dispatch"], 1)
+    with pytest.raises(LedgerError, match="already sent"):
+        guard.admit_and_dispatch(CLIP, project="trailer", key="k")
+
+
 def test_a_dispatch_whose_response_was_lost_still_wins(guard: BudgetGuard, proxy: Proxy) -> None:
     """Only the caller whose dispatch won receives the payload, even after a lost response."""
     admission = guard.admit(CLIP, project="trailer")

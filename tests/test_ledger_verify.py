@@ -16,6 +16,7 @@ import pytest
 from kling_pricing import Budget, BudgetGuard, Budgets, LedgerError, PriceBook
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.granting import Grant
 from kling_pricing.ledger.sqlite import verifying
 from tests.commands import run
 from tests.conftest import Clock
@@ -598,6 +599,8 @@ def thawed(filled: Filled, clock: Clock) -> Filled:
     """Returns the filled ledger, which admits again."""
     store = connect(filled.url, clock=clock)
     store.thaw(Author("li", "the bill was right"))
+    grant = Grant("trailer", Decimal(9), "USD", ("quarter",), None, END + timedelta(days=90))
+    store.allow(grant, Author("li", "its budget is used up"))
     store.close()
     filled.guard.verify(remember=True)
     return filled

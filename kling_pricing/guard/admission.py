@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from os import urandom
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
-from uuid import uuid4
 
 from kling_pricing.errors import (
     BudgetExceededError,
@@ -138,13 +139,23 @@ def admit(
     key: str | None,
     labels: Mapping[str, str] | None,
     options: QuoteOptions,
+    *,
+    sends_at_once: bool = False,
 ) -> Admission:
-    """Reserves the money for a request; see `BudgetGuard.admit`."""
+    """Reserves the money for a request; see `BudgetGuard.admit`.
+
+    With `sends_at_once`, a new reservation is dispatched in the same transaction, but not one that is replayed.
+    """
+    ledger, expires_after, doubtful_after = state.ledger, state.expires_after, state.doubtful_after
 
     def reserve(
         wanted: ReservationRequest, candidates: list[PricedVariant]
     ) -> Reserved | Refused | Outdated | Mistimed:
-        return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
+        if sends_at_once:
+            return ledger.reserve_and_dispatch(
+                wanted, candidates, expires_after=expires_after, doubtful_after=doubtful_after
+            )
+        return ledger.reserve(wanted, candidates, expires_after=expires_after)
 
     def admitted(job: PricedRequest) -> Admission | Outdated | Mistimed:
         try:
@@ -157,8 +168,15 @@ def admit(
             raise refusal(answer, job, variants, wanted)
         if not isinstance(answer, Reserved):
             return answer
-        state.deliver(answer.alerts)
-        return admission(answer, job, variants)
+        try:
+            state.deliver(answer.alerts)
+            return admission(answer, job, variants)
+        except BaseException as error:
+            if answer.reservation.state == "dispatching":  # the caller does not receive the payload
+                with suppress(KlingPricingError):
+                    name, states = answer.reservation.id, ("dispatching",)
+                    ledger.release(name, type(error).__name__, states=states)
+            raise
 
     return in_rounds(state, payload, project, key, labels, options, admitted)
 
@@ -179,7 +197,7 @@ def in_rounds(
     """
     body = snapshot(payload)
     all_labels = checked_labels(project, labels)
-    job_key = uuid4().hex if key is None else short_text("key", key)
+    job_key = urandom(16).hex() if key is None else short_text("key", key)
     for _ in range(MAX_ROUNDS):
         now = state.clock()
         try:

@@ -51,6 +51,12 @@ def _release_unsent(guard: BudgetGuard, _payload: Any, admission: Admission) -> 
     guard.release_refused(admission, "CancelledError")
 
 
+def _release_dispatched(
+    guard: BudgetGuard, dispatched: tuple[Admission, Any], *_args: Any, **_kwargs: Any
+) -> None:
+    guard.release_refused(dispatched[0], "CancelledError")
+
+
 class AsyncBudgetGuard:
     """A `BudgetGuard` with awaitable verbs, the same arguments and the same guarantees.
 
@@ -99,6 +105,7 @@ class AsyncBudgetGuard:
     admit = _awaited(BudgetGuard.admit, _release_admission)
     decide = _awaited(BudgetGuard.decide)
     dispatch = _awaited(BudgetGuard.dispatch, _release_unsent)
+    admit_and_dispatch = _awaited(BudgetGuard.admit_and_dispatch, _release_dispatched)
     close_admission = _awaited(BudgetGuard.close_admission)
     bind = _awaited(BudgetGuard.bind)
     settle = _awaited(BudgetGuard.settle)
@@ -143,12 +150,8 @@ class AsyncBudgetGuard:
         labels: Mapping[str, str] | None = None,
         **options: Unpack[QuoteOptions],
     ) -> dict[str, Any]:
-        admitted = await self.admit(payload, project=project, key=key, labels=labels, **options)
-        try:
-            return await self.dispatch(admitted)
-        except asyncio.CancelledError as error:  # cancelled between `admit` and `dispatch`
-            await shielded(self.close_admission(admitted, error))
-            raise
+        _, body = await self.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)
+        return body
 
     pre_submit.__doc__ = BudgetGuard.pre_submit.__doc__
 

@@ -149,7 +149,19 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
 
         Pass a `key`, so that `history` can find the reservation that you bind to the task in the response.
         """
-        return self.dispatch(self.admit(payload, project=project, key=key, labels=labels, **options))
+        return self.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)[1]
+
+    def admit_and_dispatch(
+        self,
+        payload: RequestLike,
+        *,
+        project: str,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **options: Unpack[QuoteOptions],
+    ) -> tuple[Admission, dict[str, Any]]:
+        """Returns an admission and its payload, as `admit` and `dispatch` do, but in one transaction."""
+        return dispatch.admit_and_dispatch(self._state, payload, project, key, labels, options)
 
     @contextmanager
     def admission(

@@ -122,6 +122,19 @@ class Ledger(Interventions, Outbox, Protocol):
             assumed: amounts that count as held in addition, by bucket.
         """
 
+    def reserve_and_dispatch(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        expires_after: timedelta,
+        doubtful_after: timedelta,
+    ) -> Reserved | Refused | Outdated | Mistimed:
+        """Reserves and dispatches in one transaction, with the effects and errors of both verbs.
+
+        A reservation that is replayed is not dispatched, because its price may have changed; `dispatch` it.
+        """
+
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """Moves a reservation from reserved to dispatching, for exactly one caller.
 

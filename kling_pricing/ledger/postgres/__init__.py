@@ -93,10 +93,31 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
+        return self._reserve("reserve", order, candidates, expires_after)
+
+    def reserve_and_dispatch(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        expires_after: timedelta,
+        doubtful_after: timedelta,
+    ) -> Reserved | Refused | Outdated | Mistimed:
+        """See `Ledger.reserve_and_dispatch`."""
+        further = (_new_call(), doubtful_after)
+        return self._reserve("reserve_and_dispatch", order, candidates, expires_after, *further)
+
+    def _reserve(
+        self,
+        function: str,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        expires_after: timedelta,
+        *further: Any,
+    ) -> Reserved | Refused | Outdated | Mistimed:
         new_id = _new_call()
-        response = self._call(
-            "reserve", new_id, codec.order_text(order), codec.candidates_text(candidates), expires_after
-        )
+        order_text, candidates_text = codec.order_text(order), codec.candidates_text(candidates)
+        response = self._call(function, new_id, order_text, candidates_text, expires_after, *further)
         if "outdated" in response:
             return Outdated(Revision(**response["outdated"]))
         if "mistimed" in response:
@@ -104,9 +125,9 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
         if "refused" in response:
             return Refused(codec.shortfalls(response["refused"]))
         if "reserved" in response:
-            reservation = codec.reservation(response["reserved"])
+            reservation = codec.reservation(response.get("dispatched", response["reserved"]))
             return Reserved(reservation, response["replayed"], codec.alerts(response["alerts"]))
-        reserved = unsent(
+        new = unsent(
             order,
             candidates[response["candidate"]],
             new_id,
@@ -115,7 +136,10 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
             datetime.fromisoformat(response["created_at"]),
             datetime.fromisoformat(response["deadline"]),
         )
-        return Reserved(reserved, replayed=False, alerts=codec.alerts(response["alerts"]))
+        if "dispatched" in response:
+            sent = codec.reservation(response["dispatched"])
+            new = new._replace(state=sent.state, dispatched_at=sent.dispatched_at, deadline=sent.deadline)
+        return Reserved(new, replayed=False, alerts=codec.alerts(response["alerts"]))
 
     def decide(
         self,

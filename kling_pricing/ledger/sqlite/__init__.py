@@ -16,6 +16,7 @@ from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
+    UNSENT,
     Alert,
     Basis,
     BucketClaim,
@@ -68,8 +69,8 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
 
     @property
     def max_concurrency(self) -> int:
-        """See `Ledger.max_concurrency`: one verb writes while another prepares its request."""
-        return 2
+        """See `Ledger.max_concurrency`: the verbs that wait for the file share transactions."""
+        return 16
 
     def close(self) -> None:
         """See `Ledger.close`."""
@@ -102,7 +103,27 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
-        return self._file.transaction(verbs.reserve, order, candidates, expires_after)
+        return self._file.transaction(
+            verbs.reserve, order, candidates, expires_after, undo=self._release_unreceived
+        )
+
+    def reserve_and_dispatch(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        expires_after: timedelta,
+        doubtful_after: timedelta,
+    ) -> Reserved | Refused | Outdated | Mistimed:
+        """See `Ledger.reserve_and_dispatch`."""
+        return self._file.transaction(
+            verbs.reserve_and_dispatch,
+            order,
+            candidates,
+            expires_after,
+            doubtful_after,
+            undo=self._release_unreceived,
+        )
 
     def decide(
         self,
@@ -117,9 +138,22 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
-        refusal = self._file.transaction(verbs.dispatch, reservation_id, doubtful_after)
+        refusal = self._file.transaction(
+            verbs.dispatch,
+            reservation_id,
+            doubtful_after,
+            undo=lambda refusal: None if refusal else self._release_unsent(reservation_id),
+        )
         if refusal is not None:
             raise refusal
+
+    def _release_unreceived(self, answer: Reserved | Refused | Outdated | Mistimed) -> None:
+        """Releases a new reservation that its caller did not receive, so its request is certainly unsent."""
+        if isinstance(answer, Reserved) and not answer.replayed:
+            self._release_unsent(answer.reservation.id)
+
+    def _release_unsent(self, reservation_id: str) -> None:
+        self.release(reservation_id, "interrupted", states=(UNSENT, "dispatching"))
 
     def bind(
         self, ref: Ref, task_id: str, *, compared: Mapping[int, Comparison] = MappingProxyType({})

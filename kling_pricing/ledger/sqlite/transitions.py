@@ -46,9 +46,13 @@ _DISPATCH = (
     " WHERE id = ?3 AND state = 'reserved' AND deadline > ?1"
 )
 _BIND = (
-    "UPDATE OR IGNORE reservation SET task_id = ?, doubted = 0,"
+    "UPDATE OR IGNORE reservation SET task_id = ?1, doubted = 0,"
     " state = iif(state = 'dispatching', 'bound', state)"
-    " WHERE id = ? AND task_id IS NULL AND dispatched_at IS NOT NULL"
+    " WHERE id = ?2 AND task_id IS NULL AND dispatched_at IS NOT NULL"
+)
+_BIND_UNSEEN = (
+    f"{_BIND} AND NOT EXISTS (SELECT 1 FROM observation AS seen WHERE seen.provider = reservation.provider"  # noqa: S608
+    " AND seen.task_id = ?1)"
 )
 _SELECT_SEEN = (
     "SELECT seen.id, seen.provider, seen.state, charge, duration_s, facts FROM observation AS seen"
@@ -86,6 +90,9 @@ def bind(
         ReservationStateError: the reservation was never sent or has another task, or the task belongs to
             another reservation.
     """
+    if isinstance(ref, str) and db.execute(_BIND_UNSEEN, (task_id, ref)).rowcount:  # usually
+        enter(db, now, "bind", ref, (), task_id)
+        return Change(get(db, ref, now))
     observations = _observations(db, ref, task_id, now) if isinstance(ref, str) else ()
     unknown = tuple(
         (number, seen) for number, seen in observations if needs_comparison(seen) and number not in compared
@@ -99,8 +106,6 @@ def bind(
         return _bound_already(db, ref, task_id, now)
     change = Change(get(db, ref, now))
     enter(db, now, "bind", ref, (), task_id)
-    if not observations:
-        return change
     for number, seen in observations:
         after = take_up(db, change.reservation, seen, now, compared.get(number, NOTHING))
         change = Change(after.reservation, change.alerts + after.alerts)

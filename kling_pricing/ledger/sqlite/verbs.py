@@ -114,6 +114,25 @@ def reserve(
     return Reserved(reserved, replayed=False, alerts=alerts)
 
 
+def reserve_and_dispatch(
+    db: sqlite3.Connection,
+    now: datetime,
+    order: ReservationRequest,
+    candidates: Sequence[PricedVariant],
+    expires_after: timedelta,
+    doubtful_after: timedelta,
+) -> Reserved | Refused | Outdated | Mistimed:
+    """See `Ledger.reserve_and_dispatch`."""
+    answer = reserve(db, now, order, candidates, expires_after)
+    if not isinstance(answer, Reserved) or answer.replayed:
+        return answer
+    transitions.dispatch(db, answer.reservation.id, doubtful_after, now)
+    dispatched = answer.reservation._replace(
+        state="dispatching", dispatched_at=now, deadline=now + doubtful_after
+    )
+    return answer._replace(reservation=dispatched)
+
+
 def dispatch(
     db: sqlite3.Connection, now: datetime, reservation: str, doubtful_after: timedelta
 ) -> KlingPricingError | None:

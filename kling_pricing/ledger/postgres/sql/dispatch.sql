@@ -34,3 +34,22 @@ BEGIN
   -- returns the refusal instead of raising it, so that an expiry is committed
   RETURN jsonb_build_object('refusal', jsonb_build_object('kind', 'dispatch', 'reservation', shown(kept, now)));
 END $$;
+
+-- Reserves and dispatches in one transaction. A reservation that is replayed is not dispatched.
+CREATE OR REPLACE FUNCTION reserve_and_dispatch(
+  p_id text, p_order jsonb, p_candidates jsonb, p_expires_after interval, p_token text, p_doubtful_after interval
+) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  reserved jsonb := reserve(p_id, p_order, p_candidates, p_expires_after);
+  dispatched jsonb;
+BEGIN
+  -- `replayed` is false if this call is repeated because its response was lost
+  IF NOT reserved ? 'candidate' AND coalesce((reserved->'replayed')::boolean, true) THEN
+    RETURN reserved;
+  END IF;
+  dispatched := dispatch(p_id, p_token, p_doubtful_after);
+  IF dispatched ? 'refusal' THEN
+    RETURN dispatched;
+  END IF;
+  RETURN reserved || jsonb_build_object('dispatched', dispatched);
+END $$;

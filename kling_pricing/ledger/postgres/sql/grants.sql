@@ -16,6 +16,7 @@ BEGIN
     'reserve(text, jsonb, jsonb, interval)',
     'decide(jsonb, jsonb, jsonb)',
     'dispatch(text, text, interval)',
+    'reserve_and_dispatch(text, jsonb, jsonb, interval, text, interval)',
     'bind(text, text[], text, jsonb)',
     'doubt(text[], text)',
     'release(text[], text, text[])',
