@@ -166,7 +166,7 @@ def test_the_definition_of_a_budget_never_changes(kind: str) -> None:
 class _LaterEntry(BudgetEntry):
     """A budget with a key that a later release might have."""
 
-    enforce: str = "refuse"
+    review: str = "none"
 
 
 class _LaterFile(BudgetsFile):
@@ -181,7 +181,7 @@ def test_a_new_optional_key_changes_no_digest() -> None:
     given = json.loads(OBJECTS.document)
     later = _LaterFile.model_validate(given)
     assert (later.digest, later.budgets[0].definition) == (OBJECTS.digest, OBJECTS.budgets[0].definition)
-    given["budgets"][0]["enforce"] = "observe"
+    given["budgets"][0]["review"] = "weekly"
     assert _LaterFile.model_validate(given).digest != OBJECTS.digest
     assert Budgets([Budget(**BUDGET)]).digest == (
         "867dcab07005a35bdb127b938a60c15d81fce360f06a1f77f1ceefb4193cef2a"
