@@ -169,7 +169,8 @@ class BudgetEntry(FileModel):
                 ensure_label_text(label, "write the name of the label")
             if len(match.keys() | {"project"}) > MAX_LABELS:
                 raise ValueError(
-                    f"no request has so many labels; requests have at most {MAX_LABELS}, including the project"
+                    f"has too many labels; a request has at most {MAX_LABELS}, including the project; "
+                    "remove some"
                 )
         return match
 

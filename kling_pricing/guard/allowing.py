@@ -108,7 +108,7 @@ def _grant(
 
 
 def revoke(ledger: str, allowance: str, *, actor: str | None = None, reason: str) -> Allowance:
-    """Revokes an allowance at once, for every process. Requests that it covers already stay covered.
+    """Revokes an allowance immediately, for every process. Requests that it covers already stay covered.
 
     Args:
         ledger: the ledger's URL.

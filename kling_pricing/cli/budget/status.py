@@ -75,8 +75,8 @@ def status_command(watch: bool, every: int, ledger: str, at: datetime | None, as
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
     settled yet, and the money left. Below the table, the command lists the freezes in force, the open
-    allowances, the requests that budgets in observe mode would have refused, the budgets that will be exhausted
-    before their windows end at their present pace, the requests that were refused today, and the
+    allowances, the requests that budgets in observe mode would have refused, the budgets that, at their present
+    pace, will be exhausted before their windows end, the requests that were refused today, and the
     requests from the last 30 days that hooks let through without a price. No budget counts these unpriced
     requests.
 
