@@ -195,9 +195,9 @@ def set_command(
 ) -> None:
     """Change the cap of one budget immediately, for every process.
 
-    With --until, the new cap is temporary: after that time, the budget's own cap is in force again. Without --until,
-    the new cap stays, and your budgets file differs from the ledger: write the new cap into the file too, or
-    save the output of `budget show --yaml`.
+    With --until, the new cap is temporary: after that time, the budget's own cap is in force again. Without
+    --until, the new cap stays, and your budgets file differs from the ledger: write the new cap into the file
+    too, or save the output of `budget show --yaml`.
 
     \b
     Examples:
