@@ -197,7 +197,7 @@ def test_a_receiver_that_answers_410_is_stopped_until_it_is_resumed(
         assert run("alerts", "resume", "env:HOOK", ledger=ledger).returncode == 0
         assert delivery.deliver().waiting == 0
         assert first_arrivals(inbox.accepted) == ids(delivery)
-        with pytest.raises(KlingPricingError, match="no receiver env:OTHER"):
+        with pytest.raises(KlingPricingError, match="name the receiver env:OTHER"):
             delivery.resume("env:OTHER")
 
 

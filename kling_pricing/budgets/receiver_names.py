@@ -29,7 +29,7 @@ def _receivers(value: Any) -> tuple[str, ...]:
             continue
         if isinstance(name, str) and ":/" in name:
             raise ValueError(
-                "a receiver's URL may contain a password, and the ledger would store it; keep the URL in an "
+                "a receiver's URL may contain a password, and the ledger would keep it; store the URL in an "
                 "environment variable or a file, and write env:NAME or file:PATH"
             )
         raise ValueError(
