@@ -116,7 +116,7 @@ BAD: dict[str, tuple[str, str]] = {
     "own": ("nowhere", "'nowhere' does not exist"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
     "port": ("70000", "70000 is not in the range"),
-    "receiver": ("nowhere", "name no receiver nowhere|a receiver's name is env:NAME or file:PATH"),
+    "receiver": ("nowhere", "do not name the receiver nowhere|a receiver must be env:NAME or file:PATH"),
     "record": ("nowhere/calls.har", "nowhere/calls.har: cannot be written"),
     "scenario": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "seed": ("x", "'x' is not a valid integer"),
@@ -281,7 +281,7 @@ REFUSE_NOTHING = {
         "report",
         "sandbox",
     ),
-    *("alerts list", "alerts deliver", "alerts resume"),  # these budgets name no receivers
+    *("alerts list", "alerts deliver", "alerts resume"),  # these budgets do not name any receivers
     *("budget set", "budget show", "budget log"),
     "in-doubt",  # it asks the provider, and lists
     *("ledger migrate", "ledger info"),  # refused on a server only
