@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import (
@@ -242,6 +243,23 @@ class Ledger(Protocol):
 
         Yields:
             Blocks of UTF-8 lines. Each line has the fields of `model.SENT`.
+        """
+
+    def books(self, provider: str) -> Books:
+        """Returns the books of a provider, without the facts."""
+
+    def facts(self, provider: str) -> Iterator[bytes]:
+        """Yields the facts in the books of a provider, in the order in which they were added.
+
+        Yields:
+            Blocks of UTF-8 lines. Each line has the fields of `books.FACT`.
+        """
+
+    def add_to_books(self, update: BooksUpdate) -> None:
+        """Adds statements and facts to the books, and closes a month: all of it, or nothing.
+
+        Raises:
+            LedgerError: somebody else changed the books after the update was prepared.
         """
 
     def unclaimed(self) -> list[Observation]:

@@ -15,6 +15,7 @@ from uuid import uuid4
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
+from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.checks import facts
 from kling_pricing.ledger.dialects import POSTGRES
@@ -37,7 +38,7 @@ from kling_pricing.ledger.model import (
     unsent,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
-from kling_pricing.ledger.postgres import codec, revisions
+from kling_pricing.ledger.postgres import books, codec, revisions
 from kling_pricing.ledger.postgres.locks import locks_explained
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.verification import judge
@@ -212,6 +213,21 @@ class PostgresLedger:
         """See `Ledger.sent`."""
         return self._server.copied("sent", provider, before)
 
+    def books(self, provider: str) -> Books:
+        """See `Ledger.books`."""
+        return books.read(self._call("books", provider))
+
+    def facts(self, provider: str) -> Iterator[bytes]:
+        """See `Ledger.facts`."""
+        return self._server.copied("facts_of", provider)
+
+    def add_to_books(self, update: BooksUpdate) -> None:
+        """See `Ledger.add_to_books`."""
+        try:
+            books.add(self._server, _new_call(), update)
+        except Refusal as refusal:
+            raise self._error_for(refusal.about) from None
+
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""
         return [codec.observation(row) for row in self._server.rows("unclaimed")]
@@ -305,6 +321,7 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "frozen": lambda about: ledger_errors.frozen(
         about["actor"], about["reason"], datetime.fromisoformat(about["frozen_at"])
     ),
+    "books_changed": lambda about: ledger_errors.books_changed(about["provider"]),
     "no_rate": lambda about: ledger_errors.no_rate(**about),
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import checks, dialects
+from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
@@ -33,6 +34,7 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
+    book_rows,
     calendar_rows,
     export,
     freezes,
@@ -195,6 +197,20 @@ class SQLiteLedger:
         """See `Ledger.sent`."""
         with self._file.reading_alone() as db:
             yield from export.blocks(db, provider, before)
+
+    def books(self, provider: str) -> Books:
+        """See `Ledger.books`."""
+        with self._file.reading() as db:
+            return book_rows.books(db, provider)
+
+    def facts(self, provider: str) -> Iterator[bytes]:
+        """See `Ledger.facts`."""
+        with self._file.reading_alone() as db:
+            yield from book_rows.facts(db, provider)
+
+    def add_to_books(self, update: BooksUpdate) -> None:
+        """See `Ledger.add_to_books`."""
+        self._file.transaction(book_rows.add, update)
 
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""
