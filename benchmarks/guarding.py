@@ -34,6 +34,7 @@ from kling_pricing import Budget, BudgetGuard, load_price_book, quote
 from kling_pricing.budgets import Budgets
 from kling_pricing.guard.reservation_requests import priced_variant, reservation_request
 from kling_pricing.ledger import connect
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.model import Reserved
 from kling_pricing.ledger.sqlite.schema import DDL
 from kling_pricing.money import nanos_up
@@ -158,7 +159,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._ledger = connect(f"sqlite:///{path}", clock=now)
-        self._ledger.install(BUDGETS)
+        self._ledger.install(BUDGETS, Author("bench", None))
         quoted = quote(PAYLOAD)
         request = reservation_request(
             quoted,

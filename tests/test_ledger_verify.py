@@ -11,6 +11,7 @@ import pytest
 
 from kling_pricing import BudgetGuard, LedgerError
 from kling_pricing.ledger import connect
+from kling_pricing.ledger.actions import Author
 from tests.conftest import Clock
 from tests.golden.make import BEGIN, TABLES, fill
 
@@ -132,6 +133,7 @@ EDITS = {
 
 _RESPONSE = "nothing else in the ledger records the provider's response"
 _UNPRICED = "nothing else counts the requests that pass without a price"
+_ACTION = "administrative action .*: its seal is"
 _SEAL = "seal is .*, but the columns that never change give"
 EDITS |= {
     f"reservation.{name}": Edit(value, _SEAL, "key = 'quoted'", postgres)
@@ -178,6 +180,20 @@ EDITS |= {
         ),
     )
 }
+EDITS |= {
+    f"administration.{name}": Edit(value, _ACTION, "action = 'freeze'")
+    for name, value in (
+        ("at", EARLIER),
+        ("actor", "'another'"),
+        ("role", "'another'"),
+        ("action", "'thaw'"),
+        ("subject", "'another'"),
+        ("old", "'{}'"),
+        ("new", "'{}'"),
+        ("reason", "'another'"),
+        ("seal", "'another'"),
+    )
+}
 _CALENDAR = "the calendar: digest is .*, but its rows give"
 _FREEZE = "the freeze: actor, reason and instant is .*, but the journal gives"
 EDITS |= {
@@ -206,6 +222,7 @@ EDITS |= {
 UNCHECKED = {
     "schema_version.version": "a guard refuses another version when it opens the ledger",
     "reservation.seq": "it only orders reservations from the same instant",
+    "administration.seq": "it only orders the actions",
     "journal.seq": "it only orders the entries",
     "journal.told": "it only identifies a repeated call",
     "observation.id": "it only orders the observations",
@@ -228,6 +245,7 @@ DELETIONS = {
     "reservation": ("key = 'quoted'", "the reservation that a line refers to is missing"),
     "reservation_line": ("bucket = 1", "its line in bucket 1 is missing"),
     "calendar": ("schedule = 'lifetime'", _CALENDAR),
+    "administration": ("action = 'apply'", "the administrative action that installed it is missing"),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),
@@ -315,7 +333,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     clock.now = BEGIN
     fill(ledger, clock)
     store = connect(ledger, clock=clock)
-    store.freeze("li", "the bill looks wrong")
+    store.freeze(Author("li", "the bill looks wrong"))
     store.close()
     with BudgetGuard(ledger, clock=clock) as guard:
         filled_ledger = Filled(ledger, guard)

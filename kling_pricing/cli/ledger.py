@@ -9,7 +9,7 @@ import click
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
-from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, current_user, json_option
+from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, actor_option, json_option
 from kling_pricing.cli.output import counted, echo, to_json
 from kling_pricing.ledger.administration import info, prepare, recover
 
@@ -45,7 +45,8 @@ def ledger() -> None:
     metavar="ROLE",
     help="Allow a PostgreSQL role to use guards, but not to edit the journal or the budgets.",
 )
-def init_command(url: str, grant: str | None) -> None:
+@actor_option
+def init_command(url: str, grant: str | None, actor: str | None) -> None:
     """Create a ledger at URL, or upgrade an existing ledger.
 
     You can safely repeat the command.
@@ -55,12 +56,13 @@ def init_command(url: str, grant: str | None) -> None:
       kling-pricing ledger init postgresql://admin@db/spend --grant guards
     """
     with errors_shown(as_json=False):
-        echo(prepare(url, create=True, grant=grant))
+        echo(prepare(url, create=True, grant=grant, actor=actor))
 
 
 @ledger.command("migrate", epilog=_EXIT_CODES)
 @_url_argument
-def migrate_command(url: str) -> None:
+@actor_option
+def migrate_command(url: str, actor: str | None) -> None:
     """Upgrade the ledger at URL for this kling-pricing version.
 
     Stop the guards first. If the ledger is a file, the command copies the file before changing it. You can
@@ -71,7 +73,7 @@ def migrate_command(url: str) -> None:
       kling-pricing ledger migrate postgresql://admin@db/spend
     """
     with errors_shown(as_json=False):
-        echo(prepare(url, create=False))
+        echo(prepare(url, create=False, actor=actor))
 
 
 @ledger.command("info", epilog=_EXIT_CODES)
@@ -100,8 +102,9 @@ def info_command(url: str, as_json: bool) -> None:
 @ledger.command("recover", epilog=_RECOVER_EXIT_CODES)
 @_url_argument
 @click.option("--accept-loss", is_flag=True, help="Open the ledger without the missing entries, and freeze it.")
-@click.option("--reason", metavar="TEXT", help="Reason for accepting the loss, to store in the journal.")
-def recover_command(url: str, accept_loss: bool, reason: str | None) -> None:
+@click.option("--reason", metavar="TEXT", help="Reason for accepting the loss, for `budget log`.")
+@actor_option
+def recover_command(url: str, accept_loss: bool, reason: str | None, actor: str | None) -> None:
     """Show the journal entries that the ledger at URL has lost.
 
     A guard refuses a ledger whose newest journal entries are missing because its files were damaged or replaced
@@ -119,7 +122,7 @@ def recover_command(url: str, accept_loss: bool, reason: str | None) -> None:
     if accept_loss != (reason is not None):
         raise click.UsageError("--accept-loss and --reason belong together; give both or neither")
     with errors_shown(as_json=False):
-        loss = recover(url, accept_loss=accept_loss, actor=current_user(), reason=reason or "")
+        loss = recover(url, accept_loss=accept_loss, actor=actor, reason=reason or "")
     at = "" if loss.newest_at is None else f", written at {loss.newest_at:%Y-%m-%d %H:%M:%S} UTC"
     echo(f"newest journal entry in the ledger: {loss.newest}{at}")
     echo(f"newest acknowledged journal entry: {loss.acknowledged}")

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from getpass import getuser
 from typing import Any, TypeVar
 
 import click
@@ -41,16 +40,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 reason_option = click.option(
-    "--reason", required=True, metavar="TEXT", help="Reason to store in the journal with your user name."
+    "--reason", required=True, metavar="TEXT", help="Reason that `budget log` shows with your name."
 )
-
-
-def current_user() -> str:
-    """Returns the name of the system's user, or `unknown` if the system does not know it."""
-    try:
-        return getuser()
-    except (KeyError, OSError):
-        return "unknown"
+optional_reason_option = click.option(
+    "--reason", metavar="TEXT", help="Reason that `budget log` shows with your name."
+)
+actor_option = click.option(
+    "--actor", metavar="NAME", help="Your name for `budget log`. Default: your user name on this system."
+)
 
 
 def _labels(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -97,11 +94,16 @@ _GUARD_LOG = logging.getLogger("kling_pricing.guard")
 
 @contextmanager
 def opened_guard(
-    ledger: str, *, budgets: str | None = None, book: PriceBook | None = None, as_json: bool = False
+    ledger: str,
+    *,
+    budgets: str | None = None,
+    book: PriceBook | None = None,
+    actor: str | None = None,
+    as_json: bool = False,
 ) -> Iterator[BudgetGuard]:
     """Opens a guard on the ledger. An error in the block ends the command with a message and an exit code."""
     with errors_shown(as_json=as_json):
-        guard = BudgetGuard(ledger, budgets, book=book, on_alert=show_alert)
+        guard = BudgetGuard(ledger, budgets, book=book, on_alert=show_alert, actor=actor)
         _GUARD_LOG.addHandler(logging.NullHandler())  # its warnings are alerts here
         try:
             yield guard

@@ -110,6 +110,7 @@ class AsyncBudgetGuard:
     record = _awaited(BudgetGuard.record)
     open_budget = _awaited(BudgetGuard.open_budget)
     apply = _awaited(BudgetGuard.apply)
+    log = _awaited(BudgetGuard.log)
     reservation = _awaited(BudgetGuard.reservation)
     in_doubt = _awaited(BudgetGuard.in_doubt)
     unclaimed = _awaited(BudgetGuard.unclaimed)

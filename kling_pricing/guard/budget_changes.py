@@ -13,10 +13,11 @@ from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailab
 from kling_pricing.guard.reservation_requests import booking
 from kling_pricing.guard.state import MAX_ROUNDS, GuardState
 from kling_pricing.ledger import connect
+from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.calendars import CalendarChange
 from kling_pricing.ledger.claims import claim, claims
 from kling_pricing.ledger.model import Outdated, Reservation
-from kling_pricing.ledger.redaction import checked_labels, currency_code, kept_reason, short_text
+from kling_pricing.ledger.redaction import checked_labels, currency_code, short_text
 from kling_pricing.money import ledger_amount, nanos_up
 from kling_pricing.windows import in_utc, utc_clock
 
@@ -57,7 +58,11 @@ def record(
 
 
 def open_budget(
-    state: GuardState, name: str, spent: Decimal | int | str, labels: Mapping[str, str] | None
+    state: GuardState,
+    name: str,
+    spent: Decimal | int | str,
+    labels: Mapping[str, str] | None,
+    reason: str | None,
 ) -> None:
     """Records the opening balance of a budget's window; see `BudgetGuard.open_budget`."""
     budgets = state.newest_budgets().budgets.budgets
@@ -74,12 +79,13 @@ def open_budget(
             f"labels: {', '.join(bucket_labels)}"
         )
     bucket = {label: short_text(f"label {label}", value) for label, value in (labels or {}).items()}
-    state.deliver(state.ledger.open_bucket(claim(budget, bucket, None), nanos_up(ledger_amount(spent))))
+    opening, by = nanos_up(ledger_amount(spent)), author(state.actor, reason)
+    state.deliver(state.ledger.open_bucket(claim(budget, bucket, None), opening, by))
 
 
-def apply(state: GuardState, budgets: BudgetsLike) -> BudgetsFile:
+def apply(state: GuardState, budgets: BudgetsLike, reason: str | None) -> BudgetsFile:
     """Replaces the ledger's budgets; see `BudgetGuard.apply`."""
-    state.deliver(state.ledger.apply(read_budgets(budgets)))
+    state.deliver(state.ledger.apply(read_budgets(budgets), author(state.actor, reason)))
     return state.newest_budgets().budgets
 
 
@@ -94,7 +100,7 @@ def calendar_changes(ledger: str, budgets: BudgetsLike) -> tuple[CalendarChange,
         return store.calendar_changes(read_budgets(budgets))
 
 
-def freeze_all(ledger: str, *, actor: str, reason: str) -> None:
+def freeze_all(ledger: str, *, actor: str | None = None, reason: str) -> None:
     """Stops all spending in a ledger at once, for every process. Jobs that were sent are settled as usual.
 
     Until `thaw_all`, nothing is admitted. A reservation that is not dispatched yet is released at its dispatch.
@@ -102,35 +108,42 @@ def freeze_all(ledger: str, *, actor: str, reason: str) -> None:
 
     Args:
         ledger: the ledger's URL.
-        actor: the person or program that freezes spending.
+        actor: the person or program that freezes spending; by default, the system's user.
         reason: the reason.
 
     Raises:
         LedgerError: the ledger cannot be used, or this role may not freeze spending.
     """
     with closing(connect(ledger, clock=utc_clock(None))) as store:
-        store.freeze(kept_reason(actor), kept_reason(reason))
+        store.freeze(author(actor, reason))
 
 
-def thaw_all(ledger: str, *, actor: str, reason: str) -> bool:
+def thaw_all(ledger: str, *, actor: str | None = None, reason: str) -> bool:
     """Allows spending again, and returns whether it was frozen; the arguments are those of `freeze_all`.
 
     Raises:
         LedgerError: the ledger cannot be used, or this role may not thaw spending.
     """
     with closing(connect(ledger, clock=utc_clock(None))) as store:
-        return store.thaw(kept_reason(actor), kept_reason(reason))
+        return store.thaw(author(actor, reason))
 
 
-def apply_budgets(ledger: str, budgets: BudgetsLike) -> BudgetsFile:
+def apply_budgets(
+    ledger: str, budgets: BudgetsLike, *, actor: str | None = None, reason: str | None = None
+) -> BudgetsFile:
     """Installs budgets in a new or existing ledger, as `BudgetGuard.apply` does, and returns them.
+
+    Args:
+        ledger: the ledger's URL.
+        budgets: the path of a budgets file, or `Budget` objects.
+        actor: the person or program that installs them; by default, the system's user.
+        reason: the reason.
 
     Raises:
         BudgetError: the budgets cannot be used, or cannot replace the installed ones; nothing has changed.
         LedgerError: the ledger cannot be used.
     """
     parsed = read_budgets(budgets)
-    store = connect(ledger, clock=utc_clock(None))
-    store.apply(parsed)
-    store.close()
+    with closing(connect(ledger, clock=utc_clock(None))) as store:
+        store.apply(parsed, author(actor, reason))
     return parsed

@@ -8,9 +8,10 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, Self, Unpack
 
-from kling_pricing.budgets import BudgetsFile, BudgetsLike
+from kling_pricing.budgets import BudgetsLike
 from kling_pricing.guard import admission as admissions
 from kling_pricing.guard import budget_changes, budget_status, dispatch, settlement
+from kling_pricing.guard.administration import GuardAdministration
 from kling_pricing.guard.admission import Admission, QuoteOptions
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.state import DOUBTFUL_AFTER, EXPIRES_AFTER, GuardState
@@ -22,7 +23,7 @@ from kling_pricing.windows import in_utc
 from kling_pricing.wire.task import Task
 
 
-class BudgetGuard:
+class BudgetGuard(GuardAdministration):
     """Checks requests against budgets, and tracks their cost.
 
     Threads may share a guard. Processes that use the same ledger share its caps.
@@ -39,6 +40,8 @@ class BudgetGuard:
         expires_after: how long a reservation waits for dispatch before its money is released.
         doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
         clock: returns the current instant with a time zone; by default, the system clock.
+        actor: the name under which the ledger keeps administrative actions, such as `apply`; by default, the
+            system's user.
 
     Raises:
         BudgetError: the budgets cannot be used, or differ from the installed ones.
@@ -55,8 +58,9 @@ class BudgetGuard:
         expires_after: timedelta = EXPIRES_AFTER,
         doubtful_after: timedelta = DOUBTFUL_AFTER,
         clock: Callable[[], datetime] | None = None,
+        actor: str | None = None,
     ) -> None:
-        self._state = GuardState(ledger, budgets, book, on_alert, expires_after, doubtful_after, clock)
+        self._state = GuardState(ledger, budgets, book, on_alert, expires_after, doubtful_after, clock, actor)
 
     def __enter__(self) -> Self:
         return self
@@ -313,36 +317,6 @@ class BudgetGuard:
             IdempotencyError: the task is already in the ledger with a different amount, currency or labels.
         """
         return budget_changes.record(self._state, provider, task_id, amount, labels, at, currency)
-
-    def open_budget(
-        self, budget: str, spent: Decimal | int | str, *, labels: Mapping[str, str] | None = None
-    ) -> None:
-        """Records the amount that was spent in a budget's current window before the guard was in use.
-
-        Each window accepts only one opening balance.
-
-        Args:
-            budget: the budget's name.
-            spent: the amount, in the budget's currency.
-            labels: the labels of the bucket, if the budget has a bucket for each value of a label.
-
-        Raises:
-            BudgetError: the budget does not exist, or has no bucket with these labels.
-            IdempotencyError: this window already has an opening balance.
-        """
-        budget_changes.open_budget(self._state, budget, spent, labels)
-
-    def apply(self, budgets: BudgetsLike) -> BudgetsFile:
-        """Replaces the ledger's budgets; intended for administrators.
-
-        Balances do not change. Caps, request limits, alerts and capping minimums can always be changed. To
-        change a budget's match, window, time zone or currency, give the budget another name or set
-        `carry_over: true`. With `carry_over`, the new buckets count the amounts that are already in the ledger.
-
-        Raises:
-            BudgetError: the budgets cannot replace the installed ones; nothing has changed.
-        """
-        return budget_changes.apply(self._state, budgets)
 
     def reservation(self, ref: Reference) -> Reservation:
         """Returns a reservation in its current state."""

@@ -12,6 +12,7 @@ from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError
 from kling_pricing.guard.unpriced_counter import UnpricedCounter
 from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger.actions import Author, actor_name
 from kling_pricing.ledger.calendars import ends_soon
 from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
 from kling_pricing.quoting.intake import default_book
@@ -57,6 +58,7 @@ class GuardState:
         ledger: the ledger.
         book: the price tables.
         clock: the guard's clock, in UTC.
+        actor: the name under which the ledger keeps administrative actions.
         expires_after: how long a reservation waits for dispatch.
         doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
         in_force: the budgets in force when this guard last read the ledger.
@@ -72,6 +74,7 @@ class GuardState:
         expires_after: timedelta,
         doubtful_after: timedelta,
         clock: Callable[[], datetime] | None,
+        actor: str | None,
     ) -> None:
         times: dict[str, Any] = {"expires_after": expires_after, "doubtful_after": doubtful_after}
         for name, time in times.items():
@@ -81,9 +84,10 @@ class GuardState:
         self.clock = utc_clock(clock)
         self.expires_after = expires_after
         self.doubtful_after = doubtful_after
+        self.actor = actor_name(actor)
         self._on_alert = on_alert
         self.ledger: Ledger = connect(ledger, clock=self.clock)
-        self.in_force = _install(self.ledger, budgets)
+        self.in_force = _install(self.ledger, budgets, Author(self.actor, None))
         self.unpriced = UnpricedCounter(self.ledger, self.clock)
         for warning in ends_soon(self.ledger.calendar_ends(), self.in_force.budgets, self.clock()):
             _log.warning("ledger %s: %s", self.ledger.name, warning)
@@ -135,7 +139,7 @@ class GuardState:
                 _log.exception("on_alert failed for budget %s", alert.budget)
 
 
-def _install(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
+def _install(ledger: Ledger, budgets: BudgetsLike | None, author: Author) -> InForce:
     """Returns a ledger's budgets; if it has none, installs the given ones first.
 
     Raises:
@@ -150,7 +154,7 @@ def _install(ledger: Ledger, budgets: BudgetsLike | None) -> InForce:
             )
         return InForce.of(revision)
     given = read_budgets(budgets)
-    installed = InForce.of(ledger.install(given))
+    installed = InForce.of(ledger.install(given, author))
     if installed.budgets.digest != given.digest:
         raise BudgetError(
             "the ledger's budgets differ from the given budgets; open the ledger without budgets, or ask an "

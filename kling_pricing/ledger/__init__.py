@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.display import not_installed
 from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
@@ -56,13 +57,13 @@ class Ledger(Protocol):
     def max_concurrency(self) -> int:
         """The maximum number of verbs that run simultaneously. Further verbs wait for their turn."""
 
-    def install(self, budgets: BudgetsFile) -> Revision:
+    def install(self, budgets: BudgetsFile, author: Author) -> Revision:
         """Installs budgets if the ledger has none yet, and returns the budgets in force."""
 
     def installed(self) -> Revision | None:
         """Returns the budgets in force, or None if the ledger has none yet."""
 
-    def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
         """Replaces the budgets in force. Balances do not change.
 
         Returns:
@@ -73,13 +74,13 @@ class Ledger(Protocol):
                 currency, and does not carry over the earlier spend.
         """
 
-    def freeze(self, actor: str, reason: str) -> None:
+    def freeze(self, author: Author) -> None:
         """Stops all spending: nothing is admitted or dispatched until `thaw`. Jobs that were sent go on.
 
         Has no effect if spending is frozen already.
         """
 
-    def thaw(self, actor: str, reason: str) -> bool:
+    def thaw(self, author: Author) -> bool:
         """Allows spending again. Returns whether it was frozen."""
 
     def reserve(
@@ -198,7 +199,7 @@ class Ledger(Protocol):
             IdempotencyError: the task is already in the ledger with other details.
         """
 
-    def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
+    def open_bucket(self, claim: BucketClaim, spent: int, author: Author) -> tuple[Alert, ...]:
         """Sets the opening balance of a bucket's current window: nanos spent before the ledger began to count.
 
         Raises:
@@ -289,6 +290,9 @@ class Ledger(Protocol):
 
     def journal(self) -> list[Entry]:
         """Returns every entry of the journal, the oldest first."""
+
+    def actions(self) -> list[AdministrativeAction]:
+        """Returns every administrative action, the oldest first."""
 
     def verify(self) -> None:
         """Derives every balance from the journal again, and compares it with the stored balance.

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from kling_pricing.budgets import budgets_from_document
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import connect, file_of, is_on_a_server, store
+from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.calendars import ends_soon
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.redaction import kept_reason
 
 
 class Info(NamedTuple):
@@ -47,13 +47,13 @@ class Loss(NamedTuple):
         return self.acknowledged - self.newest
 
 
-def recover(url: str, *, accept_loss: bool = False, actor: str = "", reason: str = "") -> Loss:
+def recover(url: str, *, accept_loss: bool = False, actor: str | None = None, reason: str = "") -> Loss:
     """Reports the journal entries that a ledger in a file has lost, and can open it again without them.
 
     Args:
         url: the ledger's URL.
         accept_loss: whether to open the ledger again. All spending is then frozen until `thaw`.
-        actor: the person who accepts the loss.
+        actor: the person who accepts the loss; by default, the system's user.
         reason: the reason for accepting it.
 
     Raises:
@@ -67,20 +67,24 @@ def recover(url: str, *, accept_loss: bool = False, actor: str = "", reason: str
         )
     recovering = store("sqlite", "recover")
     loss: Loss = (
-        recovering.accept_loss(file_of(url), kept_reason(actor), kept_reason(reason), datetime.now(UTC))
+        recovering.accept_loss(file_of(url), author(actor, reason), datetime.now(UTC))
         if accept_loss
         else recovering.loss_of(file_of(url))
     )
     return loss
 
 
-def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
+def prepare(
+    url: str, *, create: bool, grant: str | None = None, actor: str | None = None, reason: str | None = None
+) -> str:
     """Creates or migrates a ledger. A repeated or simultaneous call changes nothing more.
 
     Args:
         url: the ledger's URL. On a server, the role in the URL owns the schema or will own it.
         create: whether to create the ledger if it does not exist.
         grant: a role that may use guards from then on, and do nothing else.
+        actor: the person or program that creates or migrates the ledger; by default, the system's user.
+        reason: the reason.
 
     Returns:
         A sentence that describes the result.
@@ -91,7 +95,9 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
         LedgerUnavailableError: the ledger cannot be used.
     """
     if is_on_a_server(url):
-        result: str = store("postgres", "schema").prepare(url, create=create, grant=grant)
+        result: str = store("postgres", "schema").prepare(
+            url, create=create, grant=grant, author=author(actor, reason)
+        )
         return result
     if grant is not None:
         raise LedgerError(
@@ -102,7 +108,7 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
     if create and not file.is_begun():
         return f"ledger {path}: ready; the first use creates the file"
     migration = store("sqlite", "migration")
-    version, copy = migration.migrate(path, datetime.now(UTC))
+    version, copy = migration.migrate(path, datetime.now(UTC), author(actor, reason))
     present = migration.schema.VERSION
     if copy is None:
         return f"ledger {path}: up to date, schema {present}"

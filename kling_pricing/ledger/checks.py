@@ -216,6 +216,15 @@ _MISSING = (
     WHERE NOT EXISTS (SELECT 1 FROM revised WHERE detail = digest AND at = installed_at)
     """,
     """
+    SELECT 'budget revision ' || revision, 'the administrative action that installed it' FROM budget_revision
+    WHERE NOT EXISTS (SELECT 1 FROM administration WHERE action = 'apply' AND at = installed_at)
+      AND NOT EXISTS (SELECT 1 FROM administration WHERE action = 'migrate' AND at >= installed_at)
+    """,
+    """
+    SELECT 'administrative action ' || seq, 'its budget revision' FROM administration
+    WHERE action = 'apply' AND NOT EXISTS (SELECT 1 FROM budget_revision WHERE installed_at = at)
+    """,
+    """
     SELECT 'journal entry ' || seq, 'its budget revision' FROM revised
     WHERE NOT EXISTS (SELECT 1 FROM budget_revision WHERE digest = detail AND installed_at = at)
     """,
@@ -306,6 +315,10 @@ _FACTS = {
     "rounding": """
         SELECT min(id) AS reservation, expected, reserved, unit_value FROM reservation WHERE reserved > expected
         GROUP BY expected, reserved, unit_value
+    """,
+    "action": """
+        SELECT seq, {journal_at} AS at, actor, role, action, subject, old, new, reason, seal FROM administration
+        ORDER BY seq
     """,
     "converted": """
         SELECT min(line.reservation) AS reservation, reservation.currency AS quote, bucket.currency AS budget,

@@ -18,6 +18,9 @@ from kling_pricing.ledger.journal import Observation
 from kling_pricing.wire.charges import Charge
 from kling_pricing.wire.task import Task
 
+NO_REASON = "no reason given"
+"""The reason that a ledger stores if none is left after the redaction."""
+
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
 _UNIT = re.compile(r"[A-Za-z_-]{1,20}")
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,20}")
@@ -73,7 +76,7 @@ def kept_reason(reason: Any) -> str:
     """
     text = without_secrets(" ".join(str(reason)[: 10 * MAX_LABEL_CHARS].split()), "foreign")
     printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())[:MAX_LABEL_CHARS] or "no reason given"
+    return " ".join(printable.split())[:MAX_LABEL_CHARS] or NO_REASON
 
 
 def currency_code(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
+from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
 Row = Mapping[str, Any]
@@ -30,7 +31,12 @@ def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: 
     Raises:
         LedgerError: the ledger is inconsistent. The message shows the first problems.
     """
-    problems = [*map(_difference, facts["difference"]), *_by_budgets(facts), *damage]
+    problems = [
+        *map(_difference, facts["difference"]),
+        *_by_budgets(facts),
+        *_actions(facts["action"]),
+        *damage,
+    ]
     if problems:
         raise LedgerError(
             f"ledger {ledger}: {len(problems)} difference{'s' * (len(problems) > 1)} between the journal "
@@ -46,6 +52,19 @@ def _difference(row: Row) -> str:
     if row["is_amount"]:
         kept, derived = (amount and _amount(int(Decimal(amount))) for amount in (kept, derived))
     return f"{row['subject']}: {row['what']} is {kept or 'empty'}, but {row['source']} {derived or 'empty'}"
+
+
+def _actions(rows: Iterable[Row]) -> Iterator[str]:
+    """Compares the seals of the administrative actions with their columns."""
+    seal = ""
+    for row in rows:
+        derived = action_seal(seal, row["at"], [row[name] for name in SEALED_ACTION_COLUMNS])
+        seal = row["seal"]
+        if seal != derived:
+            yield (
+                f"administrative action {row['seq']}: its seal is {seal}, but its columns and the action "
+                f"before it give {derived}"
+            )
 
 
 class _Revision(NamedTuple):

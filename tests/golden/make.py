@@ -38,7 +38,7 @@ CLIP = {"model": "kling-v3", "prompt": "a boat", "duration": 5, "resolution": "1
 SPEC = {"id": "stray", "status": "completed", "model": "kling-3.0-omni-720p-noref-audio", "seconds": "5"}
 TABLES = (
     *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line", "journal"),
-    *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen"),
+    *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen", "administration"),
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates"}
@@ -268,6 +268,7 @@ def postgres_text(url: str) -> str:
             ("bucket", "id"),
             ("reservation", "seq"),
             ("journal", "seq"),
+            ("administration", "seq"),
             ("observation", "id"),
         ):
             lines.append(

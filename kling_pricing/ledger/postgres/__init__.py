@@ -15,6 +15,7 @@ from uuid import uuid4
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
+from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.checks import facts
@@ -41,6 +42,7 @@ from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import books, codec, revisions
 from kling_pricing.ledger.postgres.locks import locks_explained
 from kling_pricing.ledger.postgres.server import Refusal, Server
+from kling_pricing.ledger.redaction import NO_REASON
 from kling_pricing.ledger.verification import judge
 from kling_pricing.money import format_decimal
 
@@ -68,27 +70,27 @@ class PostgresLedger:
 
     # budgets
 
-    def install(self, budgets: BudgetsFile) -> Revision:
+    def install(self, budgets: BudgetsFile, author: Author) -> Revision:
         """See `Ledger.install`."""
-        return self.installed() or revisions.install(self._server, budgets)
+        return self.installed() or revisions.install(self._server, budgets, author)
 
     def installed(self) -> Revision | None:
         """See `Ledger.installed`."""
         revision = self._server.call("installed")
         return None if revision is None else Revision(**revision)
 
-    def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
-        return revisions.replace(self._server, budgets)
+        return revisions.replace(self._server, budgets, author)
 
-    def freeze(self, actor: str, reason: str) -> None:
+    def freeze(self, author: Author) -> None:
         """See `Ledger.freeze`."""
         with locks_explained(self.name):
-            self._call("freeze_all", actor, reason)
+            self._call("freeze_all", author.actor, author.reason or NO_REASON)
 
-    def thaw(self, actor: str, reason: str) -> bool:
+    def thaw(self, author: Author) -> bool:
         """See `Ledger.thaw`."""
-        return bool(self._call("thaw_all", actor, reason))
+        return bool(self._call("thaw_all", author.actor, author.reason or NO_REASON))
 
     # verbs
 
@@ -176,11 +178,10 @@ class PostgresLedger:
         )
         return Outdated(Revision(**response["outdated"])) if "outdated" in response else codec.change(response)
 
-    def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
+    def open_bucket(self, claim: BucketClaim, spent: int, author: Author) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
-        return codec.alerts(
-            self._call("open_bucket", _new_call(), claim.budget, codec.labels_text(claim.labels), spent)
-        )
+        labels = codec.labels_text(claim.labels)
+        return codec.alerts(self._call("open_bucket", _new_call(), claim.budget, labels, spent, *author))
 
     def count_unpriced(self, counts: Sequence[UnpricedRequests]) -> None:
         """See `Ledger.count_unpriced`."""
@@ -256,6 +257,10 @@ class PostgresLedger:
     def journal(self) -> list[Entry]:
         """See `Ledger.journal`."""
         return [codec.entry(row) for row in self._server.rows("entries")]
+
+    def actions(self) -> list[AdministrativeAction]:
+        """See `Ledger.actions`."""
+        return [codec.action(row) for row in self._server.rows("administrative_actions")]
 
     def verify(self) -> None:
         """See `Ledger.verify`."""

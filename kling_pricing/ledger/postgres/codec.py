@@ -8,6 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from kling_pricing.ledger.actions import AdministrativeAction, read_value
 from kling_pricing.ledger.calendars import ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
@@ -247,6 +248,12 @@ def entry(row: Mapping[str, Any]) -> Entry:
         row["currency"],
         row["detail"],
     )
+
+
+def action(row: Mapping[str, Any]) -> AdministrativeAction:
+    """Returns the administrative action in a row from the server."""
+    fields = dict(row) | {name: read_value(row[name]) for name in ("old", "new")}
+    return AdministrativeAction(**fields | {"at": _instant(row["at"])})
 
 
 def _decimal(number: Decimal | int | None) -> Decimal | None:

@@ -12,6 +12,7 @@ import psycopg
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document
 from kling_pricing.errors import BudgetError, LedgerUnavailableError
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.calendars import CalendarChange, Uncalendared, calendar_changes
 from kling_pricing.ledger.errors import no_rate
 from kling_pricing.ledger.model import Alert, Revision
@@ -41,7 +42,7 @@ class _Revising(NamedTuple):
     now: datetime
 
 
-def install(server: Server, budgets: BudgetsFile) -> Revision:
+def install(server: Server, budgets: BudgetsFile, author: Author) -> Revision:
     """Installs budgets if the ledger has none yet, and returns the budgets in force.
 
     Raises:
@@ -52,7 +53,7 @@ def install(server: Server, budgets: BudgetsFile) -> Revision:
         if revising.revisions:
             return revising.revisions[-1]
         put_calendar(revising, budgets)
-        _put(revising, uuid4().hex, budgets)
+        _put(revising, uuid4().hex, budgets, author)
         return Revision(budgets.digest, budgets.document)
 
     try:
@@ -67,7 +68,7 @@ def install(server: Server, budgets: BudgetsFile) -> Revision:
         ) from error
 
 
-def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
+def replace(server: Server, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
     """Replaces the budgets in force.
 
     Returns:
@@ -100,7 +101,7 @@ def replace(server: Server, budgets: BudgetsFile) -> tuple[Alert, ...]:
                         "give the budget another name, or set carry_over: true so that the budget counts "
                         "earlier spend"
                     )
-        return _put(revising, call_id, budgets, carrying_over)
+        return _put(revising, call_id, budgets, author, carrying_over)
 
     return _revised(server, work)
 
@@ -132,13 +133,18 @@ def _begun(connection: Connection) -> _Revising:
 
 
 def _put(
-    revising: _Revising, call_id: str, budgets: BudgetsFile, carrying_over: Sequence[BudgetEntry] = ()
+    revising: _Revising,
+    call_id: str,
+    budgets: BudgetsFile,
+    author: Author,
+    carrying_over: Sequence[BudgetEntry] = (),
 ) -> tuple[Alert, ...]:
     """Writes a revision, and adds earlier reservations to the budgets that carry over."""
     revising.call("put_in_force", in_force_text(budgets), revising.now)
     for budget in carrying_over:
         _carry_over(revising, budgets, budget)
-    return codec.alerts(revising.call("revision_end", call_id, budgets.digest, budgets.document, revising.now))
+    end = (call_id, budgets.digest, budgets.document, revising.now, *author)
+    return codec.alerts(revising.call("revision_end", *end))
 
 
 def in_force_text(budgets: BudgetsFile) -> str:

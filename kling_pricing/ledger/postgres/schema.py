@@ -11,6 +11,7 @@ from psycopg import sql
 
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import checks, dialects
+from kling_pricing.ledger.actions import Author, system_user, value_text
 from kling_pricing.ledger.administration import Info
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres import revisions
@@ -26,9 +27,9 @@ _FIRST_WITH_CALENDAR = 3
 """The first schema version whose ledgers keep the windows of their budgets."""
 
 _FUNCTIONS = (
-    *("shared.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql"),
-    *("observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql"),
-    *("frozen.sql", "books.sql", "grants.sql"),
+    *("shared.sql", "administration.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql"),
+    *("release.sql", "settle.sql", "observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql"),
+    *("reading.sql", "revisions.sql", "frozen.sql", "books.sql", "grants.sql"),
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 
@@ -81,9 +82,9 @@ def _verification() -> str:
     )
 
 
-def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
+def prepare(url: str, *, create: bool, grant: str | None = None, author: Author | None = None) -> str:
     """See `administration.prepare`."""
-    server = Server(url)
+    server, by = Server(url), author or Author(system_user(), None)
 
     def work(connection: Connection) -> str:
         with connection.transaction():
@@ -97,9 +98,10 @@ def prepare(url: str, *, create: bool, grant: str | None = None) -> str:
                     f"ledger {server.name}: the ledger does not exist yet; create it with `kling-pricing "
                     "ledger init URL`"
                 )
-            _upgrade(connection, before)
-            if grant is not None:
+            _upgrade(connection, before, by)
+            if grant is not None and grant not in _guard_roles(connection):
                 _grant(connection, grant)
+                _administer(connection, by, "grant", "guards", None, {"role": grant})
         granted = "" if grant is None else f"; role {grant} may now use guards"
         return f"ledger {server.name}: {_change(before)}{granted}"
 
@@ -185,7 +187,7 @@ def _version(connection: Connection, name: str) -> int:
     return version_row[0] if version_row else 0
 
 
-def _upgrade(connection: Connection, before: int) -> None:
+def _upgrade(connection: Connection, before: int, author: Author) -> None:
     if not before:
         connection.execute("CREATE SCHEMA kling_pricing")
     roles = _guard_roles(connection) if before else []
@@ -202,6 +204,17 @@ def _upgrade(connection: Connection, before: int) -> None:
         revisions.make_calendar(connection)
     for role in roles:
         _grant(connection, role)
+    if 0 < before < VERSION:
+        _administer(connection, author, "migrate", "schema", {"schema": before}, {"schema": VERSION})
+
+
+def _administer(connection: Connection, author: Author, action: str, subject: str, old: Any, new: Any) -> None:
+    """Writes an administrative action in the current transaction."""
+    connection.execute("SET LOCAL search_path = kling_pricing, pg_temp")
+    connection.execute(
+        "SELECT administer(current_instant(), %s, %s, %s, %s, %s, %s)",
+        [author.actor, action, subject, value_text(old), value_text(new), author.reason],
+    )
 
 
 def _guard_roles(connection: Connection) -> list[str]:

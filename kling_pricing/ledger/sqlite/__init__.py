@@ -13,6 +13,7 @@ from typing import Any
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import checks, dialects
+from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
@@ -34,6 +35,7 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
+    actions,
     book_rows,
     calendar_rows,
     export,
@@ -76,9 +78,9 @@ class SQLiteLedger:
 
     # budgets
 
-    def install(self, budgets: BudgetsFile) -> Revision:
+    def install(self, budgets: BudgetsFile, author: Author) -> Revision:
         """See `Ledger.install`."""
-        return self._file.transaction(verbs.install, budgets)
+        return self._file.transaction(verbs.install, budgets, author)
 
     def installed(self) -> Revision | None:
         """See `Ledger.installed`. Creates no file."""
@@ -87,17 +89,17 @@ class SQLiteLedger:
         with self._file.reading() as db:
             return revisions.current(db)
 
-    def apply(self, budgets: BudgetsFile) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
-        return self._file.transaction(verbs.apply, budgets)
+        return self._file.transaction(verbs.apply, budgets, author)
 
-    def freeze(self, actor: str, reason: str) -> None:
+    def freeze(self, author: Author) -> None:
         """See `Ledger.freeze`."""
-        self._file.transaction(freezes.freeze, actor, reason)
+        self._file.transaction(freezes.freeze, author)
 
-    def thaw(self, actor: str, reason: str) -> bool:
+    def thaw(self, author: Author) -> bool:
         """See `Ledger.thaw`."""
-        return self._file.transaction(freezes.thaw, actor, reason)
+        return self._file.transaction(freezes.thaw, author)
 
     # verbs
 
@@ -146,9 +148,9 @@ class SQLiteLedger:
         """See `Ledger.record`."""
         return self._file.transaction(verbs.record, order, spent, task_id, at)
 
-    def open_bucket(self, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
+    def open_bucket(self, claim: BucketClaim, spent: int, author: Author) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
-        return self._file.transaction(verbs.open_bucket, claim, spent)
+        return self._file.transaction(verbs.open_bucket, claim, spent, author)
 
     def count_unpriced(self, counts: Sequence[UnpricedRequests]) -> None:
         """See `Ledger.count_unpriced`."""
@@ -266,6 +268,11 @@ class SQLiteLedger:
         """See `Ledger.journal`."""
         with self._file.reading() as db:
             return queries.journal(db)
+
+    def actions(self) -> list[AdministrativeAction]:
+        """See `Ledger.actions`."""
+        with self._file.reading() as db:
+            return actions.actions(db)
 
     def verify(self) -> None:
         """See `Ledger.verify`. Uses a separate connection, so that verbs can continue meanwhile."""

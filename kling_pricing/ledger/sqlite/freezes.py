@@ -7,28 +7,33 @@ from datetime import datetime
 
 from kling_pricing.errors import BudgetFrozenError
 from kling_pricing.ledger import errors
-from kling_pricing.ledger.sqlite import balances
+from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.redaction import NO_REASON
+from kling_pricing.ledger.sqlite import actions, balances
 from kling_pricing.ledger.sqlite.codec import instant, written
 
 ALL = "all"
 """The scope of a freeze that stops every request."""
 
 
-def freeze(db: sqlite3.Connection, now: datetime, actor: str, reason: str) -> None:
+def freeze(db: sqlite3.Connection, now: datetime, author: Author) -> None:
     """See `Ledger.freeze`."""
+    reason = author.reason or NO_REASON
     added = db.execute(
         "INSERT OR IGNORE INTO frozen (scope, actor, reason, frozen_at) VALUES (?, ?, ?, ?)",
-        (ALL, actor, reason, written(now)),
+        (ALL, author.actor, reason, written(now)),
     )
     if added.rowcount:
-        balances.enter(db, now, "freeze", None, (), f"{actor}: {reason}")
+        balances.enter(db, now, "freeze", None, (), f"{author.actor}: {reason}")
+        actions.administer(db, now, author, "freeze", ALL, {"frozen": False}, {"frozen": True})
 
 
-def thaw(db: sqlite3.Connection, now: datetime, actor: str, reason: str) -> bool:
+def thaw(db: sqlite3.Connection, now: datetime, author: Author) -> bool:
     """See `Ledger.thaw`."""
     if not db.execute("DELETE FROM frozen WHERE scope = ?", (ALL,)).rowcount:
         return False
-    balances.enter(db, now, "thaw", None, (), f"{actor}: {reason}")
+    balances.enter(db, now, "thaw", None, (), f"{author.actor}: {author.reason or NO_REASON}")
+    actions.administer(db, now, author, "thaw", ALL, {"frozen": True}, {"frozen": False})
     return True
 
 

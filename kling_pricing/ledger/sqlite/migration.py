@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from kling_pricing.ledger.actions import Author, system_user
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.sqlite import revisions, schema, seals
+from kling_pricing.ledger.sqlite import actions, revisions, schema, seals
 from kling_pricing.ledger.sqlite.errors import BUSY_TIMEOUT_S, ERRORS, explained, missing, unavailable
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
 
@@ -32,14 +33,15 @@ class Migrated(NamedTuple):
     copy: Path | None
 
 
-def migrate(path: Path, now: datetime) -> Migrated:
+def migrate(path: Path, now: datetime, author: Author | None = None) -> Migrated:
     """Copies a ledger's file, then migrates it to the current schema version in one transaction.
 
     The migration can be repeated. If it is interrupted, the file has either the old version or the new one.
 
     Args:
         path: the file.
-        now: the instant for the name of the copy.
+        now: the instant of the migration, for the name of the copy.
+        author: who migrates the ledger, and why; by default, the system's user.
 
     Raises:
         LedgerUnavailableError: there is no ledger, the ledger is newer than this release, or the disk has no
@@ -67,6 +69,9 @@ def migrate(path: Path, now: datetime) -> Migrated:
                 if version < _FIRST_WITH_CALENDAR:
                     seals.seal_all(connection)
                     revisions.make_calendar(connection, now)
+                change = {"schema": version}, {"schema": schema.VERSION}
+                by = author or Author(system_user(), None)
+                actions.administer(connection, now, by, "migrate", "schema", *change)
                 connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.execute("COMMIT")
         finally:

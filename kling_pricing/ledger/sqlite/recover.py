@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.administration import Loss
-from kling_pricing.ledger.sqlite import freezes, migration, schema
+from kling_pricing.ledger.sqlite import actions, freezes, migration, schema
 from kling_pricing.ledger.sqlite.codec import instant
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue
 
@@ -24,7 +25,7 @@ def loss_of(path: Path) -> Loss:
         return _loss(connection, queue)
 
 
-def accept_loss(path: Path, actor: str, reason: str, now: datetime) -> Loss:
+def accept_loss(path: Path, author: Author, now: datetime) -> Loss:
     """Opens a ledger again without the journal entries that it has lost, and freezes all spending.
 
     A ledger that has lost nothing stays as it is.
@@ -37,7 +38,10 @@ def accept_loss(path: Path, actor: str, reason: str, now: datetime) -> Loss:
         connection.execute("BEGIN IMMEDIATE")
         loss = _loss(connection, queue)
         if loss.missing:
-            freezes.freeze(connection, now, actor, f"{loss.missing} journal entries were lost: {reason}")
+            lost = {"newest": loss.acknowledged}, {"newest": loss.newest}
+            actions.administer(connection, now, author, "recover", "journal", *lost)
+            reason = f"{loss.missing} journal entries were lost: {author.reason}"
+            freezes.freeze(connection, now, author._replace(reason=reason))
         (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
         connection.execute("COMMIT")
         if loss.missing:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document
 from kling_pricing.errors import BudgetError, LedgerError
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.model import Alert, Reservation, Revision
-from kling_pricing.ledger.sqlite import balances, calendar_rows, reservations, transitions
+from kling_pricing.ledger.sqlite import actions, balances, calendar_rows, reservations, transitions
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.codec import alert_texts, text, written
 from kling_pricing.money import multiply, nanos_up
@@ -41,10 +43,10 @@ def in_force(db: sqlite3.Connection) -> Revision:
     return revision
 
 
-def install(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
+def install(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: datetime) -> Revision:
     """Writes the first revision, and its calendar."""
     calendar_rows.update(db, budgets, {}, now)
-    return _add(db, budgets, now)
+    return _add(db, budgets, author, now)
 
 
 def make_calendar(db: sqlite3.Connection, now: datetime) -> None:
@@ -55,7 +57,10 @@ def make_calendar(db: sqlite3.Connection, now: datetime) -> None:
         calendar_rows.begin(db, budgets, {budget.definition: budget.schedule for budget in _known(db)}, now)
 
 
-def _add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
+def _add(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: datetime) -> Revision:
+    before = current(db)
+    old = None if before is None else json.loads(before.document)
+    actions.administer(db, now, author, "apply", "budgets", old, json.loads(budgets.document))
     db.execute(
         "INSERT INTO budget_revision (digest, document, installed_at) VALUES (?, ?, ?)",
         (budgets.digest, budgets.document, written(now)),
@@ -64,7 +69,7 @@ def _add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revisio
     return Revision(budgets.digest, budgets.document)
 
 
-def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tuple[Alert, ...]:
+def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: datetime) -> tuple[Alert, ...]:
     """Replaces the budgets in force.
 
     Returns:
@@ -76,7 +81,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
     """
     before = current(db)
     if before is None:
-        install(db, budgets, now)
+        install(db, budgets, author, now)
         return ()
     installed = budgets_from_document(before.document)
     known = _known(db)
@@ -108,7 +113,7 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tupl
             ),
         ).fetchall()
         alerts += balances.threshold_alerts(db, [bucket for (bucket,) in changed], None, now)
-    _add(db, budgets, now)
+    _add(db, budgets, author, now)
     return tuple(alerts)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.sqlite.book_tables import BOOK_TABLES
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
@@ -220,69 +221,35 @@ STEPS: dict[int, tuple[str, ...]] = {
         """,
     ),
     4: (
-        # the books
+        # Administrative actions
         """
-        CREATE TABLE book_statement (
-          number INTEGER PRIMARY KEY,
-          provider TEXT NOT NULL,
-          name TEXT NOT NULL,
-          digest TEXT NOT NULL,
-          since TEXT NOT NULL,
-          until TEXT NOT NULL,
-          is_answers INTEGER NOT NULL CHECK (is_answers IN (0, 1)),
-          remembered_at TEXT NOT NULL,
-          actor TEXT NOT NULL,
-          reason TEXT NOT NULL,
-          replaces INTEGER UNIQUE REFERENCES book_statement (number),
-          replaced_in TEXT,
-          UNIQUE (provider, digest, since, until),
-          CHECK ((replaces IS NULL) = (replaced_in IS NULL))
-        ) STRICT
-        """,
-        """
-        CREATE TABLE book_fact (
+        CREATE TABLE administration (
           seq INTEGER PRIMARY KEY,
-          provider TEXT NOT NULL,
-          kind TEXT NOT NULL CHECK (kind IN ('use', 'row', 'dispute', 'resolution', 'write_off')),
-          period TEXT NOT NULL,
           at TEXT NOT NULL,
-          task TEXT NOT NULL,
-          project TEXT NOT NULL,
-          currency TEXT NOT NULL,
-          amount INTEGER NOT NULL,
-          native INTEGER,
-          unit TEXT,
-          statement INTEGER REFERENCES book_statement (number),
-          "row" INTEGER,
-          row_id TEXT,
-          billed_at TEXT,
-          submitted_at TEXT,
-          subject INTEGER REFERENCES book_fact (seq),
-          actor TEXT,
+          actor TEXT NOT NULL,
+          role TEXT,
+          action TEXT NOT NULL,
+          subject TEXT NOT NULL,
+          old TEXT,
+          new TEXT,
           reason TEXT,
-          CHECK ((kind = 'row') = (statement IS NOT NULL)),
-          CHECK ((kind IN ('dispute', 'resolution')) = (subject IS NOT NULL))
+          seal TEXT NOT NULL
         ) STRICT
         """,
-        "CREATE INDEX book_fact_of_provider ON book_fact (provider, seq)",
-        "CREATE UNIQUE INDEX book_resolution ON book_fact (subject) WHERE kind = 'resolution'",
         """
-        CREATE TABLE closed_month (
-          month TEXT NOT NULL,
-          provider TEXT NOT NULL,
-          digest TEXT NOT NULL,
-          closed_at TEXT NOT NULL,
-          actor TEXT NOT NULL,
-          reason TEXT NOT NULL,
-          PRIMARY KEY (provider, month)
-        ) STRICT, WITHOUT ROWID
+        CREATE TRIGGER administration_is_not_changed BEFORE UPDATE ON administration
+        BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
         """,
-        *(
-            f"CREATE TRIGGER {table}_is_not_{done} BEFORE {verb} ON {table}"
-            f" BEGIN SELECT RAISE(ABORT, 'the books are append-only'); END"
-            for table in ("book_statement", "book_fact", "closed_month")
-            for done, verb in (("changed", "UPDATE"), ("deleted", "DELETE"))
-        ),
+        """
+        CREATE TRIGGER administration_is_not_deleted BEFORE DELETE ON administration
+        BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
+        """,
+        """
+        CREATE TRIGGER administration_is_not_replaced BEFORE INSERT ON administration
+        WHEN EXISTS (SELECT 1 FROM administration WHERE seq = NEW.seq)
+        BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
+        """,
+        *BOOK_TABLES,
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

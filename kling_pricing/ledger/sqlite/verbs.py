@@ -15,6 +15,7 @@ from decimal import Decimal
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import KlingPricingError, LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.journal import Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -35,11 +36,12 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
-from kling_pricing.ledger.sqlite import balances, freezes, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite import actions, balances, freezes, reservations, revisions, transitions
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import object_text, text, written
 from kling_pricing.ledger.sqlite.seals import seal
 from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
+from kling_pricing.money import format_decimal, from_nanos
 
 _OBSERVE = (
     f"INSERT OR IGNORE INTO observation ({', '.join(SEALED_OBSERVATION_COLUMNS)}, seal)"  # noqa: S608
@@ -52,14 +54,14 @@ _APPLY = (
 )
 
 
-def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> Revision:
+def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author) -> Revision:
     """See `Ledger.install`."""
-    return revisions.current(db) or revisions.install(db, budgets, now)
+    return revisions.current(db) or revisions.install(db, budgets, author, now)
 
 
-def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile) -> tuple[Alert, ...]:
+def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
     """See `Ledger.apply`."""
-    return revisions.replace(db, budgets, now)
+    return revisions.replace(db, budgets, author, now)
 
 
 def reserve(
@@ -245,7 +247,9 @@ def record(
     return Change(reservations.get(db, reservation, now), alerts)
 
 
-def open_bucket(db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent: int) -> tuple[Alert, ...]:
+def open_bucket(
+    db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent: int, author: Author
+) -> tuple[Alert, ...]:
     """See `Ledger.open_bucket`."""
     rooms = balances.rooms(db, [claim], now)
     if not rooms:
@@ -256,6 +260,8 @@ def open_bucket(db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent
         raise errors.opened(claim.budget)
     moves = [Move(bucket, 0, spent)]
     balances.enter(db, now, "opening", None, moves, None)
+    opening = {"spent": format_decimal(from_nanos(spent)), "labels": dict(claim.labels)}
+    actions.administer(db, now, author, "open", claim.budget, None, opening)
     return balances.threshold_alerts(db, grown(moves), None, now)
 
 

@@ -11,6 +11,7 @@ BEGIN
   INSERT INTO frozen (scope, actor, reason, frozen_at) VALUES ('all', p_actor, p_reason, now) ON CONFLICT DO NOTHING;
   IF FOUND THEN
     PERFORM enter(now, 'freeze', NULL, NULL, NULL, NULL, p_actor || ': ' || p_reason);
+    PERFORM administer(now, p_actor, 'freeze', 'all', '{"frozen":false}', '{"frozen":true}', p_reason);
   END IF;
 END $$;
 
@@ -24,6 +25,7 @@ BEGIN
     RETURN false;
   END IF;
   PERFORM enter(now, 'thaw', NULL, NULL, NULL, NULL, p_actor || ': ' || p_reason);
+  PERFORM administer(now, p_actor, 'thaw', 'all', '{"frozen":true}', '{"frozen":false}', p_reason);
   RETURN true;
 END $$;
 

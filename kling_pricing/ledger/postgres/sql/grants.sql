@@ -37,6 +37,7 @@ BEGIN
     'buckets(timestamptz)',
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',
+    'administrative_actions()',
     'verification()',
     'facts()',
     'require_version(integer)'

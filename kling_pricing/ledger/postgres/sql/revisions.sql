@@ -95,7 +95,9 @@ BEGIN
   WHERE bucket.budget = budget.name AND bucket.definition = budget.definition AND window_end > p_now;
 END $$;
 
-CREATE OR REPLACE FUNCTION revision_end(p_call text, p_digest text, p_document text, p_now timestamptz) RETURNS jsonb
+CREATE OR REPLACE FUNCTION revision_end(
+  p_call text, p_digest text, p_document text, p_now timestamptz, p_actor text, p_reason text
+) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   open bigint[] := ARRAY(
@@ -103,6 +105,10 @@ DECLARE
     WHERE window_end > p_now ORDER BY bucket.id
   );
 BEGIN
+  PERFORM administer(
+    p_now, p_actor, 'apply', 'budgets', (SELECT document FROM budget_revision ORDER BY revision DESC LIMIT 1),
+    p_document, p_reason
+  );
   INSERT INTO budget_revision (digest, document, installed_at) VALUES (p_digest, p_document, p_now);
   PERFORM enter(p_now, 'revision', NULL, NULL, NULL, NULL, p_digest);
   PERFORM alert_thresholds(

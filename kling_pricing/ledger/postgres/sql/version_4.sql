@@ -1,3 +1,30 @@
+-- Version 4: the ledger keeps who changed what.
+
+-- Administrative actions
+CREATE TABLE administration (
+  seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL,
+  actor text NOT NULL,
+  role text NOT NULL,                       -- the role of the session, which the actor cannot choose
+  action text NOT NULL,
+  subject text NOT NULL,
+  old text,                                 -- the values before and after the action, as JSON
+  new text,
+  reason text,
+  seal text NOT NULL                        -- depends on all earlier actions
+);
+CREATE FUNCTION administration_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'the record of administrative actions is append-only';
+END $$;
+CREATE TRIGGER administration_is_not_changed BEFORE UPDATE OR DELETE ON administration
+  FOR EACH ROW EXECUTE FUNCTION administration_is_append_only();
+CREATE TRIGGER administration_is_not_emptied BEFORE TRUNCATE ON administration
+  FOR EACH STATEMENT EXECUTE FUNCTION administration_is_append_only();
+DROP FUNCTION IF EXISTS freeze_all(text, text);
+DROP FUNCTION IF EXISTS thaw_all(text, text);
+DROP FUNCTION IF EXISTS open_bucket(text, text, jsonb, bigint);
+DROP FUNCTION IF EXISTS revision_end(text, text, text, timestamptz);
 -- The books: statements that were remembered, and facts about tasks.
 
 CREATE TABLE book_statement (
@@ -14,7 +41,6 @@ CREATE TABLE book_statement (
   replaces bigint UNIQUE REFERENCES book_statement (number),
   replaced_in text COLLATE "C",
   told text COLLATE "C" NOT NULL,           -- the call that added it, to recognise a repeated call
-  UNIQUE (provider, digest, since, until),
   CHECK ((replaces IS NULL) = (replaced_in IS NULL))
 );
 
