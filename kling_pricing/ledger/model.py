@@ -223,12 +223,13 @@ _TERMS_ATTRIBUTES = (
 
 
 SENT = (
-    "id", "project", "key", "state", "task_id", "billed", "basis", "labels", "dispatched_at", "ended", "terms",
+    "id", "project", "key", "state", "task_id", "billed", "basis", "labels", "dispatched_at",
+    "closed_at", "ended", "terms",
 )  # fmt: skip
 """The fields of a line from `Ledger.sent`, as text.
 
 Most are attributes of `Reservation`, and empty where the attribute is None. Amounts are in nanos, `labels` is a
-JSON object, and `dispatched_at` is in UTC without a zone. `ended` is `failed` or `cancelled` if that is the
+JSON object, and instants are in UTC without a zone. `ended` is `failed` or `cancelled` if that is the
 last known end of the task. `terms` has the fields of `terms.TERMS`.
 """
 

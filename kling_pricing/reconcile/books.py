@@ -25,19 +25,17 @@ The journal of a period books what these amounts are at its end, less what they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from hashlib import sha256
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, get_args
 
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.books import FACT, Books
 from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.reconcile.model import Account, JournalLine, Payable
 from kling_pricing.reconcile.staging import separated
 from kling_pricing.reconcile.workspace import Workspace
-
-Account: TypeAlias = Literal["expense", "variance", "disputed", "liability"]
 
 _TYPES = dict.fromkeys(FACT, "VARCHAR") | {
     **dict.fromkeys(("seq", "amount", "native", "statement", "row", "subject"), "BIGINT"),
@@ -84,43 +82,6 @@ class BooksPeriod(NamedTuple):
         if not self.is_months:
             value, start, end = at, *(f"TIMESTAMP '{bound:%Y-%m-%d %H:%M:%S.%f}'" for bound in self)
         return f"CASE WHEN {value} < {start} THEN 0 WHEN {value} < {end} THEN 1 ELSE 2 END"
-
-
-class JournalLine(NamedTuple):
-    """An amount that a period's journal adds to an account.
-
-    Attributes:
-        account: `expense`: what was used, at the expected amounts; `variance`: what is charged beyond that;
-            `disputed`: charges that are disputed; `liability`: what is invoiced and what is owed.
-        project: the project; empty: unknown.
-        currency: the currency.
-        amount: the amount: debit of an expense, a variance or a disputed charge, credit of a liability.
-        tasks: the number of tasks that it comes from.
-    """
-
-    account: Account
-    project: str
-    currency: str
-    amount: Decimal
-    tasks: int
-
-
-class Payable(NamedTuple):
-    """What to do about the money of a period in a currency.
-
-    Attributes:
-        currency: the currency.
-        invoiced: the sum of the period's rows.
-        pay: the amount to pay: what is invoiced, less what is disputed.
-        disputed: the amount in dispute.
-        accrue: the amount that is owed at the end of the period.
-    """
-
-    currency: str
-    invoiced: Decimal
-    pay: Decimal
-    disputed: Decimal
-    accrue: Decimal
 
 
 def load_books(workspace: Workspace, ledgers: Sequence[Ledger], provider: str) -> list[Books]:
@@ -174,14 +135,13 @@ def journal(workspace: Workspace, period: BooksPeriod) -> list[JournalLine]:
         SELECT project, currency,
           {
             ", ".join(
-                f"ifnull(sum({account}), 0), count(*) FILTER ({account} <> 0)"
-                for account in ("expense", "variance", "disputed", "liability")
+                f"ifnull(sum({account}), 0), count(*) FILTER ({account} <> 0)" for account in get_args(Account)
             )
         }
         FROM change GROUP BY project, currency ORDER BY currency, project
         """
     )
-    accounts: tuple[Account, ...] = ("expense", "variance", "disputed", "liability")
+    accounts = get_args(Account)
     return [
         JournalLine(account, project, currency, from_nanos(amounts[2 * place]), amounts[2 * place + 1])
         for project, currency, *amounts in changes
@@ -248,9 +208,9 @@ def _targets(name: str, bucket: int, period: BooksPeriod) -> str:
           ))
         ), {name}_row AS (
           SELECT {ROW_IDENTITY}, copy, arg_min(amount, (ledger, seq)) AS amount FROM (
-            SELECT *, row_number() OVER (
+            SELECT *, CASE WHEN row_key <> '' THEN 1 ELSE row_number() OVER (
               PARTITION BY ledger, statement, {ROW_IDENTITY} ORDER BY seq
-            ) AS copy FROM {name}_fact WHERE kind = 'row'
+            ) END AS copy FROM {name}_fact WHERE kind = 'row'
           ) GROUP BY ALL
         ), {name}_charged AS (
           SELECT task, currency, sum(amount) AS charged, ifnull(sum(amount) FILTER (amount > 0), 0) AS positive
@@ -279,15 +239,3 @@ def _targets(name: str, bucket: int, period: BooksPeriod) -> str:
             USING (task)
         )
     """
-
-
-def past_statements(workspace: Workspace) -> Iterator[tuple[int, int, str, str]]:
-    """Yields the ledger, number, name and digest of each statement that none replaces, in order."""
-    yield from workspace.rows(
-        """
-        SELECT ledger, number, name, digest FROM past_statement AS statement
-        WHERE NOT EXISTS (
-          SELECT 1 FROM past_statement WHERE ledger = statement.ledger AND replaces = statement.number
-        ) ORDER BY number, ledger
-        """
-    )

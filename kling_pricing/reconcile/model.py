@@ -130,6 +130,47 @@ Dimension: TypeAlias = Literal["all", "category", "standing", "project", "model"
 """What lines can be summed by; a day is the UTC date of submission, else of billing."""
 
 
+Account: TypeAlias = Literal["expense", "variance", "disputed", "liability"]
+"""An account of the books. `JournalLine` has the meanings."""
+
+
+class JournalLine(NamedTuple):
+    """An amount that a period's journal adds to an account.
+
+    Attributes:
+        account: `expense`: what was used, at the expected amounts; `variance`: what is charged beyond that;
+            `disputed`: charges that are disputed; `liability`: what is invoiced and what is owed.
+        project: the project; empty: unknown.
+        currency: the currency.
+        amount: the amount: debit of an expense, a variance or a disputed charge, credit of a liability.
+        tasks: the number of tasks that it comes from.
+    """
+
+    account: Account
+    project: str
+    currency: str
+    amount: Decimal
+    tasks: int
+
+
+class Payable(NamedTuple):
+    """What to do about the money of a period in a currency.
+
+    Attributes:
+        currency: the currency.
+        invoiced: the sum of the period's rows.
+        pay: the amount to pay: what is invoiced, less what is disputed.
+        disputed: the amount in dispute.
+        accrue: the amount that is owed at the end of the period.
+    """
+
+    currency: str
+    invoiced: Decimal
+    pay: Decimal
+    disputed: Decimal
+    accrue: Decimal
+
+
 class Reconciled(Protocol):
     """The part of a reconciliation that reports read.
 
@@ -154,6 +195,12 @@ class Reconciled(Protocol):
 
     def totals(self, dimension: Dimension) -> list[Total]:
         """Returns the sums of the lines by currency and name."""
+
+    def journal(self) -> list[JournalLine]:
+        """Returns the journal of the period, by project and currency; debits equal credits exactly."""
+
+    def payable(self) -> list[Payable]:
+        """Returns what is to be paid, disputed and accrued, by currency."""
 
 
 def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:

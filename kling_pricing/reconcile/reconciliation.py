@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -33,21 +33,28 @@ from typing import Any, Self
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger import connect
+from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger.actions import author
+from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.model import Alert
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
+from kling_pricing.reconcile import books
+from kling_pricing.reconcile.books import BooksPeriod, load_books
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import Category, mark_exceptions
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
+from kling_pricing.reconcile.learning import learn
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.matching import StatementPeriod, match
-from kling_pricing.reconcile.model import Dimension, Line, Rows, Tolerance, Total
+from kling_pricing.reconcile.memory import Conflict, choose_replaced, recall
+from kling_pricing.reconcile.model import Dimension, JournalLine, Line, Payable, Rows, Tolerance, Total
 from kling_pricing.reconcile.precharges import resolve_precharges
 from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
 from kling_pricing.reconcile.row_facts import read_row_facts
-from kling_pricing.reconcile.settle import Settled, settle
+from kling_pricing.reconcile.remember import Remembered, refuse_conflicts, remember
+from kling_pricing.reconcile.settle import SettleAlso, Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import units_of
@@ -81,6 +88,8 @@ class Reconciliation:
         exceptions: the number of lines that need action; each has a remedy.
         open: the number of exceptions that are still open: no cause explains them to the last digit.
         rows: the rows of the statements, counted.
+        conflicts: the remembered statements that charge other amounts than the given ones for the same tasks.
+            While there are any, nothing can be remembered or settled.
     """
 
     def __init__(
@@ -94,10 +103,16 @@ class Reconciliation:
         since: datetime,
         until: datetime,
         statements: Mapping[str, str],
+        opened: Sequence[Ledger],
+        known_books: Sequence[Books],
+        conflicts: tuple[Conflict, ...],
     ) -> None:
         self._workspace = workspace
         self._lines = lines
         self._ledgers = ledgers
+        self._opened = opened
+        self._known_books = known_books
+        self.conflicts = conflicts
         self._book = book
         self.provider = provider
         self.since = since
@@ -119,6 +134,8 @@ class Reconciliation:
     def close(self) -> None:
         """Closes the database; the lines can no longer be read."""
         self._workspace.close()
+        for ledger in self._opened:
+            ledger.close()
 
     def lines(self, *categories: Category) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""
@@ -128,30 +145,68 @@ class Reconciliation:
         """Returns the sums of the lines by currency and name."""
         return self._lines.totals(dimension)
 
+    def journal(self) -> list[JournalLine]:
+        """Returns the journal of the period, by project and currency; debits equal credits exactly.
+
+        It counts the given statements as if they were remembered.
+        """
+        return books.journal(self._workspace, BooksPeriod(self.since, self.until))
+
+    def payable(self) -> list[Payable]:
+        """Returns what is to be paid, disputed and accrued, by currency."""
+        return books.payable(self._workspace, BooksPeriod(self.since, self.until))
+
+    def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
+        """Adds the statements, and what their tasks should cost, to the books of the ledgers.
+
+        Later reconciliations then count these charges. A second call, or a second reconciliation of the same
+        files, adds nothing.
+
+        Args:
+            actor: the person who remembers the statements; by default, the system's user.
+            reason: the reason.
+
+        Raises:
+            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was added.
+            LedgerError: somebody else changed the books in the meantime.
+        """
+        refuse_conflicts(self.conflicts)
+        return remember(self._workspace, self._opened, self._known_books, self.provider, author(actor, reason))
+
     def settle(
         self,
         *,
+        also: Collection[SettleAlso] = (),
+        actor: str | None = None,
+        reason: str | None = None,
         on_progress: OnProgress | None = None,
         on_alert: Callable[[Alert], None] | None = None,
     ) -> Settled:
         """Writes the statement's charges into the ledgers that count another amount, or none yet.
 
-        It binds paired tasks. It skips tasks that a person must check first: tasks that are charged twice or
+        First remembers the statements. Then settles the lines that are matched, explained, within the
+        tolerance, or a matter of timing. It binds paired tasks. It skips tasks that a person must check first: tasks that are charged twice or
         in another currency, or have several reservations; tasks that an operator corrected; and late charges
         that differ from the quote. Each task is a separate transaction, and a second run changes nothing. The
         lines stay as they are. A refusal of a ledger is in the result and needs action.
 
         Args:
+            also: further categories to settle: `unexplained`, or none.
+            actor: the person who settles; by default, the system's user.
+            reason: the reason.
             on_progress: called as each task is done.
             on_alert: called for each budget threshold that is reached, as by a guard.
 
         Raises:
+            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was settled.
             LedgerError: a ledger cannot be used; tasks that were settled before stay settled.
         """
+        self.remember(actor=actor, reason=reason)
         report: OnProgress = _ignore_progress if on_progress is None else on_progress
         return settle(
             self._workspace,
             self._ledgers,
+            also=also,
             book=self._book,
             on_done=lambda done, total: report("settling", done, total),
             on_alert=on_alert,
@@ -175,11 +230,14 @@ def reconcile(
     book: PriceBook | None = None,
     memory_limit: str | None = None,
     folder: str | os.PathLike[str] | None = None,
+    replaces: str | None = None,
+    clock: Callable[[], datetime] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Reconciliation:
     """Compares the amounts that a provider billed with the expected amounts, task by task.
 
-    The ledgers are not changed.
+    The ledgers are not changed. Charges of statements that `Reconciliation.remember` stored earlier count, as if
+    their files were given too.
 
     Args:
         ledgers: URL of a ledger, or of several.
@@ -201,6 +259,9 @@ def reconcile(
         memory_limit: the maximum memory that the database may use, such as `500MB`; other data is stored on
             disk.
         folder: the folder for data on disk; by default, the system's folder for temporary files.
+        replaces: the name or digest of a remembered statement that the given file corrects. The charges of that
+            statement no longer count.
+        clock: returns the current instant, with a time zone.
         on_progress: called with the current stage and its progress, from the thread that does the work.
 
     Returns:
@@ -233,6 +294,8 @@ def reconcile(
     units = units_of(book, provider, end - timedelta(microseconds=1))
     period = StatementPeriod(start, end, grace)
     urls = [ledgers] if isinstance(ledgers, str) else ledgers
+    now = utc_clock(clock)()
+    opened = [connect(url, clock=utc_clock(None)) for url in urls]
     workspace = Workspace(memory_limit, folder)
     try:
         with _loading_thread(workspace) as loader:
@@ -250,7 +313,7 @@ def reconcile(
             )
             read_ledgers(
                 workspace,
-                [connect(url, clock=utc_clock(None)) for url in urls],
+                opened,
                 provider=provider,
                 since=start,
                 until=end,
@@ -260,14 +323,24 @@ def reconcile(
                 on_reservations=lambda done: report("reading ledgers", done, None),
             )
             read = reading_statements.result()
+        known_books = load_books(workspace, opened, provider)
+        choose_replaced(workspace, replaces, read)
         refuse_rounded_ids(workspace, read)
         if any(statement.is_precharged for statement in read):
             resolve_precharges(workspace, start)
+        memory = recall(workspace, read, start, end)
         workspace.run("SET preserve_insertion_order = false")
         if pairs:
             pair(workspace, pairs)
         report("matching", 0, 3)
-        match(workspace, read, units.values(), period, usual=tables[-1].currency)
+        match(
+            workspace,
+            read,
+            units.values(),
+            period,
+            remembered=len(memory.files),
+            usual=tables[-1].currency,
+        )
         facts = read_row_facts(workspace, book, read, tables[-1])
         propose(workspace, period, window)
         report("explaining", 1, 3)
@@ -277,15 +350,19 @@ def reconcile(
         mark_exceptions(workspace)
         report("checking totals", 2, 3)
         tie_out(workspace, period)
+        learn(workspace, () if memory.conflicts else read, known_books, start, end, now)
         reconciliation = Reconciliation(
             workspace,
-            Lines(workspace, read, provider, start, end, grace),
+            Lines(workspace, read, memory.files, provider, start, end, grace),
             ledgers=urls,
             book=book,
             provider=provider,
             since=start,
             until=end,
             statements={statement.name: statement.digest for statement in read},
+            opened=opened,
+            known_books=known_books,
+            conflicts=memory.conflicts,
         )
         report("done", 3, 3)
     except BaseException:
