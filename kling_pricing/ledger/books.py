@@ -21,9 +21,9 @@ class Fact(NamedTuple):
     """A fact about a task. Amounts are whole billionths.
 
     Attributes:
-        kind: `use`: what the task should cost, replacing earlier facts of this kind; `row`: a row of a statement;
-            `dispute`: a part of a row that is disputed with the provider; `resolution`: the end of a dispute;
-            `write_off`: the task will not be charged any more.
+        kind: `use`: what the task should cost, replacing earlier facts of this kind; `row`: a row of a
+            statement; `dispute`: a part of a row that is disputed with the provider; `resolution`: the end of a
+            dispute; `write_off`: the task will not be charged any more.
         period: the accounting period, such as `2026-11`.
         at: the instant at which it happened: the task was sent or charged, its cost became known, and so on.
         task: the provider's id for the task; or `reservation:` and an id, as long as the task is unknown.
@@ -129,10 +129,12 @@ class Known(NamedTuple):
     Attributes:
         facts: the number of the newest fact; 0: there is none.
         statements: the number of the newest statement in the ledger, of any provider; 0: there is none.
+        closed: the newest closed month; empty: there is none.
     """
 
     facts: int
     statements: int
+    closed: str
 
 
 class BooksUpdate(NamedTuple):

@@ -7,21 +7,53 @@ exactly, or there is no report.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kling_pricing.reconcile.model import Line, Reconciled, Rows, Tolerance, Total
+from kling_pricing.reconcile.model import JournalLine, Line, Payable, Reconciled, Rows, Tolerance, Total
 
 if TYPE_CHECKING:
-    from kling_pricing.reconcile.reconciliation import Reconciliation, reconcile
+    from kling_pricing.reconcile.disputes import Dispute, disputes, open_dispute, resolve_dispute
+    from kling_pricing.reconcile.months import MonthBooks, close_month, closed_months
+    from kling_pricing.reconcile.reconciliation import reconcile
+    from kling_pricing.reconcile.remember import Remembered
+    from kling_pricing.reconcile.result import Reconciliation
     from kling_pricing.reconcile.settle import Settled
 
-__all__ = ["Line", "Reconciled", "Reconciliation", "Rows", "Settled", "Tolerance", "Total", "reconcile"]
+__all__ = [
+    "Dispute",
+    "JournalLine",
+    "Line",
+    "MonthBooks",
+    "Payable",
+    "Reconciled",
+    "Reconciliation",
+    "Remembered",
+    "Rows",
+    "Settled",
+    "Tolerance",
+    "Total",
+    "close_month",
+    "closed_months",
+    "disputes",
+    "open_dispute",
+    "reconcile",
+    "resolve_dispute",
+]
+
+_LAZY = {
+    **dict.fromkeys(("Dispute", "disputes", "open_dispute", "resolve_dispute"), "disputes"),
+    **dict.fromkeys(("MonthBooks", "close_month", "closed_months"), "months"),
+    "reconcile": "reconciliation",
+    "Remembered": "remember",
+    "Reconciliation": "result",
+    "Settled": "settle",
+}
+"""Public name -> its module in this folder. Reports need none of these modules, so they are imported lazily."""
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the reconciliation on first use; reports do not need it."""
-    if name in {"Reconciliation", "Settled", "reconcile"}:
-        from kling_pricing.reconcile import reconciliation  # noqa: PLC0415
-
-        return getattr(reconciliation, name)
+    """Imports the module of a name on first use."""
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,17 +25,19 @@ The journal of a period books what these amounts are at its end, less what they 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NamedTuple, get_args
 
-from kling_pricing.ledger import Ledger
+from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.books import FACT, Books
 from kling_pricing.money import format_decimal, from_nanos
 from kling_pricing.reconcile.model import Account, JournalLine, Payable
 from kling_pricing.reconcile.staging import separated
 from kling_pricing.reconcile.workspace import Workspace
+from kling_pricing.windows import utc_clock
 
 _TYPES = dict.fromkeys(FACT, "VARCHAR") | {
     **dict.fromkeys(("seq", "amount", "native", "statement", "row", "subject"), "BIGINT"),
@@ -53,7 +55,7 @@ _PAST_STATEMENT = """
     )
 """
 ROW_IDENTITY = 'task, currency, unit, native, row_key, "at"'
-"""The columns by which two rows of different files are the same row; `row_key` is `row_id`, or an empty text."""
+"""The columns by which rows of different files are the same row; `row_key` is `row_id`, or an empty text."""
 
 
 class BooksPeriod(NamedTuple):
@@ -82,6 +84,22 @@ class BooksPeriod(NamedTuple):
         if not self.is_months:
             value, start, end = at, *(f"TIMESTAMP '{bound:%Y-%m-%d %H:%M:%S.%f}'" for bound in self)
         return f"CASE WHEN {value} < {start} THEN 0 WHEN {value} < {end} THEN 1 ELSE 2 END"
+
+
+@contextmanager
+def opened_books(
+    ledgers: str | Sequence[str], provider: str
+) -> Iterator[tuple[Workspace, list[Ledger], list[Books]]]:
+    """Yields a database with the books of a provider, the ledgers, and the books of each ledger."""
+    urls = [ledgers] if isinstance(ledgers, str) else ledgers
+    opened = [connect(url, clock=utc_clock(None)) for url in urls]
+    workspace = Workspace()
+    try:
+        yield workspace, opened, load_books(workspace, opened, provider)
+    finally:
+        workspace.close()
+        for ledger in opened:
+            ledger.close()
 
 
 def load_books(workspace: Workspace, ledgers: Sequence[Ledger], provider: str) -> list[Books]:
@@ -119,11 +137,17 @@ def in_utc_naive(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(tzinfo=None)
 
 
-def journal(workspace: Workspace, period: BooksPeriod) -> list[JournalLine]:
-    """Returns the journal of a period, by project and currency; debits equal credits exactly."""
+def journal(workspace: Workspace, period: BooksPeriod, ledger: int | None = None) -> list[JournalLine]:
+    """Returns the journal of a period, by project and currency; debits equal credits exactly.
+
+    Args:
+        workspace: the database with the books.
+        period: the period.
+        ledger: the ledger whose facts count; None: all ledgers.
+    """
     changes = workspace.all(
         f"""
-        WITH {_targets("start", 0, period)}, {_targets("end", 1, period)}, change AS (
+        WITH {_targets("start", 0, period, ledger)}, {_targets("end", 1, period, ledger)}, change AS (
           SELECT project, currency, task, sum(expense) AS expense, sum(variance) AS variance,
             sum(disputed) AS disputed, sum(liability) AS liability
           FROM (
@@ -151,14 +175,25 @@ def journal(workspace: Workspace, period: BooksPeriod) -> list[JournalLine]:
 
 
 def payable(workspace: Workspace, period: BooksPeriod) -> list[Payable]:
-    """Returns what is to be paid, disputed and accrued, by currency."""
+    """Returns what is to be paid, disputed and accrued, by currency.
+
+    A dispute counts in the period of the row that is disputed, whenever it was opened.
+    """
     rows = workspace.all(
         f"""
-        WITH {_targets("start", 0, period)}, {_targets("end", 1, period)}, both_ends AS (
-          SELECT currency, charged, disputed, owed FROM end_target
-          UNION ALL SELECT currency, -charged, -disputed, 0 FROM start_target
+        WITH {_targets("start", 0, period)}, {_targets("end", 1, period)}, disputed_row AS (
+          SELECT row.currency, dispute.amount, {period.bucket("row.period", 'row."at"')} AS bucket
+          FROM fact AS dispute JOIN fact AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
+          WHERE dispute.kind = 'dispute'
+            AND (dispute.ledger, dispute.seq) NOT IN (
+              SELECT (ledger, subject) FROM fact WHERE kind = 'resolution'
+            )
+        ), part AS (
+          SELECT currency, charged, 0 AS disputed, owed FROM end_target
+          UNION ALL SELECT currency, -charged, 0, 0 FROM start_target
+          UNION ALL SELECT currency, 0, amount, 0 FROM disputed_row WHERE bucket = 1
         )
-        SELECT currency, sum(charged), sum(disputed), sum(owed) FROM both_ends
+        SELECT currency, sum(charged), sum(disputed), sum(owed) FROM part
         GROUP BY currency HAVING bool_or(charged <> 0 OR disputed <> 0 OR owed <> 0) ORDER BY currency
         """
     )
@@ -193,14 +228,15 @@ def following(month: str) -> str:
     return f"{year + number // 12:04}-{number % 12 + 1:02}"
 
 
-def _targets(name: str, bucket: int, period: BooksPeriod) -> str:
+def _targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = None) -> str:
     """Returns the SQL of a table `<name>_target` of the amounts of each task, as of a place of the period."""
+    counted = "TRUE" if ledger is None else f"ledger = {ledger}"
     fact_bucket = period.bucket("period", '"at"')
     replaced = period.bucket("past_statement.replaced_in", "replaced.until - INTERVAL 1 MICROSECOND")
     return f"""
         {name}_fact AS (
           SELECT *, ifnull(row_id, '') AS row_key FROM fact
-          WHERE {fact_bucket} <= {bucket} AND NOT (kind = 'row' AND (ledger, statement) IN (
+          WHERE {counted} AND {fact_bucket} <= {bucket} AND NOT (kind = 'row' AND (ledger, statement) IN (
             SELECT past_statement.ledger, past_statement.replaces FROM past_statement
             JOIN past_statement AS replaced
               ON replaced.ledger = past_statement.ledger AND replaced.number = past_statement.replaces

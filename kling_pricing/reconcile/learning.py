@@ -7,7 +7,7 @@ given statements. Until they are remembered, they are only in the database of th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -45,26 +45,34 @@ def learn(
         until: end of the period (exclusive).
         now: the current instant.
     """
-    workspace.run("CREATE TABLE open_month (ledger USMALLINT, month VARCHAR, known BIGINT)")
-    workspace.insert(
-        "open_month",
-        [(place, first_open_month(each), each.known.facts) for place, each in enumerate(books)],
-    )
+    note_open_months(workspace, books)
     workspace.run("CREATE TABLE given_file (file USMALLINT, first BIGINT, first_row BIGINT)")
     workspace.insert("given_file", [(file, each.first, each.first_row) for file, each in enumerate(statements)])
-    learn_uses(workspace, now)
+    learn_uses(workspace, _requests_of_unknown_charges(workspace), now)
     _learn_statements(workspace, statements, books, since, until, now)
     _learn_rows(workspace, since, until)
     _learn_write_offs(workspace, until)
 
 
-def learn_uses(workspace: Workspace, now: datetime) -> None:
+def note_open_months(workspace: Workspace, books: Sequence[Books]) -> None:
+    """Makes the table `open_month` of the first open month of each ledger, and its newest fact."""
+    workspace.run("CREATE TABLE open_month (ledger USMALLINT, month VARCHAR, known BIGINT)")
+    workspace.insert(
+        "open_month",
+        [(place, first_open_month(each), each.known.facts) for place, each in enumerate(books)],
+    )
+
+
+def learn_uses(workspace: Workspace, counted: Iterable[str], now: datetime) -> None:
     """Adds what each task should cost, where the books do not know it or know it otherwise.
 
-    Leaves out requests that a charge of an unknown task already counts.
+    Args:
+        workspace: the database with the reservations and the books.
+        counted: requests to leave out, because a charge of an unknown task already counts them.
+        now: the current instant.
     """
     workspace.run("CREATE TABLE counted_request (id VARCHAR)")
-    workspace.insert("counted_request", [(request,) for request in _requests_of_unknown_charges(workspace)])
+    workspace.insert("counted_request", [(request,) for request in counted])
     workspace.run(
         f"""
         INSERT INTO fact ({_COLUMNS})

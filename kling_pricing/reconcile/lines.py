@@ -12,7 +12,7 @@ from typing import Any
 
 from kling_pricing.money import from_nanos
 from kling_pricing.reconcile.categories import STANDING, Category
-from kling_pricing.reconcile.memory import RememberedFile, RowsFile
+from kling_pricing.reconcile.memory import RememberedFile
 from kling_pricing.reconcile.messages import LineDetails, cause_and_remedy
 from kling_pricing.reconcile.model import Dimension, Line, Rows, Total
 from kling_pricing.reconcile.problems import IGNORED
@@ -123,7 +123,7 @@ class Lines:
         grace: timedelta,
     ) -> None:
         self._workspace = workspace
-        self._files: Sequence[RowsFile] = (*statements, *remembered)
+        self._files: Sequence[Statement | RememberedFile] = (*statements, *remembered)
         self._given = len(statements)
         self._provider = provider
         self._period = (since, until, grace)
@@ -160,8 +160,8 @@ class Lines:
         )[0]
         single, charged = self._workspace.all(
             "SELECT count(*), count(line.native) FROM line JOIN charge ON charge.rowid = line.place"
-            " WHERE merged IS NULL AND category <> 'invalid_row' AND NOT (category = 'timing' AND billed IS NULL)"
-            " AND file < ?",
+            " WHERE merged IS NULL AND category <> 'invalid_row' AND file < ?"
+            " AND NOT (category = 'timing' AND billed IS NULL)",
             [self._given],
         )[0]
         many, charges = self._workspace.all(
@@ -243,8 +243,10 @@ class Lines:
         return (self._row(row.place, row.file, row.row),)
 
     def _row(self, place: int, file: int, number: int | None) -> str:
-        rows = self._files[file]
-        return f"{rows.name}:{place - rows.first + rows.first_row if number is None else number}"
+        of = self._files[file]
+        if number is None and isinstance(of, Statement):
+            number = place - of.first + of.first_row
+        return f"{of.name}:{number}"
 
 
 @lru_cache(maxsize=65536)

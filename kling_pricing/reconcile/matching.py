@@ -235,8 +235,8 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
             OR bill.task_id NOT IN (SELECT task_id FROM part WHERE native IS NOT NULL)
         ), by_currency AS (
           SELECT task_id, currency, any_value(quoted_in) AS quoted_in, bool_or(inside) AS inside,
-            min(place) AS place, any_value(places) AS places, any_value(elsewhere) AS elsewhere, sum(money) AS money,
-            sum(whole) AS whole, sum(taken) AS taken, sum(upto_end) AS upto_end,
+            min(place) AS place, any_value(places) AS places, any_value(elsewhere) AS elsewhere,
+            sum(money) AS money, sum(whole) AS whole, sum(taken) AS taken, sum(upto_end) AS upto_end,
             CASE WHEN count(*) = 1 THEN any_value(native) END AS native,
             CASE WHEN count(*) = 1 THEN any_value(whole_native) END AS whole_native,
             CASE WHEN count(*) = 1 THEN any_value(unit) END AS unit,
@@ -330,7 +330,8 @@ def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
           WHERE sent OR (charged AND (native IS NOT NULL OR money IS NOT NULL OR reservation IS NULL))
         ), sorted AS (
           SELECT *, CASE
-            WHEN repeated AND charged AND coalesce(upto_end, whole) > CASE WHEN differs THEN 0 ELSE ifnull(due, 0) END
+            WHEN repeated AND charged
+              AND coalesce(upto_end, whole) > CASE WHEN differs THEN 0 ELSE ifnull(due, 0) END
               THEN 'billed_twice'
             WHEN charged AND charge > 0 AND taken > 0 AND taken >= due AND upto_end > due AND NOT differs
               THEN 'billed_twice'

@@ -1,6 +1,6 @@
-"""Statement memory: the rows of statements that are in the books count like the rows of the files that are given.
+"""Statement memory: rows of remembered statements count like the rows of the files that are given.
 
-So a task that an earlier statement charged already is charged twice if a later one charges it again, a task that
+So a task that an earlier statement charged is charged twice if a later statement charges it again, a task that
 a later statement charges is not missing, and a refund meets the charge that it refunds.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from kling_pricing.errors import StatementError
 from kling_pricing.reconcile.books import in_utc_naive
@@ -19,31 +19,14 @@ _IDENTITY = 'task, unit, native, row_key, "at"'
 _SHORTEST_DIGEST = 8
 
 
-class RowsFile(Protocol):
-    """A file whose rows are in the table `charge`: one that is given, or one that is remembered.
+class RememberedFile(NamedTuple):
+    """A statement file in the books whose rows are in the table `charge`, each with its own row number.
 
     Attributes:
         name: the name of the file.
-        first: the place of its first charge in the table.
-        first_row: the row of that charge in the file, if charges do not have a row of their own.
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def first(self) -> int: ...
-
-    @property
-    def first_row(self) -> int: ...
-
-
-class RememberedFile(NamedTuple):
-    """A statement file in the books. See `RowsFile`."""
-
     name: str
-    first: int = 0
-    first_row: int = 1
 
 
 class Conflict(NamedTuple):
@@ -145,8 +128,9 @@ def recall(workspace: Workspace, given: Sequence[Statement], since: datetime, un
     workspace.run(
         """
         INSERT INTO charge
-        SELECT file, "row", task, native, unit, coalesce(billed_at, CASE WHEN submitted_at IS NULL THEN "at" END),
-          submitted_at, NULL, NULL, {'model': '', 'resolution': '', 'facts': []}, row_id, NULL, NULL, NULL
+        SELECT file, "row", task, native, unit,
+          coalesce(billed_at, CASE WHEN submitted_at IS NULL THEN "at" END), submitted_at,
+          NULL, NULL, {'model': '', 'resolution': '', 'facts': []}, row_id, NULL, NULL, NULL
         FROM recalled JOIN recalled_file USING (digest)
         WHERE (digest, task, unit) NOT IN (SELECT (digest, task, unit) FROM contradicted)
         ORDER BY file, "row", copy

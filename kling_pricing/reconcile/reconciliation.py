@@ -6,8 +6,11 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 |---|---|---|
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
 | `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
+| `books.load_books` | books of the ledgers | `fact`, `past_statement` |
+| `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
+| `memory.recall` | `charge`, `fact`, `past_statement` | remembered rows in `charge` |
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
 | `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
 | `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
@@ -17,7 +20,10 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `explain.note_contradictions` | matched lines, `row_facts`, `terms` | more rows of `explanation` |
 | `categories.mark_exceptions` | `line`, `explanation`, `reserved` | `is_exception` and `is_open` of `line` |
 | `tie_out.tie_out` | `line`, `charge`, `merged`, `reserved`, `worth` | an error if the sums differ |
+| `learning.learn` | `charge`, `line`, `reserved`, `terms` | new rows of `fact` and `past_statement` |
+| `books.journal`, `books.payable` | `fact`, `past_statement` | the journal of the period |
 | `lines.Lines` | `line` and the rows that it refers to | `Line`s with `messages`, totals, row counts |
+| `remember.remember` (on request) | new rows of `fact` and `past_statement` | the books of the ledgers |
 | `settle.settle` (on request) | `line`, `reserved` | settlements and bindings in the ledgers |
 """
 
@@ -25,36 +31,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger import Ledger, connect
-from kling_pricing.ledger.actions import author
-from kling_pricing.ledger.books import Books
-from kling_pricing.ledger.model import Alert
+from kling_pricing.ledger import connect
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
-from kling_pricing.reconcile import books
-from kling_pricing.reconcile.books import BooksPeriod, load_books
+from kling_pricing.reconcile.books import load_books
 from kling_pricing.reconcile.candidates import propose
-from kling_pricing.reconcile.categories import Category, mark_exceptions
+from kling_pricing.reconcile.categories import mark_exceptions
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
 from kling_pricing.reconcile.learning import learn
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.matching import StatementPeriod, match
-from kling_pricing.reconcile.memory import Conflict, choose_replaced, recall
-from kling_pricing.reconcile.model import Dimension, JournalLine, Line, Payable, Rows, Tolerance, Total
+from kling_pricing.reconcile.memory import choose_replaced, recall
+from kling_pricing.reconcile.model import Tolerance
 from kling_pricing.reconcile.precharges import resolve_precharges
+from kling_pricing.reconcile.result import OnProgress, Reconciliation, ignore_progress
 from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
 from kling_pricing.reconcile.row_facts import read_row_facts
-from kling_pricing.reconcile.remember import Remembered, refuse_conflicts, remember
-from kling_pricing.reconcile.settle import SettleAlso, Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import units_of
@@ -70,147 +71,6 @@ WINDOW = timedelta(days=1)
 """How long after a request was sent an unknown task may belong to it."""
 
 NO_TOLERANCE = Tolerance()
-
-OnProgress = Callable[[str, int, int | None], None]
-"""Called with the current stage, how much of it is done, and its total, if that is known."""
-
-
-class Reconciliation:
-    """The result of `reconcile`; see `model.Reconciled`.
-
-    It holds a database, so close it, or use it in a `with` block.
-
-    Attributes:
-        provider: the provider that bills.
-        since: start of the period, UTC.
-        until: end of the period (exclusive), UTC.
-        statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
-        exceptions: the number of lines that need action; each has a remedy.
-        open: the number of exceptions that are still open: no cause explains them to the last digit.
-        rows: the rows of the statements, counted.
-        conflicts: the remembered statements that charge other amounts than the given ones for the same tasks.
-            While there are any, nothing can be remembered or settled.
-    """
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        lines: Lines,
-        *,
-        ledgers: Sequence[str],
-        book: PriceBook,
-        provider: str,
-        since: datetime,
-        until: datetime,
-        statements: Mapping[str, str],
-        opened: Sequence[Ledger],
-        known_books: Sequence[Books],
-        conflicts: tuple[Conflict, ...],
-    ) -> None:
-        self._workspace = workspace
-        self._lines = lines
-        self._ledgers = ledgers
-        self._opened = opened
-        self._known_books = known_books
-        self.conflicts = conflicts
-        self._book = book
-        self.provider = provider
-        self.since = since
-        self.until = until
-        self.statements = statements
-        self.exceptions: int
-        self.open: int
-        ((self.exceptions, self.open),) = workspace.all(
-            "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
-        )
-        self.rows: Rows = lines.rows()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the database; the lines can no longer be read."""
-        self._workspace.close()
-        for ledger in self._opened:
-            ledger.close()
-
-    def lines(self, *categories: Category) -> Iterator[Line]:
-        """Yields the lines of these categories, or all lines; always in the same order."""
-        return self._lines.read(categories)
-
-    def totals(self, dimension: Dimension) -> list[Total]:
-        """Returns the sums of the lines by currency and name."""
-        return self._lines.totals(dimension)
-
-    def journal(self) -> list[JournalLine]:
-        """Returns the journal of the period, by project and currency; debits equal credits exactly.
-
-        It counts the given statements as if they were remembered.
-        """
-        return books.journal(self._workspace, BooksPeriod(self.since, self.until))
-
-    def payable(self) -> list[Payable]:
-        """Returns what is to be paid, disputed and accrued, by currency."""
-        return books.payable(self._workspace, BooksPeriod(self.since, self.until))
-
-    def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
-        """Adds the statements, and what their tasks should cost, to the books of the ledgers.
-
-        Later reconciliations then count these charges. A second call, or a second reconciliation of the same
-        files, adds nothing.
-
-        Args:
-            actor: the person who remembers the statements; by default, the system's user.
-            reason: the reason.
-
-        Raises:
-            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was added.
-            LedgerError: somebody else changed the books in the meantime.
-        """
-        refuse_conflicts(self.conflicts)
-        return remember(self._workspace, self._opened, self._known_books, self.provider, author(actor, reason))
-
-    def settle(
-        self,
-        *,
-        also: Collection[SettleAlso] = (),
-        actor: str | None = None,
-        reason: str | None = None,
-        on_progress: OnProgress | None = None,
-        on_alert: Callable[[Alert], None] | None = None,
-    ) -> Settled:
-        """Writes the statement's charges into the ledgers that count another amount, or none yet.
-
-        First remembers the statements. Then settles the lines that are matched, explained, within the
-        tolerance, or a matter of timing. It binds paired tasks. It skips tasks that a person must check first: tasks that are charged twice or
-        in another currency, or have several reservations; tasks that an operator corrected; and late charges
-        that differ from the quote. Each task is a separate transaction, and a second run changes nothing. The
-        lines stay as they are. A refusal of a ledger is in the result and needs action.
-
-        Args:
-            also: further categories to settle: `unexplained`, or none.
-            actor: the person who settles; by default, the system's user.
-            reason: the reason.
-            on_progress: called as each task is done.
-            on_alert: called for each budget threshold that is reached, as by a guard.
-
-        Raises:
-            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was settled.
-            LedgerError: a ledger cannot be used; tasks that were settled before stay settled.
-        """
-        self.remember(actor=actor, reason=reason)
-        report: OnProgress = _ignore_progress if on_progress is None else on_progress
-        return settle(
-            self._workspace,
-            self._ledgers,
-            also=also,
-            book=self._book,
-            on_done=lambda done, total: report("settling", done, total),
-            on_alert=on_alert,
-        )
 
 
 def reconcile(
@@ -236,7 +96,7 @@ def reconcile(
 ) -> Reconciliation:
     """Compares the amounts that a provider billed with the expected amounts, task by task.
 
-    The ledgers are not changed. Charges of statements that `Reconciliation.remember` stored earlier count, as if
+    The ledgers are not changed. Charges of statements that `Reconciliation.remember` stored earlier count as if
     their files were given too.
 
     Args:
@@ -283,13 +143,9 @@ def reconcile(
             raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
     if book is None:
         book = default_book()
-    if account_currency is not None and not _CURRENCY.fullmatch(account_currency):
-        raise KlingPricingError(
-            "the account currency must be a code of three capital letters, such as CNY, "
-            f"got {shown(account_currency)}"
-        )
+    _check_currency(account_currency)
     allowed = _checked_tolerance(tolerance)
-    report: OnProgress = _ignore_progress if on_progress is None else on_progress
+    report: OnProgress = ignore_progress if on_progress is None else on_progress
     tables = book.tables_of(provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
     period = StatementPeriod(start, end, grace)
@@ -363,12 +219,26 @@ def reconcile(
             opened=opened,
             known_books=known_books,
             conflicts=memory.conflicts,
+            now=now,
         )
         report("done", 3, 3)
     except BaseException:
         workspace.close()
         raise
     return reconciliation
+
+
+def _check_currency(account_currency: str | None) -> None:
+    """Refuses an account currency that is not a currency.
+
+    Raises:
+        KlingPricingError: it is not a code of three capital letters.
+    """
+    if account_currency is not None and not _CURRENCY.fullmatch(account_currency):
+        raise KlingPricingError(
+            "the account currency must be a code of three capital letters, such as CNY, "
+            f"got {shown(account_currency)}"
+        )
 
 
 def _checked_tolerance(tolerance: Tolerance) -> Tolerance:
@@ -401,7 +271,3 @@ def _loading_thread(workspace: Workspace) -> Iterator[ThreadPoolExecutor]:
             loader.shutdown(wait=False, cancel_futures=True)
             workspace.interrupt()
             raise
-
-
-def _ignore_progress(_stage: str, _done: int, _total: int | None) -> None:
-    """Does nothing: the caller did not ask for progress."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ def conflict_text(conflict: Conflict) -> str:
 
 def remember(
     workspace: Workspace,
-    ledgers: Sequence[Ledger],
+    ledgers: Mapping[int, Ledger],
     books: Sequence[Books],
     provider: str,
     author: Author,
@@ -84,8 +84,8 @@ def remember(
 
     Args:
         workspace: the database with the new facts.
-        ledgers: the ledgers.
-        books: the books of each ledger, as they were when they were loaded.
+        ledgers: the ledgers to update, by their number.
+        books: the books of every ledger, as they were when they were loaded.
         provider: the provider.
         author: who remembers, and why.
         close: a month to close after that; None: none.
@@ -98,7 +98,7 @@ def remember(
         workspace.one("SELECT count(*) FROM fact WHERE is_new AND kind = 'row'"),
         workspace.one("SELECT count(*) FROM fact WHERE is_new AND kind = 'use'"),
     )
-    for place, ledger in enumerate(ledgers):
+    for place, ledger in ledgers.items():
         statements = tuple(_new_statements(workspace, place, provider, author))
         facts = workspace.one("SELECT count(*) FROM fact WHERE is_new AND ledger = ?", [place])
         if statements or facts or close is not None:

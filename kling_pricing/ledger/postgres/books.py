@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from kling_pricing.ledger.books import Books, BooksUpdate, ClosedMonth, Fact, Known, RememberedStatement
 from kling_pricing.ledger.postgres.connection import Connection
@@ -15,15 +15,13 @@ from kling_pricing.ledger.postgres.server import Server
 _FACTS = 2000
 """The number of facts in a call."""
 
-_Row = TypeVar("_Row", bound=NamedTuple)
-
 
 def read(books: Mapping[str, Any]) -> Books:
     """Returns the books in a result of the function `books`."""
     return Books(
         Known._make(books["known"]),
-        tuple(_of(RememberedStatement, row) for row in books["statements"]),
-        tuple(_of(ClosedMonth, row) for row in books["closed"]),
+        tuple(RememberedStatement._make(_fields(RememberedStatement, row)) for row in books["statements"]),
+        tuple(ClosedMonth._make(_fields(ClosedMonth, row)) for row in books["closed"]),
     )
 
 
@@ -35,7 +33,7 @@ def add(server: Server, call: str, update: BooksUpdate) -> None:
             statements = _json([statement._asdict() for statement in update.statements])
             begun = connection.execute(
                 "SELECT kling_pricing.begin_books(%s, %s, %s, %s)",
-                [call, update.provider, [*update.known], statements],
+                [call, update.provider, _json(update.known), statements],
             ).fetchone()
             if begun is None or not begun[0]:
                 return
@@ -61,13 +59,10 @@ def _json(value: Any) -> str:
     return json.dumps(value, default=datetime.isoformat)
 
 
-def _of(kind: type[_Row], row: Mapping[str, Any]) -> _Row:
-    """Returns a row as an object; instants become instants in UTC."""
-    values = [
-        datetime.fromisoformat(row[name]) if name in _INSTANTS and row[name] else row[name]
-        for name in kind._fields
-    ]
-    return kind(*values)
+def _fields(kind: type[RememberedStatement | ClosedMonth], row: Mapping[str, Any]) -> Iterator[Any]:
+    """Yields the values of a row in the order of an object's fields; instants become instants in UTC."""
+    for name in kind._fields:
+        yield datetime.fromisoformat(row[name]) if name in _INSTANTS else row[name]
 
 
 _INSTANTS = {"since", "until", "remembered_at", "closed_at"}

@@ -82,7 +82,10 @@ def _known(db: sqlite3.Connection, provider: str) -> Known:
         "SELECT ifnull(max(seq), 0) FROM book_fact WHERE provider = ?", (provider,)
     ).fetchone()
     (statement,) = db.execute("SELECT ifnull(max(number), 0) FROM book_statement").fetchone()
-    return Known(newest, statement)
+    (closed,) = db.execute(
+        "SELECT ifnull(max(month), '') FROM closed_month WHERE provider = ?", (provider,)
+    ).fetchone()
+    return Known(newest, statement, closed)
 
 
 def _text(value: object) -> object:

@@ -1,11 +1,12 @@
 -- The books of a provider. An update is several calls in one transaction: begin_books, add_facts for each block of facts,
 -- and close_month if a month is closed.
 
-CREATE OR REPLACE FUNCTION books_known(p_provider text) RETURNS bigint[] LANGUAGE sql STABLE AS $$
-  SELECT ARRAY[
+CREATE OR REPLACE FUNCTION books_known(p_provider text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_array(
     (SELECT coalesce(max(seq), 0) FROM book_fact WHERE provider = p_provider),
-    (SELECT coalesce(max(number), 0) FROM book_statement)
-  ]
+    (SELECT coalesce(max(number), 0) FROM book_statement),
+    (SELECT coalesce(max(month), '') FROM closed_month WHERE provider = p_provider)
+  )
 $$;
 
 CREATE OR REPLACE FUNCTION books(p_provider text) RETURNS jsonb
@@ -35,13 +36,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
 $$;
 
 -- Starts an update, and returns false if the same call has been committed already.
-CREATE OR REPLACE FUNCTION begin_books(p_call text, p_provider text, p_known bigint[], p_statements jsonb) RETURNS boolean
+CREATE OR REPLACE FUNCTION begin_books(p_call text, p_provider text, p_known jsonb, p_statements jsonb) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
   LOCK TABLE book_statement IN SHARE ROW EXCLUSIVE MODE;   -- one update at a time; readers and guards go on
   IF EXISTS (SELECT 1 FROM book_statement WHERE told = p_call)
     OR EXISTS (SELECT 1 FROM closed_month WHERE provider = p_provider AND told = p_call)
-    OR EXISTS (SELECT 1 FROM book_fact WHERE provider = p_provider AND seq > p_known[1] AND told = p_call)
+    OR EXISTS (SELECT 1 FROM book_fact WHERE provider = p_provider AND seq > (p_known->>0)::bigint AND told = p_call)
   THEN
     RETURN false;
   END IF;

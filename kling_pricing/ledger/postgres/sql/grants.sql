@@ -29,7 +29,7 @@ BEGIN
     'sent(text, timestamptz)',
     'books(text)',
     'facts_of(text)',
-    'begin_books(text, text, bigint[], jsonb)',
+    'begin_books(text, text, jsonb, jsonb)',
     'add_facts(text, text, jsonb)',
     'unclaimed()',
     'windows(timestamptz)',
