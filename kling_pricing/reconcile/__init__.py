@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kling_pricing.reconcile.model import JournalLine, Line, Payable, Reconciled, Rows, Tolerance, Total
 
 if TYPE_CHECKING:
-    from kling_pricing.reconcile.disputes import Dispute, disputes, open_dispute, resolve_dispute
+    from kling_pricing.reconcile.disputes import Dispute, list_disputes, open_dispute, resolve_dispute
     from kling_pricing.reconcile.months import MonthBooks, close_month, closed_months
     from kling_pricing.reconcile.reconciliation import reconcile
     from kling_pricing.reconcile.remember import Remembered
@@ -35,14 +35,14 @@ __all__ = [
     "Total",
     "close_month",
     "closed_months",
-    "disputes",
+    "list_disputes",
     "open_dispute",
     "reconcile",
     "resolve_dispute",
 ]
 
 _LAZY = {
-    **dict.fromkeys(("Dispute", "disputes", "open_dispute", "resolve_dispute"), "disputes"),
+    **dict.fromkeys(("Dispute", "list_disputes", "open_dispute", "resolve_dispute"), "disputes"),
     **dict.fromkeys(("MonthBooks", "close_month", "closed_months"), "months"),
     "reconcile": "reconciliation",
     "Remembered": "remember",

@@ -54,7 +54,7 @@ class Dispute(NamedTuple):
     resolution: str | None
 
 
-def disputes(ledgers: str | Sequence[str], *, provider: str) -> list[Dispute]:
+def list_disputes(ledgers: str | Sequence[str], *, provider: str) -> list[Dispute]:
     """Returns the disputes with a provider, the oldest first."""
     with opened_books(ledgers, provider) as (workspace, opened, _):
         return _disputes(workspace, opened)
