@@ -32,6 +32,8 @@ _PLACES = {
     "verify": "spending:verify_command",
     "ledger": "ledger:ledger",
     "reconcile": "reconcile:reconcile_command",
+    "dispute": "dispute:dispute",
+    "month": "month:month",
     "report": "report:report_command",
     "sandbox": "rehearse:sandbox_command",
 }

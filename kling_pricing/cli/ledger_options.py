@@ -36,6 +36,16 @@ ledger_option = click.option(
     required=True,
     help="Ledger URL, such as sqlite:///spend.db (a local file) or postgresql://user@host/database.",
 )
+ledgers_option = click.option(
+    "--ledger",
+    "ledgers",
+    metavar="URL",
+    envvar=LEDGER_VARIABLE,
+    show_envvar=True,
+    multiple=True,
+    required=True,
+    help="Ledger URL. Repeat the option for several ledgers.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

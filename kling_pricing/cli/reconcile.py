@@ -8,39 +8,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.progress import Progress, TaskID
-from rich.table import Column, Table
 
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import fail
-from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option, show_alert
+from kling_pricing.cli.ledger_options import json_option, ledgers_option, show_alert
 from kling_pricing.cli.options import instant_option, known_provider, refuse_without_folder, tables_option
-from kling_pricing.cli.output import bar_columns, echo, signed, to_json, wide_console
+from kling_pricing.cli.output import bar_columns, echo, to_json, wide_console
+from kling_pricing.cli.reconcile_output import as_dict, refused_count, sentences, totals_grid
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.money import exact_amount, format_decimal
+from kling_pricing.money import exact_amount
 from kling_pricing.reconcile import Tolerance
-from kling_pricing.reconcile.categories import exceptions_text
-from kling_pricing.reconcile.model import exceptions_of
+from kling_pricing.reconcile.months import BooksPeriod, month_period
 from kling_pricing.reports import FORMATS, Format, write_reports
 from kling_pricing.tables.price_book import PriceBook
 
 if TYPE_CHECKING:
-    from kling_pricing.reconcile import Reconciliation, Settled
+    from kling_pricing.reconcile.settle import SettleAlso
 
-_MAX_LISTED = 10
-"""Maximum number of exceptions to list; the reports contain all of them."""
-_ROW_KINDS = {
-    "charges": "charges in the period",
-    "uncharged": "uncharged",
-    "invalid": "invalid",
-    "outside": "outside the period",
-    "ignored": "ignored",
-}
 _TIME = re.compile(r"([1-9][0-9]{0,4})(m|h|d)")
 _TIMES = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -66,6 +55,13 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     return {reservation: task_id for reservation, _, task_id in pairs}
 
 
+def _month(_ctx: click.Context, _option: click.Parameter, value: str | None) -> BooksPeriod | None:
+    try:
+        return None if value is None else month_period(value)
+    except KlingPricingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command(
     "reconcile",
     epilog=exit_codes_help(
@@ -73,16 +69,7 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
         "there are exceptions, or the ledger refused to settle a reservation",
     ),
 )
-@click.option(
-    "--ledger",
-    "ledgers",
-    metavar="URL",
-    envvar=LEDGER_VARIABLE,
-    show_envvar=True,
-    multiple=True,
-    required=True,
-    help="Ledger URL. Repeat the option for several ledgers.",
-)
+@ledgers_option
 @click.option(
     "--statement",
     "statements",
@@ -92,8 +79,9 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     help="Statement file from the provider: CSV, JSON, Parquet or XLSX. Repeat the option for several files.",
 )
 @click.option("--provider", required=True, callback=known_provider, help="Provider that issued the statement.")
-@instant_option("--from", "Start of the period, inclusive (ISO 8601).", name="since", required=True)
-@instant_option("--until", "End of the period, exclusive (ISO 8601).", required=True)
+@click.option("--month", metavar="YYYY-MM", callback=_month, help="Month to reconcile, in UTC.")
+@instant_option("--from", "Start of the period, inclusive (ISO 8601); replaces --month.", name="since")
+@instant_option("--until", "End of the period, exclusive (ISO 8601); replaces --month.")
 @click.option("--out", metavar="FOLDER", help="Write the reports to this folder.")
 @click.option(
     "--format",
@@ -163,6 +151,33 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     help="Settle the reservations at the statement's charges. Without this option, the ledger stays unchanged.",
 )
 @click.option(
+    "--settle-also",
+    "also",
+    type=click.Choice(["unexplained"]),
+    multiple=True,
+    help="Category that --settle settles in addition to those that are explained.",
+)
+@click.option(
+    "--remember",
+    is_flag=True,
+    help="Add the statement to the books, so that later reconciliations know its charges. --settle and "
+    "--dispute imply this option.",
+)
+@click.option(
+    "--replaces",
+    metavar="NAME|DIGEST",
+    help="Statement in the books that the file corrects. Its charges no longer count.",
+)
+@click.option(
+    "--dispute",
+    is_flag=True,
+    help="Open a dispute for every charge that is too high. Disputed tasks are not settled.",
+)
+@click.option("--reason", metavar="TEXT", help="Reason to keep in the books. --dispute requires it.")
+@click.option(
+    "--actor", metavar="NAME", help="Your name for the books. Default: your user name on this system."
+)
+@click.option(
     "--memory-limit",
     metavar="SIZE",
     help="Maximum memory to use, such as 500MB. Data that does not fit in memory is stored on disk.",
@@ -173,8 +188,9 @@ def reconcile_command(
     ledgers: tuple[str, ...],
     statements: tuple[str, ...],
     provider: str,
-    since: datetime,
-    until: datetime,
+    month: BooksPeriod | None,
+    since: datetime | None,
+    until: datetime | None,
     out: str | None,
     formats: tuple[Format, ...],
     mapping: str | None,
@@ -186,6 +202,12 @@ def reconcile_command(
     batch_tolerance: Decimal,
     pairs: dict[str, str],
     settle: bool,
+    also: tuple[SettleAlso, ...],
+    remember: bool,
+    replaces: str | None,
+    dispute: bool,
+    reason: str | None,
+    actor: str | None,
     memory_limit: str | None,
     book: PriceBook,
     as_json: bool,
@@ -195,13 +217,13 @@ def reconcile_command(
     The command compares the statement with the ledger, task by task, and puts every line of the comparison
     into one category. Each difference is explained to the last digit or marked as unexplained. The totals
     always tie out: the expected amounts plus the variances equal the billed amounts exactly. The ledger
-    changes only with --settle.
+    changes only with --remember, --settle or --dispute.
 
     \b
     Example:
       kling-pricing reconcile --ledger sqlite:///spend.db \\
           --statement november.csv --provider qingbo \\
-          --from 2026-11-01 --until 2026-12-01 --out reports/2026-11
+          --month 2026-11 --out reports/2026-11
     """
     from kling_pricing.reconcile import reconcile  # noqa: PLC0415 (an extra, and slow to import)
 
@@ -210,6 +232,14 @@ def reconcile_command(
             "--tolerance limits the unexplained amount of each line, and --batch-tolerance limits the total "
             "of these amounts; give both options"
         )
+    if month is not None and since is None and until is None:
+        since, until = month
+    elif month is not None or since is None or until is None:
+        raise click.UsageError("give either --month or both --from and --until")
+    if dispute and not reason:
+        raise click.UsageError("--dispute needs a --reason, which the books keep")
+    if also and not settle:
+        raise click.UsageError("--settle-also needs --settle")
     refuse_without_folder(out, format=formats)
     try:
         with (
@@ -229,9 +259,15 @@ def reconcile_command(
                 window=window,
                 book=book,
                 memory_limit=memory_limit,
+                replaces=replaces,
                 on_progress=report,
             ) as reconciled,
         ):
+            remembered = disputed = settled = None
+            if remember or dispute or settle:
+                remembered = reconciled.remember(actor=actor, reason=reason)
+            if dispute and reason:
+                disputed = reconciled.dispute(actor=actor, reason=reason)
             files = {}
             if out is not None:
                 manifest = write_reports(
@@ -242,9 +278,12 @@ def reconcile_command(
                     on_format=lambda name: report(f"writing {name}", 0, None),
                 )
                 files = dict(manifest.files)
-            settled = reconciled.settle(on_progress=report, on_alert=show_alert) if settle else None
-            answer = _as_dict(reconciled, files, settled)
-            grid = _grid(reconciled)
+            if settle:
+                settled = reconciled.settle(
+                    also=also, actor=actor, reason=reason, on_progress=report, on_alert=show_alert
+                )
+            answer = as_dict(reconciled, files, remembered=remembered, disputed=disputed, settled=settled)
+            grid = totals_grid(reconciled)
     except KlingPricingError as error:
         fail(error, as_json=as_json)
     if as_json:
@@ -252,9 +291,9 @@ def reconcile_command(
     else:
         if answer["totals"]:
             wide_console().print(grid)
-        for line in _sentences(answer, out):
+        for line in sentences(answer, out):
             echo(line)
-    sys.exit(REFUSED if answer["exceptions"] or _refused(answer) else DONE)
+    sys.exit(REFUSED if answer["exceptions"] or refused_count(answer) else DONE)
 
 
 @contextmanager
@@ -273,110 +312,3 @@ def _progress() -> Iterator[Any]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield report
-
-
-def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled | None) -> dict[str, Any]:
-    """Returns the result as JSON-ready data; amounts are text."""
-    answer: dict[str, Any] = {
-        "provider": reconciled.provider,
-        "since": reconciled.since.isoformat(),
-        "until": reconciled.until.isoformat(),
-        "exceptions": reconciled.exceptions,
-        "open": reconciled.open,
-        "statements": dict(reconciled.statements),
-        "rows": reconciled.rows._asdict(),
-    }
-    for name in ("all", "category"):
-        answer["totals" if name == "all" else "categories"] = [
-            {
-                **total._asdict(),
-                "expected": format_decimal(total.expected),
-                "billed": format_decimal(total.billed),
-                "variance": format_decimal(total.variance),
-            }
-            for total in reconciled.totals(name)
-        ]
-    answer["first_exceptions"] = [
-        {
-            "task_id": line.task_id,
-            "reservation_id": line.reservation_id,
-            "rows": list(line.rows),
-            "category": line.category,
-            "variance": format_decimal(line.variance),
-            "currency": line.currency,
-            "cause": line.cause,
-            "remedy": line.remedy,
-        }
-        for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
-    ]
-    answer["reports"] = files
-    if settled is not None:
-        answer["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
-    return answer
-
-
-def _grid(reconciled: Reconciliation) -> Table:
-    right = {"justify": "right", "no_wrap": True}
-    grid = Table(
-        Column("category", no_wrap=True),
-        *(Column(name, **right) for name in ("lines", "expected", "variance", "billed")),  # type: ignore[arg-type]
-        "currency",
-    )
-    by_category = reconciled.totals("category")
-    for whole in reconciled.totals("all"):
-        categories = [total for total in by_category if total.currency == whole.currency]
-        for total in (*categories, whole):
-            grid.add_row(
-                total.name.replace("_", " ") or "all",
-                str(total.lines),
-                format_decimal(total.expected),
-                signed(total.variance),
-                format_decimal(total.billed),
-                whole.currency,
-                style="" if total.name else "bold",
-                end_section=not total.name,
-            )
-    return grid
-
-
-def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
-    """Yields the lines below the table."""
-    rows = answer["rows"]
-    counts = [f"{rows[name]} {kind}" for name, kind in _ROW_KINDS.items() if rows[name] or name == "charges"]
-    yield f"statement rows: {rows['read']} read, {', '.join(counts)}"
-    if "settled" in answer:
-        settled = answer["settled"]
-        yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
-        for reservation, reason in settled["refused"].items():
-            yield f"  {reservation}: {reason}"
-    if answer["first_exceptions"]:
-        yield "exceptions:"
-    for exception in answer["first_exceptions"]:
-        place = exception["task_id"] or exception["reservation_id"] or ", ".join(exception["rows"])
-        variance = f"{signed(Decimal(exception['variance']))} {exception['currency']}"
-        category = exception["category"].replace("_", " ")
-        message = ". ".join(filter(None, (exception["cause"], exception["remedy"])))
-        yield f"  {place}: {category}, {variance}: {message}"
-    if answer["exceptions"] > _MAX_LISTED:
-        yield f"  and {answer['exceptions'] - _MAX_LISTED} more" + (
-            "" if out else "; to write reports with all exceptions, add --out FOLDER"
-        )
-    if out is not None:
-        yield f"reports: {len(answer['reports'])} files in {out}"
-    actions = []
-    if answer["exceptions"]:
-        actions.append(exceptions_text(answer["exceptions"], answer["open"]))
-    if refused := _refused(answer):
-        actions.append(f"{refused} reservation{'s' * (refused > 1)} could not be settled")
-    if answer["totals"] or actions:
-        yield f"the totals tie out; {', and '.join(actions) or 'no action needed'}"
-    else:
-        yield (
-            f"no {answer['provider']} task was sent or charged from {answer['since']} to {answer['until']}; "
-            "check the provider and the period"
-        )
-
-
-def _refused(answer: dict[str, Any]) -> int:
-    """Returns the number of reservations that a ledger refused to settle or bind."""
-    return len(answer["settled"]["refused"]) if "settled" in answer else 0

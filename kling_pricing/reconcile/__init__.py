@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from kling_pricing.reconcile.model import JournalLine, Line, Payable, Reconciled, Rows, Tolerance, Total
 
 if TYPE_CHECKING:
+    from kling_pricing.reconcile.closing import MonthBooks, close_month, closed_months
     from kling_pricing.reconcile.disputes import Dispute, list_disputes, open_dispute, resolve_dispute
-    from kling_pricing.reconcile.months import MonthBooks, close_month, closed_months
     from kling_pricing.reconcile.reconciliation import reconcile
     from kling_pricing.reconcile.remember import Remembered
     from kling_pricing.reconcile.result import Reconciliation
@@ -43,7 +43,7 @@ __all__ = [
 
 _LAZY = {
     **dict.fromkeys(("Dispute", "list_disputes", "open_dispute", "resolve_dispute"), "disputes"),
-    **dict.fromkeys(("MonthBooks", "close_month", "closed_months"), "months"),
+    **dict.fromkeys(("MonthBooks", "close_month", "closed_months"), "closing"),
     "reconcile": "reconciliation",
     "Remembered": "remember",
     "Reconciliation": "result",

@@ -29,12 +29,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.books import FACT, Books
 from kling_pricing.money import format_decimal, from_nanos
 from kling_pricing.reconcile.model import Account, JournalLine, Payable
+from kling_pricing.reconcile.months import BooksPeriod, following
 from kling_pricing.reconcile.staging import separated
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import utc_clock
@@ -56,34 +57,6 @@ _PAST_STATEMENT = """
 """
 ROW_IDENTITY = 'task, currency, unit, native, row_key, "at"'
 """The columns by which rows of different files are the same row; `row_key` is `row_id`, or an empty text."""
-
-
-class BooksPeriod(NamedTuple):
-    """A period of the books.
-
-    Attributes:
-        since: its start, UTC.
-        until: its end (exclusive), UTC.
-    """
-
-    since: datetime
-    until: datetime
-
-    @property
-    def is_months(self) -> bool:
-        """Whether it consists of whole months, which may be closed."""
-        return all(at == at.replace(day=1, hour=0, minute=0, second=0, microsecond=0) for at in self)
-
-    def bucket(self, period: str, at: str) -> str:
-        """Returns the SQL of the place of a fact: 0 before the period, 1 in it, 2 after it.
-
-        Whole months have the facts of their accounting periods. In any other period, nothing is closed, so it
-        has the facts that happened in it.
-        """
-        value, start, end = period, *(f"'{bound:%Y-%m}'" for bound in self)
-        if not self.is_months:
-            value, start, end = at, *(f"TIMESTAMP '{bound:%Y-%m-%d %H:%M:%S.%f}'" for bound in self)
-        return f"CASE WHEN {value} < {start} THEN 0 WHEN {value} < {end} THEN 1 ELSE 2 END"
 
 
 @contextmanager
@@ -220,12 +193,6 @@ def digest(lines: Sequence[JournalLine]) -> str:
 def first_open_month(books: Books) -> str:
     """Returns the first month that is not closed; empty: no month is closed."""
     return following(books.closed[-1].month) if books.closed else ""
-
-
-def following(month: str) -> str:
-    """Returns the month after a month, such as `2027-01` after `2026-12`."""
-    year, number = map(int, month.split("-"))
-    return f"{year + number // 12:04}-{number % 12 + 1:02}"
 
 
 def _targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = None) -> str:

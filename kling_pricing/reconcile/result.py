@@ -11,12 +11,13 @@ from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.model import Alert
 from kling_pricing.reconcile import books
-from kling_pricing.reconcile.books import BooksPeriod, load_books
+from kling_pricing.reconcile.books import load_books
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.disputes import dispute_overcharges
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict
 from kling_pricing.reconcile.model import Dimension, JournalLine, Line, Payable, Rows, Total
+from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reconcile.remember import Remembered, refuse_conflicts, remember
 from kling_pricing.reconcile.settle import SettleAlso, Settled, settle
 from kling_pricing.reconcile.workspace import Workspace

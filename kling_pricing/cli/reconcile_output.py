@@ -1,0 +1,177 @@
+"""The output of `kling-pricing reconcile`: JSON, the table of the sums, and the lines below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Column, Table
+
+from kling_pricing.cli.output import counted, signed
+from kling_pricing.money import format_decimal
+from kling_pricing.reconcile.categories import exceptions_text
+from kling_pricing.reconcile.model import exceptions_of
+
+if TYPE_CHECKING:
+    from kling_pricing.reconcile import Reconciliation, Remembered, Settled
+
+_MAX_LISTED = 10
+"""Maximum number of exceptions to list; the reports contain all of them."""
+_ROW_KINDS = {
+    "charges": "charges in the period",
+    "uncharged": "uncharged",
+    "invalid": "invalid",
+    "outside": "outside the period",
+    "ignored": "ignored",
+}
+
+
+def as_dict(
+    reconciled: Reconciliation,
+    files: dict[str, str],
+    *,
+    remembered: Remembered | None,
+    disputed: int | None,
+    settled: Settled | None,
+) -> dict[str, Any]:
+    """Returns the result as JSON-ready data; amounts are text.
+
+    Args:
+        reconciled: the reconciliation.
+        files: the report files that were written, each with its digest.
+        remembered: what was added to the books; None: nothing was to be added.
+        disputed: the number of new disputes; None: nothing was to be disputed.
+        settled: what was settled; None: nothing was to be settled.
+    """
+    answer: dict[str, Any] = {
+        "provider": reconciled.provider,
+        "since": reconciled.since.isoformat(),
+        "until": reconciled.until.isoformat(),
+        "exceptions": reconciled.exceptions,
+        "open": reconciled.open,
+        "statements": dict(reconciled.statements),
+        "rows": reconciled.rows._asdict(),
+    }
+    for name in ("all", "category"):
+        answer["totals" if name == "all" else "categories"] = [
+            {
+                **total._asdict(),
+                "expected": format_decimal(total.expected),
+                "billed": format_decimal(total.billed),
+                "variance": format_decimal(total.variance),
+            }
+            for total in reconciled.totals(name)
+        ]
+    answer["first_exceptions"] = [
+        {
+            "task_id": line.task_id,
+            "reservation_id": line.reservation_id,
+            "rows": list(line.rows),
+            "category": line.category,
+            "variance": format_decimal(line.variance),
+            "currency": line.currency,
+            "cause": line.cause,
+            "remedy": line.remedy,
+        }
+        for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
+    ]
+    answer["payable"] = [
+        {"currency": payable.currency}
+        | {name: format_decimal(getattr(payable, name)) for name in ("invoiced", "pay", "disputed", "accrue")}
+        for payable in reconciled.payable()
+    ]
+    answer["conflicts"] = [conflict._asdict() for conflict in reconciled.conflicts]
+    answer["reports"] = files
+    if remembered is not None:
+        answer["remembered"] = remembered._asdict()
+    if disputed is not None:
+        answer["disputes_opened"] = disputed
+    if settled is not None:
+        answer["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
+    return answer
+
+
+def totals_grid(reconciled: Reconciliation) -> Table:
+    """Returns the table of the sums by category."""
+    right = {"justify": "right", "no_wrap": True}
+    grid = Table(
+        Column("category", no_wrap=True),
+        *(Column(name, **right) for name in ("lines", "expected", "variance", "billed")),  # type: ignore[arg-type]
+        "currency",
+    )
+    by_category = reconciled.totals("category")
+    for whole in reconciled.totals("all"):
+        categories = [total for total in by_category if total.currency == whole.currency]
+        for total in (*categories, whole):
+            grid.add_row(
+                total.name.replace("_", " ") or "all",
+                str(total.lines),
+                format_decimal(total.expected),
+                signed(total.variance),
+                format_decimal(total.billed),
+                whole.currency,
+                style="" if total.name else "bold",
+                end_section=not total.name,
+            )
+    return grid
+
+
+def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
+    """Yields the lines below the table."""
+    rows = answer["rows"]
+    counts = [f"{rows[name]} {kind}" for name, kind in _ROW_KINDS.items() if rows[name] or name == "charges"]
+    yield f"statement rows: {rows['read']} read, {', '.join(counts)}"
+    for payable in answer["payable"]:
+        yield (
+            f"pay {payable['pay']} {payable['currency']}, in dispute {payable['disputed']}, "
+            f"accrue {payable['accrue']}"
+        )
+    if "remembered" in answer:
+        added = answer["remembered"]
+        yield f"remembered: {counted(added['statements'], 'statement')}, {counted(added['rows'], 'row')}"
+    if "disputes_opened" in answer:
+        yield f"disputes opened: {answer['disputes_opened']}"
+    for conflict in answer["conflicts"]:
+        yield (
+            f"{conflict['name']} in the books charges other amounts for {counted(conflict['tasks'], 'task')}, "
+            f"such as {conflict['task_id']}; if the file given corrects it, add --replaces "
+            f"{conflict['digest'][:12]}"
+        )
+    if "settled" in answer:
+        settled = answer["settled"]
+        yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
+        for reservation, reason in settled["refused"].items():
+            yield f"  {reservation}: {reason}"
+    if answer["first_exceptions"]:
+        yield "exceptions:"
+    for exception in answer["first_exceptions"]:
+        place = exception["task_id"] or exception["reservation_id"] or ", ".join(exception["rows"])
+        variance = f"{signed(Decimal(exception['variance']))} {exception['currency']}"
+        category = exception["category"].replace("_", " ")
+        message = ". ".join(filter(None, (exception["cause"], exception["remedy"])))
+        yield f"  {place}: {category}, {variance}: {message}"
+    if answer["exceptions"] > _MAX_LISTED:
+        yield f"  and {answer['exceptions'] - _MAX_LISTED} more" + (
+            "" if out else "; to write reports with all exceptions, add --out FOLDER"
+        )
+    if out is not None:
+        yield f"reports: {len(answer['reports'])} files in {out}"
+    actions = []
+    if answer["exceptions"]:
+        actions.append(exceptions_text(answer["exceptions"], answer["open"]))
+    if refused := refused_count(answer):
+        actions.append(f"{refused} reservation{'s' * (refused > 1)} could not be settled")
+    if answer["totals"] or actions:
+        yield f"the totals tie out; {', and '.join(actions) or 'no action needed'}"
+    else:
+        yield (
+            f"no {answer['provider']} task was sent or charged from {answer['since']} to {answer['until']}; "
+            "check the provider and the period"
+        )
+
+
+def refused_count(answer: dict[str, Any]) -> int:
+    """Returns the number of reservations that a ledger refused to settle or bind."""
+    return len(answer["settled"]["refused"]) if "settled" in answer else 0
