@@ -373,6 +373,8 @@ class PlainBook:
         charges += [(task, amount, at(month, 8 + place)) for place, (task, amount) in enumerate(rows)]
         path = self.finance.statement(*charges)
         replaces = in_force[-1].path.name if in_force and not more else None
+        if replaces and path.read_bytes() == in_force[-1].path.read_bytes():
+            return  # it corrects nothing
         with self.finance.month(month, path, replaces=replaces) as result:
             if replaces and len(in_force) > 1 and result.conflicts:
                 return  # it contradicts a file that it does not replace
