@@ -18,6 +18,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -267,6 +268,38 @@ def import_us(*statements: str) -> dict[str, int]:
     return {statement: (best[statement] - best["pass"]) // 1000 for statement in statements}
 
 
+def start_ms() -> dict[str, int]:
+    """Returns name -> the best time of a whole process that answers one question; they take turns."""
+    with environment() as variables, tempfile.TemporaryDirectory() as folder:
+        request, budgets, own = (Path(folder, name) for name in ("request.json", "budgets.yaml", "own"))
+        request.write_text(json.dumps(PAYLOAD))
+        budgets.write_text("budgets: [{name: all, cap: 100, currency: USD}]\n")
+        shutil.copytree("examples/tables", own)
+        variables |= {"KLING_PRICING_CACHE": f"{folder}/cache", "PYTHONDONTWRITEBYTECODE": ""}
+        command = [sys.executable, "-m", "kling_pricing"]
+        ledger = f"sqlite:///{folder}/spend.db"
+        guard = f"from kling_pricing import BudgetGuard; BudgetGuard({ledger!r}, {str(budgets)!r})"
+        runs: dict[str, tuple[list[str], dict[str, str]]] = {
+            "python -c pass": ([sys.executable, "-c", "pass"], {}),
+            "python -c 'import click'": ([sys.executable, "-c", "import click"], {}),
+            "quote FILE": ([*command, "quote", str(request)], {}),
+            "quote --tables FOLDER FILE": (
+                [*command, "quote", "--tables", str(own), "--provider", "acme", str(request)],
+                {},
+            ),
+            "quote FILE, from YAML": ([*command, "quote", str(request)], {"KLING_PRICING_CACHE": "off"}),
+            "BudgetGuard(ledger, budgets)": ([sys.executable, "-c", guard], {}),
+            "BudgetGuard, tables from YAML": ([sys.executable, "-c", guard], {"KLING_PRICING_CACHE": "off"}),
+        }
+        best = dict.fromkeys(runs, 10**12)
+        for _ in range(12):
+            for name, (arguments, more) in runs.items():
+                start = time.perf_counter_ns()
+                subprocess.run(arguments, check=True, env=variables | more, stdout=subprocess.DEVNULL)  # noqa: S603
+                best[name] = min(best[name], time.perf_counter_ns() - start)
+    return {name: ns // 1_000_000 for name, ns in best.items()}
+
+
 def instruction_contestants() -> dict[str, Callable[[], Any]]:
     """Returns name -> a function that computes one answer, for counting instructions."""
     return {"baseline": baseline, "quote(dict)": lambda: quote(PAYLOAD), **formats()}
@@ -319,6 +352,9 @@ def main() -> None:
     print(f"\n{'bulk, one process':<40} {'per second':>10} {'per processor s':>16}")
     for name, rate in rates.items():
         print(f"{name:<40} {rate.per_elapsed_s:>10} {rate.per_processor_s:>16}")
+    print(f"\n{'one process from start to end':<40} {'ms':>8}")
+    for name, ms in start_ms().items():
+        print(f"{name:<40} {ms:>8}")
     imported = import_us(
         "import pydantic",
         "import kling_pricing",

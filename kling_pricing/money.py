@@ -169,7 +169,7 @@ def format_decimal(number: Decimal) -> str:
     text = str(number)
     if "E" in text:
         text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return text.rstrip("0").rstrip(".") if text[-1] == "0" and "." in text else text
 
 
 def ledger_amount(amount: Decimal | int | str) -> Decimal:

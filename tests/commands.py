@@ -67,7 +67,11 @@ def run(*arguments: str | Path, stdin: str = "", ledger: str | None = None) -> D
 
 def run_process(*arguments: str | Path, stdin: str = "", ledger: str | None = None) -> Done:
     """Runs a command in a separate process."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("KLING_PRICING_")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("KLING_PRICING_") or name == "KLING_PRICING_CACHE"
+    }
     if ledger is not None:
         environment["KLING_PRICING_LEDGER"] = ledger
     done = subprocess.run(

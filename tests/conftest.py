@@ -1,5 +1,6 @@
 """Fixtures and helpers that several tests share."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 settings.register_profile("any machine", deadline=None)  # the time an example takes is not tested
 settings.load_profile("any machine")
+
+if "KLING_PRICING_CACHE" not in os.environ:  # the processes that a test or pytest-xdist starts share this one
+    _caches = TemporaryDirectory(prefix="kling-pricing-cache-")
+    os.environ["KLING_PRICING_CACHE"] = _caches.name
+    atexit.register(_caches.cleanup)
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 """Whether properties are tried with many more examples."""

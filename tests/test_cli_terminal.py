@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.progress import Progress
 
 from kling_pricing import Budget, BudgetGuard, load_price_book
-from kling_pricing.cli.output import bar_columns
+from kling_pricing.cli.terminal import bar_columns
 from kling_pricing.display import printable
 from tests import commands
 from tests.conftest import Clock, examples, video

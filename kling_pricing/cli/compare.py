@@ -15,7 +15,8 @@ from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import only_request
 from kling_pricing.cli.options import request_options
-from kling_pricing.cli.output import echo, print_table, signed, to_json
+from kling_pricing.cli.output import echo, signed, to_json
+from kling_pricing.cli.terminal import print_table
 from kling_pricing.cli.wording import with_options
 from kling_pricing.money import format_decimal, subtract
 from kling_pricing.quoting.comparison import Option, compare

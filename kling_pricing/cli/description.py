@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.quoting.composing import RequestDescription
 from kling_pricing.wire.media import MediaFacts, facts_of
+
+if TYPE_CHECKING:
+    from kling_pricing.quoting.composing import RequestDescription
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -114,6 +116,8 @@ def pop_description(
         return None, {}
     if "model" not in given:
         raise click.UsageError("give a FILE (- for standard input), or --model for a quick quote")
+    from kling_pricing.quoting.composing import RequestDescription  # noqa: PLC0415 (needed only without a FILE)
+
     files = {
         "images": _urls("images", given.get("images", ())),
         "first_frame": [given["first_frame"]] if "first_frame" in given else [],

@@ -13,8 +13,6 @@ from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import click
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.ledger_options import (
@@ -26,7 +24,7 @@ from kling_pricing.cli.ledger_options import (
     show_reservations,
 )
 from kling_pricing.cli.options import instant_option, known_provider, tables_option
-from kling_pricing.cli.output import bar_columns, counted, echo, to_json
+from kling_pricing.cli.output import counted, echo, to_json
 from kling_pricing.cli.wording import with_options
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.recovery import Fetch, PollResult, poll, unsettled
@@ -187,6 +185,11 @@ def _show(result: PollResult, *, as_json: bool) -> None:
 @contextmanager
 def _bar(total: int) -> Iterator[Any]:
     """Shows a progress bar on a terminal; yields a function to call once per reservation."""
+    from rich.console import Console  # noqa: PLC0415 (slow to import)
+    from rich.progress import MofNCompleteColumn, Progress  # noqa: PLC0415
+
+    from kling_pricing.cli.terminal import bar_columns  # noqa: PLC0415 (imports rich)
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda: None

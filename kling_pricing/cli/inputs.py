@@ -14,10 +14,6 @@ from pathlib import Path
 from select import select
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import Progress
-
-from kling_pricing.cli.output import bar_columns
 from kling_pricing.display import printable
 from kling_pricing.errors import KlingPricingError, WireFormatError
 from kling_pricing.strict_json import as_object, json_value
@@ -99,15 +95,20 @@ def opened(path: str) -> Iterator[RequestFile]:
             except OSError as error:
                 raise _unreadable(path, error) from None
             name, size_bytes = path, Path(path).stat().st_size
-        console = Console(stderr=True)
-        if console.is_terminal and not sys.stdout.isatty():
-            bar = closing.enter_context(
-                Progress(*bar_columns(), console=console, transient=True, redirect_stdout=False)
-            )
-            task = bar.add_task(printable(name), total=size_bytes)
-            yield RequestFile(name, stream, lambda size: bar.advance(task, size))
-        else:
+        if sys.stdout.isatty() or sys.stderr is None or not sys.stderr.isatty():
             yield RequestFile(name, stream, lambda _: None)
+            return
+        from rich.console import Console  # noqa: PLC0415 (slow to import)
+        from rich.progress import Progress  # noqa: PLC0415
+
+        from kling_pricing.cli.terminal import bar_columns  # noqa: PLC0415 (imports rich)
+
+        console = Console(stderr=True)
+        bar = closing.enter_context(
+            Progress(*bar_columns(), console=console, transient=True, redirect_stdout=False)
+        )
+        task = bar.add_task(printable(name), total=size_bytes)
+        yield RequestFile(name, stream, lambda size: bar.advance(task, size))
 
 
 def items(source: RequestFile) -> Iterator[Item | None]:

@@ -9,11 +9,10 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
-from rich.table import Column, Table
 
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
-from kling_pricing.cli.output import echo, print_table, to_json
+from kling_pricing.cli.output import echo, to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.model import Alert, Ref, Reservation
@@ -168,6 +167,10 @@ def show_reservations(reservations: list[Reservation], *, as_json: bool) -> None
     if not reservations:
         echo("no reservations")
         return
+    from rich.table import Column, Table  # noqa: PLC0415 (slow to import)
+
+    from kling_pricing.cli.terminal import print_table  # noqa: PLC0415 (imports rich)
+
     grid = Table(
         *(
             Column(name, no_wrap=True, overflow="fold")

@@ -13,7 +13,8 @@ from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import json_option, ledgers_option
 from kling_pricing.cli.options import known_provider, tables_option
-from kling_pricing.cli.output import echo, print_table, to_json
+from kling_pricing.cli.output import echo, to_json
+from kling_pricing.cli.terminal import print_table
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
 

@@ -1,4 +1,4 @@
-"""Prints results: JSON for programs, text and tables for people."""
+"""Prints results: JSON for programs, text for people. `terminal` prints tables and progress."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from json.encoder import encode_basestring
 from typing import Any
 
 import click
-import pydantic_core
-from rich.console import Console
-from rich.progress import Progress, ProgressColumn, TextColumn
-from rich.table import Table
-from rich.text import Text
 
 from kling_pricing.cli.wording import with_options
 from kling_pricing.display import printable
@@ -23,7 +18,7 @@ from kling_pricing.money import format_decimal
 from kling_pricing.quoting.quote import Quote
 
 to_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
-
+_to_unescaped_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 HEADINGS = (
     f"{'Total':>12}      {'Model':<16} {'Action':<16} {'Resolution, tier, quantity x unit price':<44} Request"
@@ -79,7 +74,7 @@ def _json(quote: Quote) -> str:
     data = quote.as_dict()
     for note in data["notes"]:
         note["message"] = with_options(note["message"])
-    return pydantic_core.to_json(data).decode()
+    return _to_unescaped_json(data)
 
 
 row_text = Texts(_row, notes=False)
@@ -131,45 +126,6 @@ def totals_text(totals: dict[str, Decimal], ranges: AbstractSet[str], counts: di
 def signed(number: Decimal) -> str:
     """Returns a difference with its sign, in plain decimal notation: `+0.1`, `-0.1`, `0`."""
     return f"+{format_decimal(number)}" if number > 0 else format_decimal(number) if number else "0"
-
-
-def print_table(grid: Table) -> None:
-    """Prints a table. On a narrow terminal, prints each cell on its own line, so that nothing is cut off."""
-    console = wide_console()
-    unlimited = console.options.update(width=_UNLIMITED)
-    if console.measure(grid, options=unlimited).minimum <= console.width:
-        console.print(grid)
-        return
-    if grid.title is not None:
-        console.print(grid.title, style="italic", highlight=False)
-    names = [str(column.header) for column in grid.columns]
-    widest = max(map(len, names))
-    for cells in zip(*(column.cells for column in grid.columns), strict=True):
-        for name, cell in zip(names, cells, strict=True):
-            text = cell if isinstance(cell, Text) else Text(printable(str(cell)))
-            console.print(Text.assemble(printable(f"{name:<{widest}}  "), text), soft_wrap=True)
-        console.print()
-
-
-_UNLIMITED = 10_000
-
-
-class _PlainConsole(Console):
-    """A console that prints text as it is: square brackets are no markup, and control characters are shown."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options | {"markup": False, "emoji": False})
-
-
-def wide_console() -> Console:
-    """Returns a console as wide as the terminal. In a file or pipe, it is wide enough for every table."""
-    return _PlainConsole(width=None if sys.stdout.isatty() else 160)
-
-
-def bar_columns() -> tuple[ProgressColumn, ...]:
-    """Returns the columns of a progress bar; labels are text and not markup."""
-    label = TextColumn("{task.description}", style="progress.description", markup=False)
-    return (label, *Progress.get_default_columns()[1:])
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:

@@ -13,9 +13,7 @@ import click
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.output import counted, echo, to_json
 from kling_pricing.errors import TableError
-from kling_pricing.tables.loading.book import load_price_book, with_own_capabilities
-from kling_pricing.tables.loading.capability_file import capability_file_schema
-from kling_pricing.tables.loading.files import price_file_schema, provider_file_schema
+from kling_pricing.tables.loading.book import load_price_book
 from kling_pricing.tables.loading.folders import TABLES_VARIABLE
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
@@ -135,6 +133,8 @@ def new_command(new_provider: str, wire_format: str, currency: str | None, out: 
     if own is None and any(Path(out, kind).is_dir() for kind in ("capabilities", "providers")):
         own = out
     if own is not None:
+        from kling_pricing.tables.loading.assembly import with_own_capabilities  # noqa: PLC0415 (slow to import)
+
         try:
             book = with_own_capabilities(book, own)
         except TableError as error:
@@ -162,7 +162,9 @@ def schema_command(kind: str) -> None:
     Example:
       kling-pricing tables schema prices
     """
-    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (slow to import)
+    from kling_pricing.reconcile.mappings import statement_file_schema  # noqa: PLC0415 (these are slow to import)
+    from kling_pricing.tables.loading.capability_file import capability_file_schema  # noqa: PLC0415
+    from kling_pricing.tables.loading.files import price_file_schema, provider_file_schema  # noqa: PLC0415
 
     schemas = {
         "prices": price_file_schema,

@@ -11,8 +11,9 @@ from rich.table import Column, Table
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.options import tables_option
-from kling_pricing.cli.output import counted, echo, to_json, wide_console
+from kling_pricing.cli.output import counted, echo, to_json
 from kling_pricing.cli.own_tables import all_tables, check_command, new_command, schema_command
+from kling_pricing.cli.terminal import wide_console
 from kling_pricing.display import did_you_mean
 from kling_pricing.money import format_decimal, percent_change
 from kling_pricing.tables.price_book import PriceBook

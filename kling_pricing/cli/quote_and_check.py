@@ -39,7 +39,6 @@ from kling_pricing.cli.wording import with_options
 from kling_pricing.display import printable
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add
-from kling_pricing.quoting.composing import quote_description
 from kling_pricing.quoting.engine import check, quote_payload
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
@@ -115,6 +114,8 @@ def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None
         if description is None:
             result = quote_payload(payload, intake())
         else:
+            from kling_pricing.quoting.composing import quote_description  # noqa: PLC0415 (needed only without a FILE)
+
             result = quote_description(description, intake())
         tally.add(result)
         if as_json:

@@ -18,8 +18,9 @@ from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import json_option, ledgers_option, show_alert
 from kling_pricing.cli.options import instant_option, known_provider, refuse_without_folder, tables_option
-from kling_pricing.cli.output import bar_columns, echo, to_json, wide_console
+from kling_pricing.cli.output import echo, to_json
 from kling_pricing.cli.reconcile_output import as_dict, refused_count, sentences, totals_grid
+from kling_pricing.cli.terminal import bar_columns, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount
 from kling_pricing.reconcile import Tolerance

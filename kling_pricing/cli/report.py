@@ -14,7 +14,8 @@ from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import json_option, ledger_option
 from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
-from kling_pricing.cli.output import echo, to_json, wide_console
+from kling_pricing.cli.output import echo, to_json
+from kling_pricing.cli.terminal import wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports import SPEND_FORMATS, Format, Spend, read_spend, spend_document, write_spend
 from kling_pricing.reports.document import Cell, Section

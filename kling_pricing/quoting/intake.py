@@ -70,7 +70,7 @@ class Intake:
             raise PriceNotFoundError(f"provider must be text, got {type(provider).__name__}")
         if wire_format is not None and not isinstance(wire_format, str):
             raise WireFormatError(f"wire_format must be text, got {type(wire_format).__name__}")
-        if media is not None and not isinstance(media, Mapping):
+        if media is not None and type(media) is not dict and not isinstance(media, Mapping):
             raise KlingPricingError(
                 f"media must be a mapping from URLs to facts about the files, got {type(media).__name__}"
             )
@@ -118,7 +118,7 @@ class Intake:
         fields = parsed.fields
         written: Any = parsed.facts.get("model")
         named = matrix.names.get(written)
-        if named is None or (matrix.ignored_fields and endpoint is not None):
+        if named is None or (endpoint is not None and matrix.ignored_fields):
             written, named = _model(parsed, endpoint, matrix, book)
         model, implied_facts = named
         capabilities = matrix.models[model]
@@ -191,7 +191,7 @@ class Intake:
 def default_book() -> PriceBook:
     """Returns the price book that applies if none is given; see `default_price_book`.
 
-    The loader is imported only here, because reading YAML costs more than the rest of the library.
+    The loader is imported only here, because callers that pass a book do not need it.
     """
     from kling_pricing.tables.loading.book import default_price_book  # noqa: PLC0415
 

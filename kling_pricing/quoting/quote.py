@@ -160,8 +160,8 @@ class Quote(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the quote as JSON-ready data; every amount is text in plain decimal notation."""
-        cell = self.rate.cell
-        table = self.table
+        request, table, rate, priced, minimum, maximum, list_total, lazy = self
+        cell = rate.cell
         lines = [
             {
                 "description": line.description,
@@ -170,33 +170,35 @@ class Quote(NamedTuple):
                 "unit_price": format_decimal(line.unit_price),
                 "amount": format_decimal(line.amount),
             }
-            for line in self.lines
+            for line in priced
         ]
         first = lines[0]
+        amounts: dict[str, str | None]
+        if maximum is not minimum and maximum != minimum:
+            amounts = {"total": None, "minimum": format_decimal(minimum), "maximum": format_decimal(maximum)}
+        else:
+            is_line = maximum is priced[0].amount  # as it is if there is only one
+            amounts = {"total": first["amount"] if is_line else format_decimal(maximum)}
+            if list_total is not None:
+                amounts["list_total"] = format_decimal(list_total)
         return {
             "provider": table.provider,
-            "model": self.request.model,
+            "model": request.model,
             "canonical_model": cell.model,
             "table": table.id,
             "table_digest": table.digest,
-            "wire_format": self.request.wire_format,
-            "action": self.request.facts["action"],
+            "wire_format": request.wire_format,
+            "action": request.facts["action"],
             "resolution": cell.resolution,
             "tier": cell.tier,
             "unit": first["unit"],
             "unit_price": first["unit_price"],
             "quantity": first["quantity"],
-            **self._amounts(),
+            **amounts,
             "currency": table.currency,
             "lines": lines,
-            "notes": [{"code": note.code, "message": note.message} for note in self.notes],
+            "notes": [{"code": note.code, "message": note.message} for note in lazy.notes],
         }
-
-    def _amounts(self) -> dict[str, str | None]:
-        if self.minimum == self.maximum:
-            total: dict[str, str | None] = {"total": format_decimal(self.maximum)}
-            return total if self.list_total is None else total | {"list_total": format_decimal(self.list_total)}
-        return {"total": None, "minimum": format_decimal(self.minimum), "maximum": format_decimal(self.maximum)}
 
     def shown_total(self) -> str:
         """Returns the total, or both ends of the range, as text for a person."""

@@ -17,7 +17,7 @@ from kling_pricing.errors import StatementError, TableError
 from kling_pricing.reconcile.files.file_reader import FileReader, Layout, has_column
 from kling_pricing.reconcile.statement_file import ModelColumnEntry, StatementFile
 from kling_pricing.strict_yaml import YamlDocument, read
-from kling_pricing.tables.loading.folders import file_bytes, own_folder, table_files
+from kling_pricing.tables.loading.folders import own_folder, table_files
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
@@ -43,15 +43,15 @@ def load_mappings(
         TableError: a file is refused.
     """
     mappings = {}
-    for path, (name, file) in table_files(directory or own_folder()).items():
+    for path, file in table_files(directory or own_folder()).items():
         if path[0] == "statements":
-            mapping = _checked(file_bytes(file, name), name, book)
-            if mapping.statement != file.name.removesuffix(".yaml"):
+            mapping = _checked(file.data, file.name, book)
+            if mapping.statement != file.stem:
                 problem = (
                     f"`statement` is {mapping.statement!r}, but the file has a different name; use the same "
                     "name for both"
                 )
-                raise TableError(problem, file=name)
+                raise TableError(problem, file=file.name)
             mappings[mapping.statement] = mapping
     return mappings
 

@@ -206,7 +206,7 @@ class ModelCapabilities:
         for fact, source in self.open_facts:
             if facts[fact] is None and fact in priced:
                 is_stated = source is None or source in stated
-                if is_stated or any(f"{medium.kind}s" == source for medium, _ in media):
+                if is_stated or (media and any(f"{medium.kind}s" == source for medium, _ in media)):
                     unknown = (*unknown, fact)
         return unknown
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -79,7 +80,6 @@ class PriceTable:
         contract: the customer's contract; None for a published table.
         allow_paths: paths at and below which hooks let requests to the provider pass without a price.
         unpriced_rest: why cells without a rate that `unpriced` does not list have no price; None: not stated.
-        choose_tier, choose_quantity: return the tiers that some facts may have, and the ways to count units.
         rate_at: `rates` in a form for the engine's look-ups.
         lasting_notes: the notes of every quote.
         dated_notes: the notes of quotes from an instant on.
@@ -124,10 +124,6 @@ class PriceTable:
     contract: Contract | None = None
     allow_paths: tuple[str, ...] = ()
     unpriced_rest: str | None = None
-    choose_tier: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(init=False, repr=False, compare=False)
-    choose_quantity: Callable[[Mapping[str, Any]], tuple[Quantity, ...]] = field(
-        init=False, repr=False, compare=False
-    )
     lasting_notes: tuple[Note, ...] = field(init=False, repr=False, compare=False)
     dated_notes: tuple[tuple[datetime, Note], ...] = field(init=False, repr=False, compare=False)
     recent_notes: list[NotesOfPeriod] = field(init=False, repr=False, compare=False)
@@ -149,8 +145,6 @@ class PriceTable:
         quantity_facts = {fact for choice in self.quantity for fact in (*choice.result.facts, *choice.when)}
         object.__setattr__(self, "rate_at", dict(self.rates))
         object.__setattr__(self, "rates", MappingProxyType(self.rate_at))
-        object.__setattr__(self, "choose_tier", compile_choice(self.tiers))
-        object.__setattr__(self, "choose_quantity", compile_choice(self.quantity))
         lasting = tuple(note for since, note in self.notes if since is None)
         dated = tuple((since, note) for since, note in self.notes if since is not None)
         object.__setattr__(self, "lasting_notes", lasting)
@@ -172,6 +166,16 @@ class PriceTable:
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
         return _restored_table, (arguments | {"rates": dict(self.rates)},)
+
+    @cached_property
+    def choose_tier(self) -> Callable[[Mapping[str, Any]], tuple[str, ...]]:
+        """Returns the tiers that some facts may have; compiled when first used."""
+        return compile_choice(self.tiers)
+
+    @cached_property
+    def choose_quantity(self) -> Callable[[Mapping[str, Any]], tuple[Quantity, ...]]:
+        """Returns the ways to count units that some facts may have; compiled when first used."""
+        return compile_choice(self.quantity)
 
     @property
     def bounds(self) -> list[datetime]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from kling_pricing.tables.rates import TableSource
+from kling_pricing.tables.rates import TableSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,23 +213,37 @@ def _may_be_broken(when: Conditions, need: Conditions, constants: dict[str, Any]
 
 def _one_may_hold(fact: str, conditions: Sequence[Condition], constants: dict[str, Any]) -> str:
     """Returns the source of a test that passes if any of the conditions may hold."""
+    return " or ".join(_may_hold(fact, condition, constants) for condition in _merged(conditions))
+
+
+def _merged(conditions: Sequence[Condition]) -> list[Condition]:
+    """Returns few conditions of which one holds if any of the given ones does."""
     values = [value for condition in conditions if isinstance(condition, OneOf) for value in condition.values]
     ranges = [condition for condition in dict.fromkeys(conditions) if not isinstance(condition, OneOf)]
-    merged = [OneOf(tuple(values)), *ranges] if values else ranges
-    return " or ".join(_may_hold(fact, condition, constants) for condition in merged)
+    return [OneOf(tuple(dict.fromkeys(values))), *ranges] if values else ranges
 
 
 def compile_choice(choices: Sequence[Choice[T]]) -> Callable[[Mapping[str, Any]], tuple[T, ...]]:
-    """Compiles `possible` for these choices into a function that is fast if the relevant facts are known."""
+    """Compiles `possible` for these choices into a function that is fast if the relevant facts are known.
+
+    As in `compile_filter`, consecutive choices that test the same fact first share one test.
+    """
     constants: dict[str, Any] = {"possible": possible, "choices": tuple(choices)}
     lines = []
     facts = {fact for choice in choices for fact in choice.when}
     if unknown := " or ".join(f"{fact} is None" for fact in sorted(facts) if EMPTY_FACTS.get(fact) is None):
         lines.append(f"if {unknown}: return possible(choices, facts)")
-    for index, choice in enumerate(choices):
-        constants[f"r{index}"] = (choice.result,)
-        tests = [_holds(fact, condition, constants) for fact, condition in choice.when.items()]
-        lines.append(f"if {' and '.join(tests) or 'True'}: return r{index}")
+    for first, group in groupby(enumerate(choices), lambda entry: next(iter(entry[1].when), None)):
+        entries = [*group]
+        is_shared = first is not None and len(entries) > 1
+        if first is not None and is_shared:
+            conditions = [choice.when[first] for _, choice in entries]
+            tests = [_holds(first, condition, constants) for condition in _merged(conditions)]
+            lines.append(f"if {' or '.join(tests)}:")
+        for index, choice in entries:
+            constants[f"r{index}"] = (choice.result,)
+            tests = [_holds(fact, condition, constants) for fact, condition in choice.when.items()]
+            lines.append(f"{'    ' * is_shared}if {' and '.join(tests) or 'True'}: return r{index}")
     return _function(facts, [*lines, "return ()"], constants)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from email.message import Message
-from email.parser import BytesHeaderParser
-from email.policy import HTTP
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kling_pricing.errors import WireFormatError
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 _UNENCODED = {"", "7bit", "8bit", "binary"}
 _SPACE = b" \t"
@@ -125,6 +125,9 @@ def _part(raw: bytes) -> _FormPart:
 
 
 def _headers(head: bytes) -> Message:
+    from email.parser import BytesHeaderParser  # noqa: PLC0415 (slow to import, and only forms have parts)
+    from email.policy import HTTP  # noqa: PLC0415
+
     return BytesHeaderParser(policy=HTTP).parsebytes(head)
 
 

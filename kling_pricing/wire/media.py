@@ -61,7 +61,8 @@ MediaLike: TypeAlias = Mapping[str, "MediaFacts | Mapping[str, Any]"]
 
 def list_media(kind: str, field: str, urls: Iterable[str]) -> list[Medium]:
     """Returns the files in a list field; `field` has `{}` in place of the index: `image_urls[{}]`."""
-    return [Medium(kind, field.format(index), url) for index, url in enumerate(urls)]
+    before, _, after = field.partition("{}")
+    return [Medium(kind, f"{before}{index}{after}", url) for index, url in enumerate(urls)]
 
 
 def facts_of(url: str, media: MediaLike) -> MediaFacts:
@@ -73,20 +74,22 @@ def facts_of(url: str, media: MediaLike) -> MediaFacts:
     facts = media.get(url, UNKNOWN)
     if isinstance(facts, MediaFacts):
         return facts
-    place = f"media facts for {shown(_without_access(url))}"
-    if not isinstance(facts, Mapping):
+    try:
+        return _read_facts(facts)
+    except KlingPricingError as error:
+        raise KlingPricingError(f"media facts for {shown(_without_access(url))}: {error}") from None
+
+
+def _read_facts(facts: Any) -> MediaFacts:
+    if type(facts) is not dict and not isinstance(facts, Mapping):
         raise KlingPricingError(
-            f"{place}: must be a mapping with one or more of the keys {joined_with_and(_READERS)}; "
+            f"must be a mapping with one or more of the keys {joined_with_and(_READERS)}; "
             f"got {json_kind(facts)}"
         )
     for key in facts:
         if key not in _READERS:
-            remedy = did_you_mean(str(key), _READERS)
-            raise KlingPricingError(f"{place}: unknown key {shown(key)}; {remedy}")
-    try:
-        return MediaFacts(**facts)
-    except KlingPricingError as error:
-        raise KlingPricingError(f"{place}: {error}") from None
+            raise KlingPricingError(f"unknown key {shown(key)}; {did_you_mean(str(key), _READERS)}")
+    return MediaFacts(**facts)
 
 
 def _without_access(url: str) -> str:

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, ledger_option, opened_guard
 from kling_pricing.cli.options import at_option
-from kling_pricing.cli.output import counted, echo, print_table, to_json
+from kling_pricing.cli.output import counted, echo, to_json
+from kling_pricing.cli.terminal import print_table
 from kling_pricing.ledger.journal import Bucket
 from kling_pricing.money import format_decimal
 from kling_pricing.windows import FOREVER

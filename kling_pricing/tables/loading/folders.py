@@ -14,25 +14,57 @@ A file in the user's folder replaces the bundled file of the same path, or is ad
 from __future__ import annotations
 
 import os
-from importlib.resources import files as package_files
-from importlib.resources.abc import Traversable
+from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from kling_pricing.errors import TableError, TableProblems
-from kling_pricing.strict_yaml import MAX_BYTES
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 TABLES_VARIABLE = "KLING_PRICING_TABLES"
 """The environment variable that names the user's folder of tables."""
 
-TableFiles: TypeAlias = dict[tuple[str, ...], tuple[str, Traversable]]
-"""Path in the folder -> the file's name for messages, and the file."""
+_MAX_READ_BYTES = 1 << 21
+"""The most that is read of a file. It is more than `strict_yaml` accepts, which then refuses the file."""
 
 _DEPTHS = {"prices": 3, "capabilities": 2, "providers": 2, "statements": 2}
 _PLACES = (
     "prices/<provider>/<date>.yaml, capabilities/<wire format>.yaml, providers/<provider>.yaml "
     "or statements/<name>.yaml"
 )
+
+
+class TableFile:
+    """A file in a folder of tables.
+
+    Args:
+        name: the file's name for messages.
+        file: the file.
+    """
+
+    def __init__(self, name: str, file: Traversable) -> None:
+        self.name = name
+        self.stem = file.name.removesuffix(".yaml")
+        self._file = file
+
+    @cached_property
+    def data(self) -> bytes:
+        """The file's content, which is read once; of a file that is too large, only enough to detect that.
+
+        Raises:
+            TableError: the file cannot be read.
+        """
+        try:
+            with self._file.open("rb") as stream:
+                return stream.read(_MAX_READ_BYTES)
+        except OSError as error:
+            raise TableError(f"cannot be read: {error.strerror}", file=self.name) from None
+
+
+TableFiles: TypeAlias = dict[tuple[str, ...], TableFile]
+"""Path in the folder -> file."""
 
 
 def own_folder() -> str | None:
@@ -46,7 +78,7 @@ def table_files(directory: str | os.PathLike[str] | None = None) -> TableFiles:
     Raises:
         TableError: the folder cannot be read, has no tables, or has a file in a place where it is not read.
     """
-    files = _yaml_files(_bundled(), "pricing_tables")
+    files = _yaml_files(bundled_folder(), "pricing_tables")
     if directory is not None:
         if not Path(directory).is_dir():
             raise TableError(
@@ -58,22 +90,19 @@ def table_files(directory: str | os.PathLike[str] | None = None) -> TableFiles:
     return files
 
 
-def file_bytes(file: Traversable, name: str) -> bytes:
-    """Returns a file's content; of a file that is too large, only enough to detect that.
+def package_folder() -> Traversable:
+    """Returns the folder of this package."""
+    folder = Path(__file__).parents[2]
+    if folder.is_dir():
+        return folder
+    from importlib.resources import files  # noqa: PLC0415 (slow to import, and needed only in an archive)
 
-    Raises:
-        TableError: the file cannot be read.
-    """
-    try:
-        with file.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise TableError(f"cannot be read: {error.strerror}", file=name) from None
+    return files("kling_pricing")
 
 
-def _bundled() -> Traversable:
+def bundled_folder() -> Traversable:
     """Returns the tables in an installed package, or those next to the package in a checkout."""
-    package = package_files("kling_pricing")
+    package = package_folder()
     installed = package / "pricing_tables"
     return installed if installed.is_dir() else Path(str(package)).parent / "pricing_tables"
 
@@ -90,7 +119,7 @@ def _yaml_files(root: Traversable, name: str) -> TableFiles:
             if entry.is_dir() and (path or entry.name in _DEPTHS):
                 walk(entry, here)
             elif len(here) == _DEPTHS.get(here[0]) and entry.name.endswith(".yaml") and entry.is_file():
-                files[here] = ("/".join((name, *here)), entry)
+                files[here] = TableFile("/".join((name, *here)), entry)
             elif path or entry.name.lower().endswith((".yaml", ".yml")):
                 problem = f"is not read from this folder; move it to {_PLACES}"
                 problems.append(TableError(problem, file="/".join((name, *here))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from importlib.resources.abc import Traversable
 from typing import Any
 
 from kling_pricing.display import did_you_mean
@@ -25,9 +24,9 @@ from kling_pricing.tables.loading.capability_file import (
     RuleEntry,
     WarningEntry,
 )
-from kling_pricing.tables.loading.folders import file_bytes
+from kling_pricing.tables.loading.folders import TableFile
 from kling_pricing.tables.loading.parts import http_rules
-from kling_pricing.tables.rules import Choice, OneOf
+from kling_pricing.tables.rules import Choice, Conditions, OneOf
 from kling_pricing.wire.endpoints import Submission
 from kling_pricing.wire.fields import Field
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
@@ -46,15 +45,15 @@ _RESERVED_CODES = frozenset(
 )
 
 
-def load_matrix(file: Traversable, name: str) -> CapabilityMatrix:
-    """Loads the matrix in a file; messages use `name` for the file.
+def load_matrix(file: TableFile) -> CapabilityMatrix:
+    """Loads the matrix in a file.
 
     Raises:
-        TableError: the file is refused; `others` has the file's other problems.
+        TableError: the file is refused or cannot be read; `others` has the file's other problems.
     """
-    entry, document = read(file_bytes(file, name), CapabilityFile, name=name)
-    if entry.wire_format != file.name.removesuffix(".yaml"):
-        problem = f"differs from the file's name {file.name.removesuffix('.yaml')!r}; make them the same"
+    entry, document = read(file.data, CapabilityFile, name=file.name)
+    if entry.wire_format != file.stem:
+        problem = f"differs from the file's name {file.stem!r}; make them the same"
         raise document.error(("wire_format",), problem)
     if entry.wire_format not in WIRE_FORMATS:
         problem = f"unknown wire format; known wire formats: {', '.join(WIRE_FORMATS)}"
@@ -168,13 +167,14 @@ def _model_capabilities(
             problems.append(document.error(("models", model), problem))
         seen.add(rule.code)
     rules = [
-        replace(rule, when={fact: condition for fact, condition in rule.when.items() if fact != "model"})
+        replace(rule, when=_without_model(rule.when))
         for rule in rules
         if "model" not in rule.when or rule.when["model"].holds(model)
     ]
     implied = [
-        Choice(ImpliedAction(choice.action, next(iter(choice.when), "action")), choice.when)
+        Choice(ImpliedAction(choice.action, next(iter(choice.when), "action")), _without_model(choice.when))
         for choice in file.implied_actions
+        if "model" not in choice.when or choice.when["model"].holds(model)
     ]
     return ModelCapabilities(
         model=model,
@@ -187,6 +187,10 @@ def _model_capabilities(
         media=tuple(_media_limit(limit) for limit in (*file.media, *entry.media)),
         source=entry.source,
     )
+
+
+def _without_model(conditions: Conditions) -> Conditions:
+    return {fact: condition for fact, condition in conditions.items() if fact != "model"}
 
 
 def _rule(entry: RuleEntry | WarningEntry) -> Rule:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources.abc import Traversable
 
 from kling_pricing.display import did_you_mean
 from kling_pricing.strict_yaml import YamlDocument, read
 from kling_pricing.tables.capabilities import CapabilityMatrix
 from kling_pricing.tables.loading.files import ProviderFile
-from kling_pricing.tables.loading.folders import file_bytes
+from kling_pricing.tables.loading.folders import TableFile
 from kling_pricing.tables.loading.parts import table_sources
 from kling_pricing.tables.providers import UnpricedProvider
 
 
 def load_provider(
-    file: Traversable, name: str, matrices: Mapping[str, CapabilityMatrix]
+    file: TableFile, matrices: Mapping[str, CapabilityMatrix]
 ) -> tuple[UnpricedProvider, YamlDocument]:
-    """Loads the provider in a file; messages use `name` for the file.
+    """Loads the provider in a file.
 
     Raises:
-        TableError: the file is refused.
+        TableError: the file is refused or cannot be read.
     """
-    entry, document = read(file_bytes(file, name), ProviderFile, name=name)
-    expected = file.name.removesuffix(".yaml")
-    if entry.provider != expected:
-        raise document.error(("provider",), f"differs from the file's name {expected!r}; make them the same")
+    entry, document = read(file.data, ProviderFile, name=file.name)
+    if entry.provider != file.stem:
+        raise document.error(("provider",), f"differs from the file's name {file.stem!r}; make them the same")
     for place, wire_format in enumerate(entry.wire_formats):
         if wire_format not in matrices:
             raise document.error(
