@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from kling_pricing.reconcile.model import exceptions_of
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Reconciliation, Remembered, Settled
+    from kling_pricing.reconcile.memory import Replacement
 
 _MAX_LISTED = 10
 """Maximum number of exceptions to list; the reports contain all of them."""
@@ -32,6 +34,7 @@ def as_dict(
     reconciled: Reconciliation,
     files: dict[str, str],
     *,
+    plan: Replacement | None,
     remembered: Remembered | None,
     disputed: int | None,
     settled: Settled | None,
@@ -41,6 +44,7 @@ def as_dict(
     Args:
         reconciled: the reconciliation.
         files: the report files that were written, each with its digest.
+        plan: what replacing a statement changes; None: none is replaced.
         remembered: what was added to the books; None: nothing was to be added.
         disputed: the number of new disputes; None: nothing was to be disputed.
         settled: what was settled; None: nothing was to be settled.
@@ -49,6 +53,9 @@ def as_dict(
         "provider": reconciled.provider,
         "since": reconciled.since.isoformat(),
         "until": reconciled.until.isoformat(),
+        "is_over": reconciled.is_over,
+        "gaps": list(reconciled.gaps),
+        "confirmed": list(reconciled.confirmed),
         "exceptions": reconciled.exceptions,
         "open": reconciled.open,
         "statements": dict(reconciled.statements),
@@ -83,6 +90,15 @@ def as_dict(
         for payable in reconciled.payable()
     ]
     answer["conflicts"] = [conflict._asdict() for conflict in reconciled.conflicts]
+    answer["replacement"] = None
+    if plan is not None:
+        answer["replacement"] = plan._asdict() | {
+            "sums": {
+                currency: [format_decimal(amount) for amount in amounts]
+                for currency, amounts in plan.sums.items()
+            },
+            "text": replacement_text(plan),
+        }
     answer["reports"] = files
     if remembered is not None:
         answer["remembered"] = remembered._asdict()
@@ -128,6 +144,10 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
             f"pay {payable['pay']} {payable['currency']}, in dispute {payable['disputed']}, "
             f"accrue {payable['accrue']}"
         )
+    if answer["replacement"] is not None:
+        yield answer["replacement"]["text"]
+    if "to_settle" in answer:
+        yield f"nothing was changed; --settle would settle {counted(answer['to_settle'], 'reservation')}"
     if "remembered" in answer:
         added = answer["remembered"]
         yield f"remembered: {counted(added['statements'], 'statement')}, {counted(added['rows'], 'row')}"
@@ -163,13 +183,34 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         actions.append(exceptions_text(answer["exceptions"], answer["open"]))
     if refused := refused_count(answer):
         actions.append(f"{refused} reservation{'s' * (refused > 1)} could not be settled")
-    if answer["totals"] or actions:
-        yield f"the totals tie out; {', and '.join(actions) or 'no action needed'}"
-    else:
+    yield from answer["confirmed"]
+    if not answer["totals"]:
         yield (
             f"no {answer['provider']} task was sent or charged from {answer['since']} to {answer['until']}; "
             "check the provider and the period"
         )
+    if answer["gaps"]:
+        yield "; ".join(["not reconciled: " + answer["gaps"][0], *answer["gaps"][1:], *actions])
+    else:
+        yield f"the totals tie out; {', and '.join(actions) or 'no action needed'}"
+
+
+def unfinished_text(until: datetime) -> str:
+    """Returns a warning about a period that is not over."""
+    return f"the period is not over: charges until {until:%Y-%m-%d %H:%M} UTC may still be missing"
+
+
+def replacement_text(plan: Replacement) -> str:
+    """Returns what replacing a statement changes."""
+    sums = ", ".join(
+        f"{format_decimal(before)} {currency} becomes {format_decimal(after)}"
+        for currency, (before, after) in plan.sums.items()
+    )
+    return (
+        f"{plan.name} in the books is replaced: {counted(plan.tasks, 'task')} changed, "
+        f"{counted(plan.withdrawn, 'row')} withdrawn, {counted(plan.added, 'row')} added; "
+        f"{sums or 'no sum changes'}"
+    )
 
 
 def refused_count(answer: dict[str, Any]) -> int:

@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple, TypeAlias
 from kling_pricing.ledger.model import SENT_SEPARATOR
 
 FactKind: TypeAlias = Literal["use", "row", "dispute", "resolution", "write_off"]
-"""What a fact states about a task. `Fact` has the meanings."""
+"""What a fact states about a task. `BookFact` has the meanings."""
 
 
-class Fact(NamedTuple):
+class BookFact(NamedTuple):
     """A fact about a task. Amounts are whole billionths.
 
     Attributes:
@@ -61,7 +61,7 @@ class Fact(NamedTuple):
     reason: str | None = None
 
 
-FACT = ("seq", *Fact._fields)
+FACT = ("seq", *BookFact._fields)
 """The fields of a line from `Ledger.facts`, as text: the number of the fact, and its attributes.
 
 A field is empty if the attribute is None. Instants are in UTC without a zone.
@@ -151,7 +151,7 @@ class BooksUpdate(NamedTuple):
     provider: str
     known: Known
     statements: tuple[RememberedStatement, ...] = ()
-    facts: Iterable[Fact] = ()
+    facts: Iterable[BookFact] = ()
     closed: ClosedMonth | None = None
 
 

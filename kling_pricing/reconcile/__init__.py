@@ -10,11 +10,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kling_pricing.reconcile.model import JournalLine, Line, Payable, Reconciled, Rows, Tolerance, Total
+from kling_pricing.reconcile.model import (
+    Invoice,
+    JournalLine,
+    Line,
+    Payable,
+    Reconciled,
+    Rows,
+    Tolerance,
+    Total,
+)
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile.closing import MonthBooks, close_month, closed_months
-    from kling_pricing.reconcile.disputes import Dispute, list_disputes, open_dispute, resolve_dispute
+    from kling_pricing.reconcile.disputing import Dispute, list_disputes, open_dispute, resolve_dispute
     from kling_pricing.reconcile.reconciliation import reconcile
     from kling_pricing.reconcile.remember import Remembered
     from kling_pricing.reconcile.result import Reconciliation
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dispute",
+    "Invoice",
     "JournalLine",
     "Line",
     "MonthBooks",
@@ -42,7 +52,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    **dict.fromkeys(("Dispute", "list_disputes", "open_dispute", "resolve_dispute"), "disputes"),
+    **dict.fromkeys(("Dispute", "list_disputes", "open_dispute", "resolve_dispute"), "disputing"),
     **dict.fromkeys(("MonthBooks", "close_month", "closed_months"), "closing"),
     "reconcile": "reconciliation",
     "Remembered": "remember",

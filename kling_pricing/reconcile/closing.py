@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import ClosedMonth
-from kling_pricing.reconcile.books import (
+from kling_pricing.reconcile.bookkeeping import (
     digest,
     first_open_month,
     journal,

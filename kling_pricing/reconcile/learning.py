@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from kling_pricing.ledger.books import Books
 from kling_pricing.money import multiply
-from kling_pricing.reconcile.books import first_open_month, in_utc_naive
+from kling_pricing.reconcile.bookkeeping import first_open_month, in_utc_naive
 from kling_pricing.reconcile.matching import OWNED, WITH_WORTH, WORTH
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace

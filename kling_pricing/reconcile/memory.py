@@ -6,12 +6,14 @@ a later statement charges is not missing, and a refund meets the charge that it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.errors import StatementError
-from kling_pricing.reconcile.books import in_utc_naive
+from kling_pricing.money import from_nanos
+from kling_pricing.reconcile.bookkeeping import in_utc_naive
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 
@@ -43,6 +45,24 @@ class Conflict(NamedTuple):
     digest: str
     tasks: int
     task_id: str
+
+
+class Replacement(NamedTuple):
+    """What changes in the books if a file takes the place of a remembered one.
+
+    Attributes:
+        name: the name of the remembered file.
+        tasks: the number of tasks whose rows change.
+        withdrawn: the number of rows that the file no longer has.
+        added: the number of rows that only the new file has.
+        sums: currency -> the sum of all rows of the remembered file, and of the new one.
+    """
+
+    name: str
+    tasks: int
+    withdrawn: int
+    added: int
+    sums: Mapping[str, tuple[Decimal, Decimal]]
 
 
 class Memory(NamedTuple):
@@ -101,6 +121,49 @@ def choose_replaced(workspace: Workspace, replaces: str | None, given: Sequence[
     if given[0].digest in digests:
         raise StatementError(f"the file is the statement {replaces} itself; give the corrected file")
     workspace.insert("to_replace", [(ledger, number) for ledger, number, _, _ in named])
+
+
+def replacement(workspace: Workspace) -> Replacement | None:
+    """Returns what changes if the given file replaces the statement in `to_replace`; None: none is replaced.
+
+    Args:
+        workspace: the database with the new facts.
+    """
+    if not workspace.one("SELECT count(*) FROM to_replace"):
+        return None
+    workspace.run(
+        f"""
+        CREATE OR REPLACE TEMP TABLE changed_row AS
+        WITH side AS (
+          SELECT (ledger, statement) IN (SELECT (ledger, number) FROM to_replace) AS is_old,
+            {_IDENTITY}, currency, amount
+          FROM (SELECT *, ifnull(row_id, '') AS row_key FROM fact WHERE kind = 'row')
+          WHERE (ledger, statement) IN (SELECT (ledger, number) FROM to_replace)
+            OR (ledger, statement) IN (
+              SELECT (ledger, past_statement.number) FROM past_statement
+              JOIN to_replace USING (ledger) WHERE replaces = to_replace.number
+            )
+        )
+        SELECT {_IDENTITY}, currency, count(*) FILTER (is_old) AS before, count(*) FILTER (NOT is_old) AS after,
+          ifnull(sum(amount) FILTER (is_old), 0) AS sum_before,
+          ifnull(sum(amount) FILTER (NOT is_old), 0) AS sum_after
+        FROM side GROUP BY {_IDENTITY}, currency
+        """
+    )
+    ((tasks, withdrawn, added),) = workspace.all(
+        "SELECT count(DISTINCT task) FILTER (before <> after), ifnull(sum(greatest(before - after, 0)), 0),"
+        " ifnull(sum(greatest(after - before, 0)), 0) FROM changed_row"
+    )
+    sums = workspace.all(
+        "SELECT currency, sum(sum_before), sum(sum_after) FROM changed_row GROUP BY currency"
+        " HAVING sum(sum_before) <> sum(sum_after) ORDER BY currency"
+    )
+    name = workspace.one("SELECT any_value(name) FROM past_statement JOIN to_replace USING (ledger, number)")
+    return Replacement(
+        name,
+        *(tasks, int(withdrawn), int(added)),
+        {currency: (from_nanos(int(before)), from_nanos(int(after))) for currency, before, after in sums},
+    )
 
 
 def recall(workspace: Workspace, given: Sequence[Statement], since: datetime, until: datetime) -> Memory:

@@ -171,6 +171,20 @@ class Payable(NamedTuple):
     accrue: Decimal
 
 
+class Invoice(NamedTuple):
+    """An invoice, with which the statement's rows are compared.
+
+    Attributes:
+        total: the amount that it asks for.
+        currency: its currency.
+        id: its number; None: unknown.
+    """
+
+    total: Decimal
+    currency: str
+    id: str | None = None
+
+
 class Reconciled(Protocol):
     """The part of a reconciliation that reports read.
 
@@ -181,6 +195,9 @@ class Reconciled(Protocol):
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need action; each has a remedy.
         open: the number of exceptions that are still open: no cause explains them to the last digit.
+        gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
+        confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
+        invoice: the invoice; None: it is not known.
     """
 
     provider: str
@@ -189,6 +206,9 @@ class Reconciled(Protocol):
     statements: Mapping[str, str]
     exceptions: int
     open: int
+    gaps: tuple[str, ...]
+    confirmed: tuple[str, ...]
+    invoice: Invoice | None
 
     def lines(self, *categories: Category) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""

@@ -6,9 +6,10 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 |---|---|---|
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
 | `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
-| `books.load_books` | books of the ledgers | `fact`, `past_statement` |
+| `bookkeeping.load_books` | books of the ledgers | `fact`, `past_statement` |
 | `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
+| `completeness.read_control_totals` | `charge` | the totals in the files; problems of `charge` |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
 | `memory.recall` | `charge`, `fact`, `past_statement` | remembered rows in `charge` |
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
@@ -20,8 +21,9 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `explain.note_contradictions` | matched lines, `row_facts`, `terms` | more rows of `explanation` |
 | `categories.mark_exceptions` | `line`, `explanation`, `reserved` | `is_exception` and `is_open` of `line` |
 | `tie_out.tie_out` | `line`, `charge`, `merged`, `reserved`, `worth` | an error if the sums differ |
+| `completeness.check_completeness` | `line`, the invoice, the totals in the files | the gaps |
 | `learning.learn` | `charge`, `line`, `reserved`, `terms` | new rows of `fact` and `past_statement` |
-| `books.journal`, `books.payable` | `fact`, `past_statement` | the journal of the period |
+| `bookkeeping.journal`, `bookkeeping.payable` | `fact`, `past_statement` | the journal of the period |
 | `lines.Lines` | `line` and the rows that it refers to | `Line`s with `messages`, totals, row counts |
 | `remember.remember` (on request) | new rows of `fact` and `past_statement` | the books of the ledgers |
 | `settle.settle` (on request) | `line`, `reserved` | settlements and bindings in the ledgers |
@@ -35,6 +37,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from kling_pricing.display import shown
@@ -42,16 +45,24 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
-from kling_pricing.reconcile.books import load_books
+from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import mark_exceptions
+from kling_pricing.reconcile.completeness import (
+    MAX_UNREADABLE_PERCENT,
+    check_completeness,
+    checked_invoice,
+    checked_percent,
+    find_other_provider,
+    read_control_totals,
+)
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
 from kling_pricing.reconcile.learning import learn
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.matching import StatementPeriod, match
 from kling_pricing.reconcile.memory import choose_replaced, recall
-from kling_pricing.reconcile.model import Tolerance
+from kling_pricing.reconcile.model import Invoice, Tolerance
 from kling_pricing.reconcile.precharges import resolve_precharges
 from kling_pricing.reconcile.result import OnProgress, Reconciliation, ignore_progress
 from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
@@ -91,6 +102,8 @@ def reconcile(
     memory_limit: str | None = None,
     folder: str | os.PathLike[str] | None = None,
     replaces: str | None = None,
+    invoice: Invoice | None = None,
+    max_unreadable_percent: Decimal | int | str = MAX_UNREADABLE_PERCENT,
     clock: Callable[[], datetime] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Reconciliation:
@@ -121,6 +134,9 @@ def reconcile(
         folder: the folder for data on disk; by default, the system's folder for temporary files.
         replaces: the name or digest of a remembered statement that the given file corrects. The charges of that
             statement no longer count.
+        invoice: the invoice for the period, whose total is compared with the rows.
+        max_unreadable_percent: the largest part of the rows that may be unreadable, in percent. Beyond it, the
+            period is not reconciled.
         clock: returns the current instant, with a time zone.
         on_progress: called with the current stage and its progress, from the thread that does the work.
 
@@ -134,17 +150,13 @@ def reconcile(
         LedgerUnavailableError: a ledger cannot be read.
         KlingPricingError: an argument cannot be used.
     """
-    start, end = in_utc(since), in_utc(until)
-    if start >= end:
-        raise KlingPricingError(f"the period must start before it ends, got {start} to {end}")
-    times: dict[str, Any] = {"grace": grace, "window": window}
-    for name, time in times.items():
-        if not isinstance(time, timedelta) or time < timedelta(0):
-            raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
+    start, end = _checked_period(since, until)
+    _check_times(grace=grace, window=window)
     if book is None:
         book = default_book()
     _check_currency(account_currency)
-    allowed = _checked_tolerance(tolerance)
+    allowed, most_unreadable = _checked_tolerance(tolerance), checked_percent(max_unreadable_percent)
+    invoice = checked_invoice(invoice)
     report: OnProgress = ignore_progress if on_progress is None else on_progress
     tables = book.tables_of(provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
@@ -182,6 +194,7 @@ def reconcile(
         known_books = load_books(workspace, opened, provider)
         choose_replaced(workspace, replaces, read)
         refuse_rounded_ids(workspace, read)
+        controls = read_control_totals(workspace, read)
         if any(statement.is_precharged for statement in read):
             resolve_precharges(workspace, start)
         memory = recall(workspace, read, start, end)
@@ -207,9 +220,21 @@ def reconcile(
         report("checking totals", 2, 3)
         tie_out(workspace, period)
         learn(workspace, () if memory.conflicts else read, known_books, start, end, now)
+        lines = Lines(workspace, read, memory.files, provider, start, end, grace)
+        completeness = check_completeness(
+            workspace,
+            lines.rows(),
+            lines.totals("all"),
+            controls=controls,
+            invoice=invoice,
+            max_unreadable_percent=most_unreadable,
+            other_provider=find_other_provider(
+                workspace, opened, provider, (*book.tables, *book.unpriced), end + grace
+            ),
+        )
         reconciliation = Reconciliation(
             workspace,
-            Lines(workspace, read, memory.files, provider, start, end, grace),
+            lines,
             ledgers=urls,
             book=book,
             provider=provider,
@@ -219,6 +244,8 @@ def reconcile(
             opened=opened,
             known_books=known_books,
             conflicts=memory.conflicts,
+            completeness=completeness,
+            invoice=invoice,
             now=now,
         )
         report("done", 3, 3)
@@ -226,6 +253,29 @@ def reconcile(
         workspace.close()
         raise
     return reconciliation
+
+
+def _checked_period(since: datetime, until: datetime) -> tuple[datetime, datetime]:
+    """Returns the bounds of a period, in UTC.
+
+    Raises:
+        KlingPricingError: the period is empty, or a bound has no time zone.
+    """
+    start, end = in_utc(since), in_utc(until)
+    if start >= end:
+        raise KlingPricingError(f"the period must start before it ends, got {start} to {end}")
+    return start, end
+
+
+def _check_times(**times: Any) -> None:
+    """Refuses times that are not zero or more.
+
+    Raises:
+        KlingPricingError: a time cannot be used.
+    """
+    for name, time in times.items():
+        if not isinstance(time, timedelta) or time < timedelta(0):
+            raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
 
 
 def _check_currency(account_currency: str | None) -> None:

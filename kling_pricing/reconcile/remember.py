@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from kling_pricing.errors import StatementError
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import Author
-from kling_pricing.ledger.books import Books, BooksUpdate, ClosedMonth, Fact, RememberedStatement
+from kling_pricing.ledger.books import BookFact, Books, BooksUpdate, ClosedMonth, RememberedStatement
 from kling_pricing.reconcile.memory import Conflict
 from kling_pricing.reconcile.workspace import Workspace
 
-_FIELDS = ", ".join(f'"{name}"' for name in Fact._fields)
-_INSTANTS = [place for place, name in enumerate(Fact._fields) if name in {"at", "billed_at", "submitted_at"}]
+_FIELDS = ", ".join(f'"{name}"' for name in BookFact._fields)
+_INSTANTS = [
+    place for place, name in enumerate(BookFact._fields) if name in {"at", "billed_at", "submitted_at"}
+]
 
 
 class Remembered(NamedTuple):
@@ -38,14 +40,14 @@ class NewFacts:
         self._workspace = workspace
         self._ledger = ledger
 
-    def __iter__(self) -> Iterator[Fact]:
+    def __iter__(self) -> Iterator[BookFact]:
         for row in self._workspace.rows(
             f"SELECT {_FIELDS} FROM fact WHERE is_new AND ledger = ? ORDER BY seq", [self._ledger]
         ):
             values: list[Any] = [*row]
             for place in _INSTANTS:
                 values[place] = values[place] and values[place].replace(tzinfo=UTC)
-            yield Fact._make(values)
+            yield BookFact._make(values)
 
 
 def refuse_conflicts(conflicts: Sequence[Conflict]) -> None:

@@ -10,16 +10,17 @@ from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.model import Alert
-from kling_pricing.reconcile import books
-from kling_pricing.reconcile.books import load_books
+from kling_pricing.reconcile import bookkeeping
+from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.categories import Category
-from kling_pricing.reconcile.disputes import dispute_overcharges
+from kling_pricing.reconcile.completeness import Completeness, refuse_other_provider
+from kling_pricing.reconcile.disputing import dispute_overcharges
 from kling_pricing.reconcile.lines import Lines
-from kling_pricing.reconcile.memory import Conflict
-from kling_pricing.reconcile.model import Dimension, JournalLine, Line, Payable, Rows, Total
+from kling_pricing.reconcile.memory import Conflict, Replacement, replacement
+from kling_pricing.reconcile.model import Dimension, Invoice, JournalLine, Line, Payable, Rows, Total
 from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reconcile.remember import Remembered, refuse_conflicts, remember
-from kling_pricing.reconcile.settle import SettleAlso, Settled, settle
+from kling_pricing.reconcile.settle import SettleAlso, Settled, count_to_settle, settle
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 
@@ -39,7 +40,11 @@ class Reconciliation:
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need action; each has a remedy.
         open: the number of exceptions that are still open: no cause explains them to the last digit.
+        gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
+        confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
         rows: the rows of the statements, counted.
+        invoice: the invoice with which the rows were compared; None: it is not known.
+        is_over: whether the period was over; before its end, charges may still be missing.
         conflicts: the remembered statements that charge other amounts than the given ones for the same tasks.
             While there are any, nothing can be remembered or settled.
     """
@@ -58,6 +63,8 @@ class Reconciliation:
         opened: Sequence[Ledger],
         known_books: Sequence[Books],
         conflicts: tuple[Conflict, ...],
+        completeness: Completeness,
+        invoice: Invoice | None,
         now: datetime,
     ) -> None:
         self._workspace = workspace
@@ -66,6 +73,11 @@ class Reconciliation:
         self._opened = opened
         self._known_books = known_books
         self.conflicts = conflicts
+        self._completeness = completeness
+        self.gaps: tuple[str, ...] = completeness.gaps
+        self.confirmed: tuple[str, ...] = completeness.confirmed
+        self.invoice = invoice
+        self.is_over: bool = now >= until
         self._now = now
         self._book = book
         self.provider = provider
@@ -104,11 +116,11 @@ class Reconciliation:
 
         It counts the given statements as if they were remembered.
         """
-        return books.journal(self._workspace, BooksPeriod(self.since, self.until))
+        return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
         """Returns what is to be paid, disputed and accrued, by currency."""
-        return books.payable(self._workspace, BooksPeriod(self.since, self.until))
+        return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
 
     def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
         """Adds the statements, and what their tasks should cost, to the books of the ledgers.
@@ -121,9 +133,11 @@ class Reconciliation:
             reason: the reason.
 
         Raises:
-            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was added.
+            StatementError: a remembered statement charges other amounts for the same tasks, or the statement
+                seems to be another provider's. Nothing was added.
             LedgerError: somebody else changed the books in the meantime.
         """
+        refuse_other_provider(self._completeness)
         refuse_conflicts(self.conflicts)
         return remember(
             self._workspace,
@@ -159,6 +173,18 @@ class Reconciliation:
         workspace.run("DROP TABLE past_statement")
         self._known_books = load_books(workspace, self._opened, self.provider)
         return added
+
+    def replacement(self) -> Replacement | None:
+        """Returns what changes if the given file replaces a statement; None: it replaces none."""
+        return replacement(self._workspace)
+
+    def to_settle(self, *, also: Collection[SettleAlso] = ()) -> int:
+        """Returns the number of reservations that `settle` would settle.
+
+        Args:
+            also: further categories to settle: `unexplained`, or none.
+        """
+        return count_to_settle(self._workspace, also)
 
     def settle(
         self,

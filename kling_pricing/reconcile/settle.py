@@ -78,13 +78,8 @@ def settle(
         on_done: called with the number of tasks done, and their total.
         on_alert: called for each budget threshold that is reached, as by a guard.
     """
-    workspace.run("CREATE TABLE IF NOT EXISTS settled (id VARCHAR)")
-    workspace.run("CREATE TABLE IF NOT EXISTS bound (id VARCHAR)")
-    if unknown := sorted(set(also) - {*get_args(SettleAlso)}):
-        raise KlingPricingError(
-            f"cannot settle lines that are {unknown[0]}; only unexplained lines can be added"
-        )
-    to_settle = _TO_SETTLE.format(categories=", ".join(map(repr, (*_SETTLED, *also))))
+    _note_done(workspace)
+    to_settle = _to_settle(also)
     total = workspace.one(f"SELECT (SELECT count(*) {_TO_BIND}) + (SELECT count(*) {to_settle})")
     progress = _Progress(workspace)
     for place, url in enumerate(ledgers):
@@ -110,6 +105,30 @@ def settle(
                         progress.refused[reservation] = f"{error}{_remedy(reservation, whole)}"
                 on_done(progress.count, total)
     return Settled(progress.settled, progress.bound, progress.refused)
+
+
+def count_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> int:
+    """Returns the number of reservations that `settle` would settle.
+
+    Raises:
+        KlingPricingError: a category cannot be settled.
+    """
+    _note_done(workspace)
+    return int(workspace.one(f"SELECT count(*) {_to_settle(also)}"))
+
+
+def _note_done(workspace: Workspace) -> None:
+    """Makes the tables of the reservations that an earlier call settled or bound."""
+    workspace.run("CREATE TABLE IF NOT EXISTS settled (id VARCHAR)")
+    workspace.run("CREATE TABLE IF NOT EXISTS bound (id VARCHAR)")
+
+
+def _to_settle(also: Collection[SettleAlso]) -> str:
+    if unknown := sorted(set(also) - {*get_args(SettleAlso)}):
+        raise KlingPricingError(
+            f"cannot settle lines that are {unknown[0]}; only unexplained lines can be added"
+        )
+    return _TO_SETTLE.format(categories=", ".join(map(repr, (*_SETTLED, *also))))
 
 
 def _remedy(reservation: str, whole: int) -> str:

@@ -39,7 +39,7 @@ from kling_pricing.ledger.model import (
     unsent,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
-from kling_pricing.ledger.postgres import books, codec, revisions
+from kling_pricing.ledger.postgres import book_calls, codec, revisions
 from kling_pricing.ledger.postgres.locks import locks_explained
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.redaction import NO_REASON
@@ -216,7 +216,7 @@ class PostgresLedger:
 
     def books(self, provider: str) -> Books:
         """See `Ledger.books`."""
-        return books.read(self._call("books", provider))
+        return book_calls.read(self._call("books", provider))
 
     def facts(self, provider: str) -> Iterator[bytes]:
         """See `Ledger.facts`."""
@@ -225,7 +225,7 @@ class PostgresLedger:
     def add_to_books(self, update: BooksUpdate) -> None:
         """See `Ledger.add_to_books`."""
         try:
-            books.add(self._server, _new_call(), update)
+            book_calls.add(self._server, _new_call(), update)
         except Refusal as refusal:
             raise self._error_for(refusal.about) from None
 

@@ -10,10 +10,10 @@ from kling_pricing.ledger import errors
 from kling_pricing.ledger.books import (
     FACT,
     FACT_SEPARATOR,
+    BookFact,
     Books,
     BooksUpdate,
     ClosedMonth,
-    Fact,
     Known,
     RememberedStatement,
 )
@@ -22,8 +22,8 @@ from kling_pricing.ledger.sqlite.codec import instant, written
 _LINES = 1000
 """The number of lines in a block."""
 
-_FIELDS = ", ".join(f'"{name}"' for name in Fact._fields)
-_ADD = f"INSERT INTO book_fact (provider, {_FIELDS}) VALUES ({', '.join('?' * (1 + len(Fact._fields)))})"  # noqa: S608
+_FIELDS = ", ".join(f'"{name}"' for name in BookFact._fields)
+_ADD = f"INSERT INTO book_fact (provider, {_FIELDS}) VALUES ({', '.join('?' * (1 + len(BookFact._fields)))})"  # noqa: S608
 _INSTANTS = {"at", "billed_at", "submitted_at"}
 # Instants are stored with their zone, which is always UTC, and printf writes null as an empty text.
 _SHOWN = ", ".join(f"substr({name}, 1, 26)" if name in _INSTANTS else f'"{name}"' for name in FACT)

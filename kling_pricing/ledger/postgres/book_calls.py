@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from kling_pricing.ledger.books import Books, BooksUpdate, ClosedMonth, Fact, Known, RememberedStatement
+from kling_pricing.ledger.books import BookFact, Books, BooksUpdate, ClosedMonth, Known, RememberedStatement
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.server import Server
 
@@ -49,7 +49,7 @@ def add(server: Server, call: str, update: BooksUpdate) -> None:
     server.transaction(work)
 
 
-def _blocks(facts: Iterable[Fact]) -> Iterator[list[Fact]]:
+def _blocks(facts: Iterable[BookFact]) -> Iterator[list[BookFact]]:
     rest = iter(facts)
     while block := list(islice(rest, _FACTS)):
         yield block

@@ -6,7 +6,7 @@ The facts of every ledger, and those that a reconciliation adds, are rows of the
 |---|---|
 | ledger | the number of the ledger |
 | seq | the number of the fact in its ledger; facts that are not in a ledger yet follow on |
-| the fields of `Fact` | as in the ledger |
+| the fields of `BookFact` | as in the ledger |
 | is_new | whether the fact is not in a ledger yet |
 
 The table `past_statement` has the statements in the same way.

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import Author, author
-from kling_pricing.ledger.books import Books, BooksUpdate, Fact
+from kling_pricing.ledger.books import BookFact, Books, BooksUpdate
 from kling_pricing.money import format_decimal, from_nanos, ledger_amount, nanos_up
-from kling_pricing.reconcile.books import first_open_month, opened_books
+from kling_pricing.reconcile.bookkeeping import first_open_month, opened_books
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import utc_clock
 
@@ -126,7 +126,7 @@ def dispute_overcharges(
         ORDER BY charge.task_id
         """
     )
-    facts: dict[int, list[Fact]] = {}
+    facts: dict[int, list[BookFact]] = {}
     for (task_id,) in tasks:
         place, fact = _dispute(workspace, books, task_id, None, who, now)
         facts.setdefault(place, []).append(fact)
@@ -177,7 +177,7 @@ def resolve_dispute(
             )
         place = next(n for n, ledger in enumerate(opened) if ledger.name == dispute.ledger)
         month = max(f"{now:%Y-%m}", first_open_month(books[place]))
-        fact = Fact(
+        fact = BookFact(
             "resolution", month, now, dispute.task_id, subject=number, actor=who.actor, reason=who.reason
         )
         opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
@@ -186,7 +186,7 @@ def resolve_dispute(
 
 def _dispute(
     workspace: Workspace, books: Sequence[Books], task_id: str, part: int | None, who: Author, now: datetime
-) -> tuple[int, Fact]:
+) -> tuple[int, BookFact]:
     """Returns a new dispute of a task, and the number of its ledger.
 
     Disputes the newest row that charges enough.
@@ -231,7 +231,7 @@ def _dispute(
         )
     ledger, seq, currency, _ = enough[0]
     month = max(f"{now:%Y-%m}", first_open_month(books[ledger]))
-    return ledger, Fact(
+    return ledger, BookFact(
         "dispute", month, now, task_id, "", currency, part, subject=seq, actor=who.actor, reason=who.reason
     )
 
