@@ -19,6 +19,7 @@ from kling_pricing.reconcile import (
     list_disputes,
     open_dispute,
     resolve_dispute,
+    write_off,
 )
 from kling_pricing.reconcile.months import month_period
 from tests.conftest import Clock, examples
@@ -259,6 +260,27 @@ def test_a_closed_month_never_changes(finance: Finance) -> None:
         close_month(ledger, "2026-10", provider="qingbo", clock=lambda: closing)
     with pytest.raises(KlingPricingError, match="2026-11 is not over; close it on 2026-12-01 or later"):
         close_month(ledger, "2026-11", provider="qingbo", clock=lambda: closing)
+
+
+def test_what_remains_owed_can_be_written_off(finance: Finance) -> None:
+    """A task that was charged too little owes the rest until somebody writes it off."""
+    finance.send("t", "2026-11")
+    statement = finance.statement(("t", HALF, at("2026-11")))
+    ledger, now = finance.world.ledger, at("2026-11", 28)
+    with pytest.raises(KlingPricingError, match="do not know task t; remember the statement first"):
+        write_off(ledger, "t", provider="qingbo", reason="credit")
+    finance.lines("2026-11", statement)
+    assert finance.owed("2026-11", statement) == COST
+    written = write_off(ledger, "t", provider="qingbo", actor="li", reason="credit", clock=lambda: now)
+    assert (written.amount, written.currency, written.month) == (COST - HALF, "USD", "2026-11")
+    with finance.month("2026-11", statement) as result:
+        assert {line.account: line.amount for line in result.journal()} == {
+            "expense": COST,
+            "variance": HALF - COST,
+            "liability": HALF,
+        }
+    with pytest.raises(KlingPricingError, match="nothing is owed for task t"):
+        write_off(ledger, "t", provider="qingbo", reason="again")
 
 
 def test_statements_are_remembered_once_even_by_two_commands_at_once(finance: Finance) -> None:

@@ -33,6 +33,7 @@ _PLACES = {
     "ledger": "ledger:ledger",
     "reconcile": "reconcile:reconcile_command",
     "dispute": "dispute:dispute",
+    "write-off": "write_off:write_off_command",
     "month": "month:month",
     "report": "report:report_command",
     "sandbox": "rehearse:sandbox_command",
@@ -99,7 +100,7 @@ def app() -> None:
     \b
     Bills:
       kling-pricing reconcile --statement november.csv --provider qingbo \\
-          --from 2026-11-01 --until 2026-12-01
+          --month 2026-11
       kling-pricing report --month 2026-11
 
     \b

@@ -89,10 +89,13 @@ def read_amount(_ctx: click.Context, _option: click.Parameter, value: str | None
 
 def read_ref(_ctx: click.Context, _argument: click.Parameter, value: str | None) -> Ref | None:
     """Reads a reservation's id, or the provider and the task id from `PROVIDER:TASK_ID`."""
-    if value is None or ":" not in value:
-        return value
-    provider, _, task_id = value.partition(":")
-    return provider, task_id
+    return None if value is None else reference(value)
+
+
+def reference(text: str) -> Ref:
+    """Returns the reservation that a text names: its id, or `PROVIDER:TASK_ID`."""
+    provider, colon, task_id = text.partition(":")
+    return (provider, task_id) if colon else text
 
 
 ref_argument = click.argument("ref", metavar="REF", callback=read_ref)

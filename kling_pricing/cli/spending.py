@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from kling_pricing.cli.corrections import plan_text, planned, read_corrections
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import UnreadableInputError, input_name, only_request, whole
 from kling_pricing.cli.ledger_options import (
     LEDGER_EXIT_CODES,
     READING_EXIT_CODES,
+    actor_option,
     json_option,
     labels_option,
     ledger_option,
     opened_guard,
+    optional_reason_option,
     read_amount,
     read_ref,
     ref_argument,
@@ -35,6 +38,7 @@ from kling_pricing.ledger.redaction import short_text
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
 
+F = TypeVar("F", bound=Callable[..., Any])
 _CHARGED = "Amount charged, in the reservation's currency. Default: the quoted amount."
 
 
@@ -43,6 +47,21 @@ def _task_id(_ctx: click.Context, _argument: click.Parameter, value: str) -> str
         return short_text("the task id", value)
     except KlingPricingError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _correction_options(command: F) -> F:
+    """Adds the options `--reason` and `--actor`."""
+    return optional_reason_option(actor_option(command))
+
+
+def _require_reason(reason: str | None, actor: str | None) -> None:
+    """Refuses an actor without a reason, because the ledger keeps only reasons with their actor.
+
+    Raises:
+        click.UsageError: only an actor is given.
+    """
+    if actor is not None and reason is None:
+        raise click.UsageError("--actor needs --reason: `budget log` shows both")
 
 
 task_id_argument = click.argument("task_id", callback=_task_id)
@@ -188,7 +207,7 @@ def _read_answer(file: str) -> Mapping[str, Any]:
 
 
 @click.command("settle", epilog=LEDGER_EXIT_CODES)
-@ref_argument
+@click.argument("ref", metavar="[REF]", required=False, callback=read_ref)
 @click.option("--amount", callback=read_amount, metavar="AMOUNT", help=_CHARGED)
 @click.option(
     "--basis",
@@ -196,9 +215,27 @@ def _read_answer(file: str) -> Mapping[str, Any]:
     help="Source of the amount. The choices are listed from the weakest to the strongest; a stronger source "
     "replaces a weaker one.",
 )
+@click.option(
+    "--file",
+    metavar="FILE",
+    help="CSV file with the columns ref, amount and, if you like, reason: settles many reservations on the "
+    "basis operator. Without --yes, the command only shows what would change.",
+)
+@click.option("--yes", "is_confirmed", is_flag=True, help="Make the changes in --file.")
+@_correction_options
 @ledger_option
 @json_option
-def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger: str, as_json: bool) -> None:
+def settle_command(
+    ref: Ref | None,
+    amount: Decimal | None,
+    basis: Basis | None,
+    file: str | None,
+    is_confirmed: bool,
+    reason: str | None,
+    actor: str | None,
+    ledger: str,
+    as_json: bool,
+) -> None:
     """Settle a reservation at the actual cost of its job.
 
     The cost counts as spent, and the rest of the reserved money becomes available again. REF is the
@@ -207,10 +244,19 @@ def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger
     \b
     Examples:
       kling-pricing settle "$reservation" --amount 0.7
-      kling-pricing settle qingbo:task-123 --amount 0.5 --basis operator
+      kling-pricing settle qingbo:task-123 --amount 0.5 --basis operator --reason "ticket 77"
+      kling-pricing settle --file corrections.csv --reason "credit note 12"
     """
-    with opened_guard(ledger, as_json=as_json) as guard:
-        settled = guard.settle(ref, amount, basis=basis)
+    _require_reason(reason, actor)
+    if file is not None:
+        if ref is not None or amount is not None or basis is not None:
+            raise click.UsageError("--file cannot be combined with REF, --amount or --basis")
+        _settle_file(file, ledger, reason, actor, is_confirmed=is_confirmed, as_json=as_json)
+        return
+    if ref is None:
+        raise click.UsageError("give the reservation REF, or a file of corrections with --file")
+    with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
+        settled = guard.settle(ref, amount, basis=basis, reason=reason)
         show_reservation(settled, as_json=as_json)
     if amount is not None and amount != settled.billed:
         echo(
@@ -218,6 +264,27 @@ def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger
             f"stronger basis ({settled.basis})",
             err=True,
         )
+
+
+def _settle_file(
+    file: str, ledger: str, reason: str | None, actor: str | None, *, is_confirmed: bool, as_json: bool
+) -> None:
+    """Shows what the corrections in a file change and, if that is confirmed, makes the changes."""
+    with errors_shown(as_json=as_json):
+        corrections = read_corrections(file)
+    with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
+        plan = planned(guard, corrections)
+        if not as_json or not is_confirmed:
+            for line in plan_text(plan, "operator"):
+                echo(line, err=as_json)
+        if not is_confirmed:
+            echo("nothing was changed; add --yes to make these changes", err=as_json)
+            return
+        for each in plan:
+            if each.changes("operator"):
+                why = each.correction.reason or reason
+                settled = guard.settle(each.before.id, each.correction.amount, basis="operator", reason=why)
+                show_reservation(settled, as_json=as_json)
 
 
 @click.command("release", epilog=LEDGER_EXIT_CODES)
@@ -280,6 +347,7 @@ def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledg
 @labels_option
 @instant_option("--at", "Time at which the money was spent (ISO 8601). Default: now.")
 @click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's currency.")
+@_correction_options
 @ledger_option
 @json_option
 def record_command(
@@ -290,6 +358,8 @@ def record_command(
     labels: dict[str, str],
     at: datetime | None,
     currency: str | None,
+    reason: str | None,
+    actor: str | None,
     ledger: str,
     as_json: bool,
 ) -> None:
@@ -302,11 +372,16 @@ def record_command(
     Example:
       kling-pricing record qingbo task-123 0.7 --project trailer
     """
-    with opened_guard(ledger, as_json=as_json) as guard:
+    _require_reason(reason, actor)
+    with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
         if currency is None:
             require_provider(guard.book, provider)
         recorded = guard.record(
-            provider, task_id, amount, labels={**labels, "project": project}, at=at, currency=currency
+            *(provider, task_id, amount),
+            labels={**labels, "project": project},
+            at=at,
+            currency=currency,
+            reason=reason,
         )
         show_reservation(recorded, as_json=as_json)
 

@@ -154,8 +154,11 @@ class Ledger(Protocol):
             ReservationStateError: the reservation is in another state, or is marked in doubt.
         """
 
-    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis, author: Author | None = None) -> Change:
         """Settles a reservation at an amount, or at the quote if the amount is None.
+
+        If an author is given and the amount or its basis changes, the ledger keeps the change as an
+        administrative action.
 
         The amount replaces the held money, or an earlier amount on a weaker basis. If the earlier amount has a
         stronger basis, the new amount has no effect.
@@ -191,9 +194,16 @@ class Ledger(Protocol):
         """
 
     def record(
-        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+        self,
+        order: ReservationRequest,
+        spent: PricedVariant,
+        task_id: str,
+        at: datetime,
+        author: Author | None = None,
     ) -> Change | Outdated:
         """Records spend that happened outside the guard, even beyond a cap. A repeated call has no effect.
+
+        If an author is given, the ledger keeps the new record as an administrative action.
 
         Raises:
             IdempotencyError: the task is already in the ledger with other details.

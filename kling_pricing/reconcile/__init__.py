@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kling_pricing.reconcile.remember import Remembered
     from kling_pricing.reconcile.result import Reconciliation
     from kling_pricing.reconcile.settle import Settled
+    from kling_pricing.reconcile.writing_off import WriteOff, write_off
 
 __all__ = [
     "Dispute",
@@ -43,12 +44,14 @@ __all__ = [
     "Settled",
     "Tolerance",
     "Total",
+    "WriteOff",
     "close_month",
     "closed_months",
     "list_disputes",
     "open_dispute",
     "reconcile",
     "resolve_dispute",
+    "write_off",
 ]
 
 _LAZY = {
@@ -58,6 +61,7 @@ _LAZY = {
     "Remembered": "remember",
     "Reconciliation": "result",
     "Settled": "settle",
+    **dict.fromkeys(("WriteOff", "write_off"), "writing_off"),
 }
 """Public name -> its module in this folder. Reports need none of these modules, so they are imported lazily."""
 

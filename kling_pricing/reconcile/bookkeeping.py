@@ -55,6 +55,8 @@ _PAST_STATEMENT = """
       is_answers BOOLEAN, remembered_at TIMESTAMP, replaces BIGINT, replaced_in VARCHAR, is_new BOOLEAN
     )
 """
+_EVER = BooksPeriod(datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC))
+"""A period that every fact belongs to."""
 ROW_IDENTITY = 'task, currency, unit, native, row_key, "at"'
 """The columns by which rows of different files are the same row; `row_key` is `row_id`, or an empty text."""
 
@@ -188,6 +190,25 @@ def digest(lines: Sequence[JournalLine]) -> str:
         "\x1f".join((line.currency, line.project, line.account, format_decimal(line.amount))) for line in lines
     )
     return sha256("\n".join(sorted(texts)).encode()).hexdigest()
+
+
+def owed(workspace: Workspace, task_id: str) -> list[tuple[int, str, str, int]]:
+    """Returns what is owed for a task, per currency: the ledger, the project, the currency, and the amount.
+
+    The amount is in billionths. The list is empty if the books do not know the task.
+    """
+    rows = workspace.all(
+        f"""
+        WITH {_targets("end", 1, _EVER)}, place AS (
+          SELECT currency, arg_max(ledger, (ledger, seq)) AS ledger FROM fact
+          WHERE task = $task AND kind IN ('use', 'row') GROUP BY currency
+        )
+        SELECT ledger, project, currency, CAST(owed AS BIGINT) FROM end_target JOIN place USING (currency)
+        WHERE task = $task ORDER BY currency
+        """,
+        {"task": task_id},
+    )
+    return [(ledger, project, currency, amount) for ledger, project, currency, amount in rows]
 
 
 def first_open_month(books: Books) -> str:

@@ -141,9 +141,11 @@ class PostgresLedger:
         """See `Ledger.release`."""
         return codec.reservation(self._call("release", _array(ref), reason, list(states)))
 
-    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis, author: Author | None = None) -> Change:
         """See `Ledger.settle`."""
-        return codec.change(self._call("settle", _new_call(), _array(ref), amount, basis))
+        if author is None:
+            return codec.change(self._call("settle", _new_call(), _array(ref), amount, basis))
+        return codec.change(self._call("settle_by", _new_call(), _array(ref), amount, basis, *author))
 
     def observe(
         self, seen: Observation, ref: Ref | None, compared: Comparison | None = None
@@ -165,16 +167,22 @@ class PostgresLedger:
         return None if response is None else codec.change_or_uncompared(response, seen)
 
     def record(
-        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+        self,
+        order: ReservationRequest,
+        spent: PricedVariant,
+        task_id: str,
+        at: datetime,
+        author: Author | None = None,
     ) -> Change | Outdated:
         """See `Ledger.record`."""
         response = self._call(
-            "record_spend",
+            "record_spend" if author is None else "record_by",
             _new_call(),
             codec.order_text(order),
             codec.candidate_text(spent),
             task_id,
             at,
+            *(author or ()),
         )
         return Outdated(Revision(**response["outdated"])) if "outdated" in response else codec.change(response)
 

@@ -29,7 +29,7 @@ _FIRST_WITH_CALENDAR = 3
 _FUNCTIONS = (
     *("shared.sql", "administration.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql"),
     *("release.sql", "settle.sql", "observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql"),
-    *("reading.sql", "revisions.sql", "frozen.sql", "books.sql", "grants.sql"),
+    *("reading.sql", "revisions.sql", "frozen.sql", "books.sql", "corrections.sql", "grants.sql"),
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 

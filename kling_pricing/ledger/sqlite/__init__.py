@@ -129,9 +129,9 @@ class SQLiteLedger:
         """See `Ledger.release`."""
         return self._file.transaction(verbs.release, ref, reason, frozenset(states))
 
-    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis, author: Author | None = None) -> Change:
         """See `Ledger.settle`."""
-        return self._file.transaction(verbs.settle, ref, amount, basis)
+        return self._file.transaction(verbs.settle, ref, amount, basis, author)
 
     def observe(
         self, seen: Observation, ref: Ref | None, compared: Comparison | None = None
@@ -143,10 +143,15 @@ class SQLiteLedger:
         return change
 
     def record(
-        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+        self,
+        order: ReservationRequest,
+        spent: PricedVariant,
+        task_id: str,
+        at: datetime,
+        author: Author | None = None,
     ) -> Change | Outdated:
         """See `Ledger.record`."""
-        return self._file.transaction(verbs.record, order, spent, task_id, at)
+        return self._file.transaction(verbs.record, order, spent, task_id, at, author)
 
     def open_bucket(self, claim: BucketClaim, spent: int, author: Author) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
