@@ -102,8 +102,8 @@ def planned(guard: BudgetGuard, corrections: list[Correction]) -> list[PlannedCo
     """Returns the corrections with the reservations that they concern.
 
     Raises:
-        KlingPricingError: a reservation does not exist, was never sent, or is in two rows. The message lists all
-            such rows.
+        KlingPricingError: a reservation does not exist, was never sent, or is in two rows. The message lists
+            all such rows.
     """
     plan, problems = [], []
     places: dict[str, str] = {}
