@@ -134,6 +134,9 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options for long tests."""
     parser.addoption("--torture", type=int, default=3, metavar="SECONDS", help="how long to kill processes")
+    parser.addoption("--power-cuts", type=int, default=300, metavar="N", help="how many power cuts to replay")
+    parser.addoption("--simulations", type=int, default=200, metavar="N", help="how many seeds to simulate")
+    parser.addoption("--seed", type=int, metavar="N", help="simulate this seed only")
     parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
     parser.addoption(
         "--focus-validator",
@@ -316,7 +319,7 @@ def program(name: str) -> str:
     """Returns the path of a program; without the program the test is skipped, in CI it fails."""
     found = shutil.which(name)
     if found is None:
-        reason = f"{name} is not installed (Debian: apt-get install chromium libreoffice-calc)"
+        reason = f"{name} is not installed (Debian: apt-get install chromium libreoffice-calc strace)"
         if os.environ.get("CI"):
             pytest.fail(f"in CI nothing is skipped: {reason}")
         pytest.skip(reason)

@@ -281,3 +281,14 @@ def test_a_block_leaves_the_reservation_of_another_worker_alone(open_guard: Open
     guard.dispatch(first)
     assert guard.in_doubt() == []
     guard.bind(first, "task-1")
+
+
+def test_a_job_can_be_dispatched_after_the_clock_has_stepped_back(open_guard: OpenGuard, clock: Clock) -> None:
+    """A clock that steps back past the admission blocks no dispatch, and the job is in doubt in time."""
+    guard = open_guard()
+    admission = guard.admit(CLIP, project="trailer")
+    clock.pass_by(minutes=-20)
+    assert guard.dispatch(admission) == CLIP
+    assert guard.in_doubt() == []
+    clock.pass_by(minutes=25)
+    assert [job.id for job in guard.in_doubt()] == [admission.reservation_id]

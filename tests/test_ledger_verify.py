@@ -1,19 +1,25 @@
 """`verify` finds an edit of any column that holds money or state, on both kinds of store."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import pytest
 
-from kling_pricing import BudgetGuard, LedgerError
+from kling_pricing import Budget, BudgetGuard, LedgerError, PriceBook
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.sqlite import verifying
+from tests.commands import run
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, TABLES, fill
+from tests.golden.make import BEGIN, CLIP, TABLES, fill
+from tests.servers import execute
 
 
 class Edit(NamedTuple):
@@ -133,6 +139,7 @@ EDITS = {
 
 _RESPONSE = "nothing else in the ledger records the provider's response"
 _UNPRICED = "nothing else counts the requests that pass without a price"
+_REMEMBERED = "a verification of everything does not use it, and writes it anew"
 _ACTION = "administrative action .*: its seal is"
 _SEAL = "seal is .*, but the columns that never change give"
 EDITS |= {
@@ -217,6 +224,10 @@ EDITS |= {
     "budget.split_labels": Edit("'{project}'", "budget all: split_labels is", "name = 'all'"),
     "budget.schedule": Edit("'other'", "budget all: schedule is other", "name = 'all'"),
     "budget.recurs": Edit("true", "budget all: recurs is True", "name = 'all'"),
+    "verified.newest_entry": Edit(
+        "newest_entry + 1000",
+        "the journal: the newest entry is .*, but the last verification read entries up to",
+    ),
 }
 
 UNCHECKED = {
@@ -228,6 +239,10 @@ UNCHECKED = {
     "observation.id": "it only orders the observations",
     "calendar_digest.begun_at": "it only selects the buckets whose windows are compared with the calendar",
     "frozen.scope": "a freeze of any scope stops all spending",
+    **{
+        f"verified.{name}": _REMEMBERED
+        for name in ("id", "newest_observation", "balances", "fully_verified_at")
+    },
     **{f"unpriced_requests.{name}": _UNPRICED for name in ("provider", "path", "day", "requests", "told")},
 }
 """The reason why `verify` cannot find an edit, by table and column."""
@@ -266,6 +281,7 @@ UNDELETED = {
     "schema_version": "a guard refuses a ledger without a version",
     "observation": _RESPONSE,
     "unpriced_requests": _UNPRICED,
+    "verified": _REMEMBERED,
     "journal, freeze": "in a file it is the newest entry, whose loss is found before any check",
     "journal, alert": "it moves no money; the alert fires again",
 }
@@ -278,19 +294,19 @@ class Filled:
     def __init__(self, url: str, guard: BudgetGuard) -> None:
         self.guard = guard
         self.is_file = url.startswith("sqlite")
-        self._url = url
+        self.url = url
 
     def execute(self, *statements: str) -> list[tuple[str, ...]]:
         """Runs statements without triggers and foreign keys, and returns the rows of the last one."""
         rows: list[tuple[str, ...]] = []
         if self.is_file:
-            with closing(sqlite3.connect(Path(self._url.removeprefix("sqlite:///")))) as connection:
+            with closing(sqlite3.connect(Path(self.url.removeprefix("sqlite:///")))) as connection:
                 connection.execute("PRAGMA ignore_check_constraints = ON")
                 for statement in statements:
                     rows = connection.execute(statement).fetchall()
                 connection.commit()
             return rows
-        with psycopg.connect(self._url) as connection:
+        with psycopg.connect(self.url) as connection:
             connection.execute("SET search_path = kling_pricing, public")
             connection.execute("SET session_replication_role = replica")
             for statement in statements:
@@ -346,7 +362,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
                 " WHERE contype = 'c' AND connamespace = 'kling_pricing'::regnamespace"
             )
             filled_ledger.execute(*(f"ALTER TABLE {table} DROP CONSTRAINT {name}" for table, name in checks))
-        guard.verify()
+        guard.verify(remember=True)
         yield filled_ledger
 
 
@@ -364,7 +380,7 @@ def test_every_column_is_edited_or_has_a_reason(filled: Filled) -> None:
 
 
 def test_verify_names_every_edit(filled: Filled) -> None:
-    """`verify` reports every edit of a ledger's tables, and passes once the edit is undone."""
+    """`verify` reports every edit of a ledger's tables, and passes once all edits are undone."""
     columns = filled.columns() - (set() if filled.is_file else IDENTITIES)
     for name in sorted(EDITS.keys() & columns):
         table, column = name.split(".")
@@ -375,7 +391,7 @@ def test_verify_names_every_edit(filled: Filled) -> None:
             filled.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
             with pytest.raises(LedgerError, match=edit.message):
                 filled.guard.verify()
-        filled.guard.verify()
+    filled.guard.verify()
 
 
 def test_verify_names_every_deleted_row(filled: Filled) -> None:
@@ -390,7 +406,7 @@ def test_verify_names_every_deleted_row(filled: Filled) -> None:
             filled.execute(f"DELETE FROM {table} WHERE {where}")
             with pytest.raises(LedgerError, match=message):
                 filled.guard.verify()
-        filled.guard.verify()
+    filled.guard.verify()
 
 
 def test_verify_counts_the_differences(filled: Filled) -> None:
@@ -401,3 +417,225 @@ def test_verify_counts_the_differences(filled: Filled) -> None:
         filled.guard.verify()
     assert int(str(refusal.value).partition(": ")[2].split()[0]) >= int(count[0])
     assert str(refusal.value).count("spent is") == 10
+
+
+# since the last verification
+
+
+def sent(guard: BudgetGuard, task_id: str) -> None:
+    """Sends one more job."""
+    admission = guard.admit(CLIP, project="trailer", labels={"user": "li"})
+    guard.dispatch(admission)
+    guard.bind(admission, task_id)
+
+
+@pytest.fixture
+def thawed(filled: Filled, clock: Clock) -> Filled:
+    """Returns the filled ledger, which admits again."""
+    store = connect(filled.url, clock=clock)
+    store.thaw(Author("li", "the bill was right"))
+    store.close()
+    filled.guard.verify(remember=True)
+    return filled
+
+
+def test_a_verification_continues_where_the_last_one_ended(thawed: Filled) -> None:
+    """A verification since the last one reads only the newer entries, and finds edits of their rows."""
+    guard = thawed.guard
+    nothing_new = guard.verify(since_last=True)
+    assert nothing_new.first_entry == nothing_new.last_entry + 1
+    guard.settle(("qingbo", "t-10"), "0.7", basis="statement")  # began before
+    sent(guard, "new")
+    newer = guard.verify(since_last=True)
+    newest = newer.last_entry
+    assert newer.first_entry == nothing_new.first_entry < newest
+    assert newer.fully_verified_at == nothing_new.fully_verified_at is not None
+    for table, change, where, message in (
+        (
+            "reservation",
+            "state = 'dispatching'",
+            "task_id = 'new'",
+            "state is dispatching, but",
+        ),
+        ("reservation", "model = 'another'", "task_id = 'new'", _SEAL),
+        (
+            "reservation",
+            f"closed_at = {EARLIER}",
+            "task_id = 't-10'",
+            "closed_at is 2020.*, but the journal gives",
+        ),
+        (
+            "reservation_line",
+            "held = held + 1",
+            f"reservation IN ({_NEW})",
+            "held is .*, but the journal gives",
+        ),
+        ("bucket", "held = held + 1", "id = 1", "bucket all .* held is .*, but the journal gives"),
+        ("bucket", "cap = cap + 1", "id = 1", "bucket all: cap is .*, but the budget has"),
+        (
+            "journal",
+            "held_delta = held_delta + 1",
+            f"reservation IN ({_NEW})",
+            "held is .*, but the journal gives",
+        ),
+    ):
+        with thawed.restored(table):
+            thawed.execute(f"UPDATE {table} SET {change} WHERE {where}")
+            with pytest.raises(LedgerError, match=message):
+                guard.verify(since_last=True, remember=True)
+    assert guard.verify(since_last=True, remember=True).first_entry == newer.first_entry
+    assert guard.verify(since_last=True).first_entry == newest + 1
+    assert guard.verify().fully_verified_at is None
+
+
+_NEW = "SELECT id FROM reservation WHERE task_id = 'new'"
+
+
+def test_what_is_remembered_cannot_hide_damage(thawed: Filled) -> None:
+    """A verification of everything finds forged balances in its own memory, and damage to an older row."""
+    guard = thawed.guard
+    number = "json_set" if thawed.is_file else "jsonb_set"
+    path, value = (
+        ("'$.\"1\"'", "json_array(held + 1, spent)")
+        if thawed.is_file
+        else ("'{1}'", "jsonb_build_array(held + 1, spent)")
+    )
+    thawed.execute(
+        f"UPDATE verified SET balances = {number}(balances, {path}, (SELECT {value} FROM bucket WHERE id = 1))",
+        "UPDATE bucket SET held = held + 1 WHERE id = 1",
+        "UPDATE reservation SET tier = 'another' WHERE key = 'quoted'",
+    )
+    guard.verify(since_last=True)
+    with pytest.raises(LedgerError, match=r"^ledger .*: 2 differences") as refusal:
+        guard.verify(remember=True)
+    assert "bucket all" in str(refusal.value)
+    assert "seal is" in str(refusal.value)
+
+
+def test_without_a_memory_everything_is_read(ledger: str, clock: Clock, book: PriceBook) -> None:
+    """The first verification since the last one reads everything, and is remembered."""
+    budget = Budget(name="all", cap=Decimal(100), currency="USD")
+    with BudgetGuard(ledger, [budget], book=book, clock=clock) as guard:
+        first = guard.verify(since_last=True, remember=True)
+        assert (first.first_entry, first.fully_verified_at, first.is_remembered) == (1, None, True)
+        guard.record("qingbo", "elsewhere", "0.5", labels={"project": "trailer"})
+        second = guard.verify(since_last=True, remember=True)
+        assert (second.first_entry, second.fully_verified_at) == (first.last_entry + 1, clock.now)
+
+
+def test_the_command_remembers_and_continues(tmp_path: Path, book: PriceBook) -> None:
+    """The command says which entries it has read, and shows no progress in a pipe."""
+    url = f"sqlite:///{tmp_path}/spend.db"
+    budget = Budget(name="all", cap=Decimal(100), currency="USD")
+    with BudgetGuard(url, [budget], book=book) as guard:
+        whole = run("verify", "--ledger", url)
+        assert (whole.stdout, whole.stderr) == ("OK: the balances match the journal\n", "")
+        guard.record("qingbo", "elsewhere", "0.5", labels={"project": "trailer"})
+        newer = run("verify", "--since-last", "--ledger", url)
+        assert newer.stdout.startswith("OK: the balances match the journal (entries 2 to 2; the last full ")
+        repeated = run("verify", "--since-last", "--ledger", url)
+        assert "(no new entries; the last full verification was at " in repeated.stdout
+
+
+def test_a_guards_role_verifies_but_is_not_remembered(postgres_ledger: str, book: PriceBook) -> None:
+    """A role that may only use guards cannot make the ledger remember a verification."""
+    role = f"verifier_{os.getpid()}"
+    url = postgres_ledger.replace("postgres@", f"{role}@")
+    execute(postgres_ledger, f"CREATE ROLE {role} LOGIN", f"SELECT kling_pricing.grant_guard('{role}')")
+    try:
+        budget = Budget(name="all", cap=Decimal(100), currency="USD")
+        BudgetGuard(postgres_ledger, [budget], book=book).verify(remember=True)
+        with BudgetGuard(url, book=book) as guard:
+            guard.record("qingbo", "elsewhere", "0.5", labels={"project": "trailer"})
+            verification = guard.verify(since_last=True, remember=True)
+        assert (verification.first_entry, verification.is_remembered) == (2, False)
+        with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT kling_pricing.remember_verified(9, 9, '{}', true)")
+    finally:
+        execute(postgres_ledger, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+# while guards go on
+
+
+def test_verify_sees_one_snapshot_while_guards_go_on(
+    ledger: str, book: PriceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verifications during admissions and settlements find no difference, since the last one too."""
+    monkeypatch.setattr(verifying, "_SMALL", 0)  # two connections even for a small file
+    budgets = [
+        Budget(name="all", cap=Decimal(1000), currency="USD"),
+        Budget(name="each-user", match={"user": "*"}, cap=Decimal(1000), currency="USD"),
+    ]
+    with BudgetGuard(ledger, budgets, book=book) as guard, ThreadPoolExecutor(2) as pool:
+
+        def work(user: str) -> None:
+            for _ in range(15):
+                admission = guard.admit(CLIP, project="trailer", labels={"user": user})
+                guard.dispatch(admission)
+                guard.settle(admission, "0.7")
+
+        working = [pool.submit(work, user) for user in ("li", "wang")]
+        verifications = 0
+        while verifications < 2 or not all(done.done() for done in working):
+            guard.verify(remember=True)
+            guard.verify(since_last=True, remember=True)
+            verifications += 1
+        for done in working:
+            done.result()
+        assert sum(bucket.spent for bucket in guard.status() if bucket.budget == "all") == 30 * Decimal("0.7")
+        guard.verify()
+
+
+def test_progress_reaches_its_total_and_an_interruption_leaves_nothing(filled: Filled) -> None:
+    """Each part reports its progress, and Ctrl-C ends a verification at once without remembering it."""
+    reports: list[tuple[str, int, int]] = []
+    filled.guard.verify(on_progress=lambda *report: reports.append(report))
+    assert [done for _, done, _ in reports] == sorted(done for _, done, _ in reports)
+    assert reports[0][1] == 0
+    assert reports[-1][1] == reports[-1][2] > 0
+    filled.execute("DELETE FROM verified")
+
+    def interrupt(_stage: str, _done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filled.guard.verify(remember=True, on_progress=interrupt)
+    assert filled.guard.verify(since_last=True).first_entry == 1
+
+
+# indexes
+
+
+@pytest.mark.parametrize(
+    ("index", "text"),
+    [("sqlite_autoindex_bucket_1", b"each-user"), ("sqlite_autoindex_reservation_2", b"shot-20")],
+    ids=["bucket", "key"],
+)
+def test_verify_compares_indexes_with_their_tables(
+    tmp_path: Path, book: PriceBook, index: str, text: bytes
+) -> None:
+    """One flipped bit in the index of the buckets or of the keys, which decide about money, is found."""
+    path = tmp_path / "spend.db"
+    budget = Budget(name="each-user", match={"user": "*"}, cap=Decimal(1000), currency="USD")
+    with BudgetGuard(f"sqlite:///{path}", [budget], book=book) as guard:
+        for number in range(30):
+            guard.admit(CLIP, project="trailer", key=f"shot-{number}", labels={"user": f"u{number}"})
+        guard.verify()
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [index]).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    data = bytearray(path.read_bytes())
+    place = data.index(text, (root - 1) * size, root * size) + len(text) - 1
+    data[place] ^= 1
+    path.write_bytes(data)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    with (
+        BudgetGuard(f"sqlite:///{path}", book=book) as guard,
+        pytest.raises(LedgerError, match=f"row .* missing from index {index}.*stop spending"),
+    ):
+        guard.verify()
+    result = run("verify", "--ledger", f"sqlite:///{path}")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert index in result.stderr

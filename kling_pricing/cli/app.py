@@ -29,7 +29,7 @@ _PLACES = {
     "resolve": "spending:resolve_command",
     "record": "spending:record_command",
     "history": "spending:history_command",
-    "verify": "spending:verify_command",
+    "verify": "verify:verify_command",
     "ledger": "ledger:ledger",
     "reconcile": "reconcile:reconcile_command",
     "dispute": "dispute:dispute",

@@ -410,26 +410,3 @@ def history_command(
     with opened_guard(ledger, as_json=as_json) as guard:
         reservations = guard.history(project=project, key=key, since=since, until=until)
     show_reservations(reservations, as_json=as_json)
-
-
-@click.command(
-    "verify",
-    epilog=exit_codes_help(
-        "the balances match the journal",
-        "a balance or an entry is wrong; stop spending",
-        "bad usage, or a ledger that cannot be used",
-    ),
-)
-@ledger_option
-def verify_command(ledger: str) -> None:
-    """Verify that the balances match the journal.
-
-    The command recomputes every balance from the journal, which records every change to an amount.
-
-    \b
-    Example:
-      kling-pricing verify --ledger sqlite:///spend.db
-    """
-    with opened_guard(ledger) as guard:
-        guard.verify()
-    echo("OK: the balances match the journal")

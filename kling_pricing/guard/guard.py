@@ -17,6 +17,7 @@ from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.state import DOUBTFUL_AFTER, EXPIRES_AFTER, GuardState
 from kling_pricing.ledger.journal import Bucket, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.model import Alert, Basis, Reservation
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 from kling_pricing.strict_json import RequestLike
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import in_utc
@@ -373,10 +374,26 @@ class BudgetGuard(GuardAdministration):
         """Counts a request that a hook let pass without a price, in memory first; see `unpriced`."""
         self._state.unpriced.add(provider, path)
 
-    def verify(self) -> None:
+    def verify(
+        self,
+        *,
+        since_last: bool = False,
+        remember: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Verification:
         """Recomputes every balance from the journal, and compares it with the stored balance.
+
+        Reads one snapshot, and does not block other guards.
+
+        Args:
+            since_last: read only the journal entries after the last verification that the ledger remembers.
+                This trusts the earlier entries, the balances of that time, and every reservation that has no
+                entry since. If the ledger remembers none, everything is read.
+            remember: let the ledger remember this verification if it finds no difference. In PostgreSQL, only
+                the owner of the ledger can do so.
+            on_progress: called in this thread with the stage, how much of it is done, and its total.
 
         Raises:
             LedgerError: a balance differs; the message names it.
         """
-        self._state.ledger.verify()
+        return self._state.ledger.verify(since_last=since_last, remember=remember, on_progress=on_progress)

@@ -39,6 +39,7 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
 class Ledger(Protocol):
@@ -304,8 +305,25 @@ class Ledger(Protocol):
     def actions(self) -> list[AdministrativeAction]:
         """Returns every administrative action, the oldest first."""
 
-    def verify(self) -> None:
+    def verify(
+        self,
+        *,
+        since_last: bool = False,
+        remember: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Verification:
         """Derives every balance from the journal again, and compares it with the stored balance.
+
+        Reads one snapshot, and does not block other users of the ledger. Changes nothing, except that it may
+        remember how far it has read.
+
+        Args:
+            since_last: whether to read only the journal entries after the last verification that the ledger
+                remembers. The balances and the entries before it count as correct. If the ledger remembers
+                none, everything is read.
+            remember: whether the ledger remembers this verification, if it finds no difference. Only the owner
+                of a ledger in PostgreSQL can do so.
+            on_progress: called in the calling thread whenever a part is done.
 
         Raises:
             LedgerError: the ledger is inconsistent. The message lists the first differences.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -13,36 +13,120 @@ from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
 from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
-Row = Mapping[str, Any]
+Row = Any
+"""A row of a query: a mapping, or a row of SQLite, which is indexed by column names too."""
+
 MAX_SHOWN = 10
 """The maximum number of problems that the error shows."""
 
+OnProgress = Callable[[str, int, int], None]
+"""Called with the current stage, how much of it is done, and its total."""
 
-def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: Iterable[str] = ()) -> None:
+
+class Verification(NamedTuple):
+    """The result of `verify` on a consistent ledger.
+
+    Attributes:
+        first_entry: the number of the first journal entry that was read: 1, or the first one after the last
+            verification.
+        last_entry: the number of the last journal entry that was read.
+        fully_verified_at: for a verification since the last one, the instant of the last one that read
+            everything; None: this one read everything.
+        is_remembered: whether the ledger has remembered this verification.
+    """
+
+    first_entry: int
+    last_entry: int
+    fully_verified_at: datetime | None
+    is_remembered: bool
+
+
+class Checkpoint(NamedTuple):
+    """The state of a ledger at its verification.
+
+    Attributes:
+        newest_entry: the number of the newest journal entry.
+        newest_observation: the number of the newest observation.
+        balances: the balances of the buckets by id, as JSON: `{"1": [held, spent]}`.
+    """
+
+    newest_entry: int
+    newest_observation: int
+    balances: str
+
+
+class Problems(NamedTuple):
+    """The number of problems, and the first of them. Needs the same memory for any number."""
+
+    total: int
+    shown: tuple[str, ...]
+
+    @classmethod
+    def of(cls, problems: Iterable[str]) -> Problems:
+        """Counts problems."""
+        count, shown = 0, []
+        for problem in problems:
+            count += 1
+            if count <= MAX_SHOWN:
+                shown.append(problem)
+        return cls(count, tuple(shown))
+
+
+class Verified(NamedTuple):
+    """What a store has found.
+
+    Attributes:
+        first_entry: see `Verification`.
+        checkpoint: the state of the ledger.
+        fully_verified_at: see `Verification`.
+        problems: the problems that each step has found.
+    """
+
+    first_entry: int
+    checkpoint: Checkpoint
+    fully_verified_at: datetime | None
+    problems: Sequence[Problems]
+
+
+def ignore_progress(_stage: str, _done: int, _total: int) -> None:
+    """Shows no progress."""
+
+
+def judge(ledger: str, found: Sequence[Problems], backup: str) -> None:
     """Raises an error if a ledger is inconsistent.
 
     Args:
         ledger: the name of the ledger.
-        facts: the rows of `checks.differences` under `difference`, and the rows of each query of
-            `checks.facts` under its name. A server's ledger also has `in_force`, the rows of `budget`.
+        found: the problems that each step has found.
         backup: the thing to keep a copy of, `file` or `database`.
-        damage: problems that the store itself reports.
 
     Raises:
         LedgerError: the ledger is inconsistent. The message shows the first problems.
     """
-    problems = [
-        *map(_difference, facts["difference"]),
-        *_by_budgets(facts),
-        *_actions(facts["action"]),
-        *damage,
-    ]
-    if problems:
+    count = sum(problems.total for problems in found)
+    if count:
+        shown = [problem for problems in found for problem in problems.shown][:MAX_SHOWN]
         raise LedgerError(
-            f"ledger {ledger}: {len(problems)} difference{'s' * (len(problems) > 1)} between the journal "
-            f"and the other tables: {'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the "
+            f"ledger {ledger}: {count} difference{'s' * (count > 1)} between the journal "
+            f"and the other tables: {'; '.join(shown)}; stop spending, keep a copy of the "
             f"{backup}, and restore a backup"
         )
+
+
+def row_problems(rows: Iterable[Row]) -> Iterator[str]:
+    """Yields the problems in rows with the columns of `steps.COLUMNS`."""
+    return map(_difference, rows)
+
+
+def document_problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
+    """Yields the problems that only documents, seals of actions and accounting rates show.
+
+    Args:
+        facts: the rows of each query of `steps.facts` under its name. A server's ledger also has `in_force`,
+            the rows of `budget`.
+    """
+    yield from _by_budgets(facts)
+    yield from _actions(facts["action"])
 
 
 def _difference(row: Row) -> str:
@@ -102,10 +186,11 @@ def _by_budgets(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
             )
     for row in facts["converted"]:
         yield from _converted(row, revisions)
-    for row in facts.get("in_force", ()):
+    in_force = list(facts.get("in_force", ()))
+    for row in in_force:
         yield from _in_force(row, revisions[-1:])
     if "in_force" in facts and revisions:
-        names = {row["name"] for row in facts["in_force"]}
+        names = {row["name"] for row in in_force}
         for budget in revisions[-1].budgets.budgets:
             if budget.name not in names:
                 yield f"budget {budget.name}: its row in the table of budgets in force is missing"

@@ -38,7 +38,15 @@ CLIP = {"model": "kling-v3", "prompt": "a boat", "duration": 5, "resolution": "1
 SPEC = {"id": "stray", "status": "completed", "model": "kling-3.0-omni-720p-noref-audio", "seconds": "5"}
 TABLES = (
     *("schema_version", "budget_revision", "budget", "bucket", "reservation", "reservation_line", "journal"),
-    *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen", "administration"),
+    *(
+        "observation",
+        "unpriced_requests",
+        "calendar",
+        "calendar_digest",
+        "frozen",
+        "administration",
+        "verified",
+    ),
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates"}

@@ -18,8 +18,6 @@ from kling_pricing.ledger import errors as ledger_errors
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
-from kling_pricing.ledger.checks import facts
-from kling_pricing.ledger.dialects import POSTGRES
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -39,11 +37,11 @@ from kling_pricing.ledger.model import (
     unsent,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
-from kling_pricing.ledger.postgres import book_calls, codec, revisions
+from kling_pricing.ledger.postgres import book_calls, codec, revisions, verifying
 from kling_pricing.ledger.postgres.locks import locks_explained
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.redaction import NO_REASON
-from kling_pricing.ledger.verification import judge
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 from kling_pricing.money import format_decimal
 
 
@@ -270,12 +268,23 @@ class PostgresLedger:
         """See `Ledger.actions`."""
         return [codec.action(row) for row in self._server.rows("administrative_actions")]
 
-    def verify(self) -> None:
+    def verify(
+        self,
+        *,
+        since_last: bool = False,
+        remember: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Verification:
         """See `Ledger.verify`."""
-        found: dict[str, list[Any]] = {name: [] for name in ("difference", "in_force", *facts(POSTGRES))}
-        for row in self._server.rows("verification"):
-            found[row["query"]].append(row)
-        judge(self._server.name, found, "database")
+        horizon = verifying.horizon(self._server) if remember else None
+        verified = verifying.verify(self._server, horizon, since_last=since_last, on_progress=on_progress)
+        judge(self._server.name, verified.problems, "database")
+        return Verification(
+            verified.first_entry,
+            verified.checkpoint.newest_entry,
+            verified.fully_verified_at,
+            is_remembered=horizon is not None and verifying.keep(self._server, verified),
+        )
 
     # calls
 

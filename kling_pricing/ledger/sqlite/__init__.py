@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from kling_pricing.budgets import BudgetsFile
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import checks, dialects
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
@@ -43,12 +40,12 @@ from kling_pricing.ledger.sqlite import (
     queries,
     reservations,
     revisions,
-    seals,
     verbs,
+    verifying,
 )
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
-from kling_pricing.ledger.verification import judge
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 
 _IN_DOUBT = """
 ((state = 'dispatching' AND (doubted OR deadline <= ?)) OR (state IN ('bound', 'settled') AND doubted = 1))
@@ -279,16 +276,23 @@ class SQLiteLedger:
         with self._file.reading() as db:
             return actions.actions(db)
 
-    def verify(self) -> None:
-        """See `Ledger.verify`. Uses a separate connection, so that verbs can continue meanwhile."""
+    def verify(
+        self,
+        *,
+        since_last: bool = False,
+        remember: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Verification:
+        """See `Ledger.verify`. Uses separate connections, so that verbs can continue meanwhile."""
         with self._file.reading():
             pass  # raises if the file is missing or was replaced
-        queries = {"difference": checks.differences(dialects.SQLITE), **checks.facts(dialects.SQLITE)}
-        with self._file.reading_alone() as db:
-            db.row_factory = sqlite3.Row
-            facts: dict[str, list[Any]] = {
-                name: db.execute(query).fetchall() for name, query in queries.items()
-            }
-            facts["difference"] += seals.differences(db)
-            damage = [line for (line,) in db.execute("PRAGMA integrity_check") if line != "ok"]
-        judge(self.name, facts, "file", damage)
+        verified = verifying.verify(self._file, since_last=since_last, on_progress=on_progress)
+        judge(self.name, verified.problems, "file")
+        if remember:
+            self._file.transaction(verifying.keep, verified)
+        return Verification(
+            verified.first_entry,
+            verified.checkpoint.newest_entry,
+            verified.fully_verified_at,
+            is_remembered=remember,
+        )

@@ -42,10 +42,11 @@ def accept_loss(path: Path, author: Author, now: datetime) -> Loss:
             actions.administer(connection, now, author, "recover", "journal", *lost)
             reason = f"{loss.missing} journal entries were lost: {author.reason}"
             freezes.freeze(connection, now, author._replace(reason=reason))
+            connection.execute("DELETE FROM verified")  # it may have read the lost entries
         (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
         connection.execute("COMMIT")
         if loss.missing:
-            queue.acknowledge(newest)
+            queue.lower(newest)
         return loss
 
 

@@ -250,6 +250,16 @@ STEPS: dict[int, tuple[str, ...]] = {
         BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
         """,
         *BOOK_TABLES,
+        # The last verification
+        """
+        CREATE TABLE verified (
+          id INTEGER PRIMARY KEY CHECK (id = 1),
+          newest_entry INTEGER NOT NULL,
+          newest_observation INTEGER NOT NULL,
+          balances TEXT NOT NULL,
+          fully_verified_at TEXT NOT NULL
+        ) STRICT
+        """,
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

@@ -106,6 +106,16 @@ class WritersQueue:
         if self.lock is not None:
             os.pwrite(self.lock, b"%020d\n" % number, len(_MARK))
 
+    def lower(self, number: int) -> None:
+        """Records a lower number than before, and flushes it.
+
+        If a power failure brought the higher number back, the ledger would be refused although nothing else is
+        missing.
+        """
+        self.acknowledge(number)
+        if self.lock is not None:
+            os.fsync(self.lock)
+
     def _opened(self, path: Path) -> int | None:
         if fcntl is None:
             return None

@@ -14,9 +14,10 @@ BEGIN
     RETURN jsonb_build_object('refusal', frozen_refusal());   -- commits the release
   ELSIF kept.state = 'reserved' AND kept.deadline > now THEN
     UPDATE reservation
-    SET state = 'dispatching', dispatched_at = now, deadline = now + p_doubtful_after, dispatch_token = p_token
+    SET state = 'dispatching', dispatched_at = now, dispatch_token = p_token,
+      deadline = greatest(now + p_doubtful_after, created_at)   -- the clock may have stepped back since
     WHERE id = p_id RETURNING * INTO kept;
-    PERFORM enter(now, 'dispatch', p_id, NULL, NULL, NULL, instant_text(now + p_doubtful_after));
+    PERFORM enter(now, 'dispatch', p_id, NULL, NULL, NULL, instant_text(kept.deadline));
     RETURN shown(kept, now);
   END IF;
   IF kept.state = 'reserved' THEN

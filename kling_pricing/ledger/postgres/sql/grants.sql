@@ -40,7 +40,9 @@ BEGIN
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',
     'administrative_actions()',
-    'verification()',
+    'verification(text, bigint, bigint)',
+    'verification_horizon()',
+    'verification_begin(bigint, bigint)',
     'facts()',
     'require_version(integer)'
   ]::regprocedure[] LOOP

@@ -92,3 +92,14 @@ CREATE TRIGGER book_fact_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON b
   FOR EACH STATEMENT EXECUTE FUNCTION books_are_append_only();
 CREATE TRIGGER closed_month_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON closed_month
   FOR EACH STATEMENT EXECUTE FUNCTION books_are_append_only();
+
+
+-- The last verification
+CREATE TABLE verified (
+  id integer PRIMARY KEY CHECK (id = 1),
+  newest_entry bigint NOT NULL,
+  newest_observation bigint NOT NULL,
+  balances jsonb NOT NULL,                  -- of the buckets by id: [held, spent]
+  fully_verified_at timestamptz NOT NULL
+);
+DROP FUNCTION IF EXISTS verification();
