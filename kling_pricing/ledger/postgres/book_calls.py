@@ -45,6 +45,7 @@ def add(server: Server, call: str, update: BooksUpdate) -> None:
             if update.closed is not None:
                 closed = _json(update.closed._asdict())
                 connection.execute("SELECT kling_pricing.close_month(%s, %s)", [call, closed])
+            connection.execute("SELECT kling_pricing.seal_books(%s)", [update.provider])
 
     server.transaction(work)
 

@@ -34,6 +34,7 @@ from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
     actions,
     book_rows,
+    book_seals,
     calendar_rows,
     export,
     freezes,
@@ -214,7 +215,7 @@ class SQLiteLedger:
 
     def add_to_books(self, update: BooksUpdate) -> None:
         """See `Ledger.add_to_books`."""
-        self._file.transaction(book_rows.add, update)
+        self._file.transaction(book_seals.add, update)
 
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""

@@ -29,7 +29,7 @@ _INSTANTS = {"at", "billed_at", "submitted_at"}
 _SHOWN = ", ".join(f"substr({name}, 1, 26)" if name in _INSTANTS else f'"{name}"' for name in FACT)
 _SELECT = (
     f"SELECT printf('{FACT_SEPARATOR.join('%s' for _ in FACT)}\n', {_SHOWN})"  # noqa: S608
-    " FROM book_fact WHERE provider = ? ORDER BY seq"
+    " FROM book_fact WHERE provider = ?"
 )
 _STATEMENT_COLUMNS = ", ".join(RememberedStatement._fields)
 _CLOSED_COLUMNS = ", ".join(ClosedMonth._fields)
@@ -46,7 +46,7 @@ def books(db: sqlite3.Connection, provider: str) -> Books:
         (provider,),
     )
     return Books(
-        _known(db, provider),
+        known(db, provider),
         tuple(_statement(row) for row in statements.fetchall()),
         tuple(_closed(row) for row in closed.fetchall()),
     )
@@ -55,14 +55,26 @@ def books(db: sqlite3.Connection, provider: str) -> Books:
 def facts(db: sqlite3.Connection, provider: str) -> Iterator[bytes]:
     """See `Ledger.facts`."""
     db.text_factory = bytes
-    rows = db.execute(_SELECT, (provider,))
+    rows = db.execute(f"{_SELECT} ORDER BY seq", (provider,))
     while block := rows.fetchmany(_LINES):
         yield b"".join([line for (line,) in block])
 
 
+def lines(db: sqlite3.Connection, provider: str, after: int, until: int) -> Iterator[tuple[str]]:
+    """Yields some facts of a provider as lines of text, each a row of one column.
+
+    Args:
+        db: the connection.
+        provider: the provider.
+        after: the number of the fact before the first one.
+        until: the number of the last fact.
+    """
+    return iter(db.execute(f"{_SELECT} AND seq > ? AND seq <= ? ORDER BY seq", (provider, after, until)))
+
+
 def add(db: sqlite3.Connection, _now: datetime, update: BooksUpdate) -> None:
     """See `Ledger.add_to_books`."""
-    if _known(db, update.provider) != update.known:
+    if known(db, update.provider) != update.known:
         raise errors.books_changed(update.provider)
     places = ", ".join("?" * len(RememberedStatement._fields))
     db.executemany(
@@ -77,7 +89,8 @@ def add(db: sqlite3.Connection, _now: datetime, update: BooksUpdate) -> None:
         )
 
 
-def _known(db: sqlite3.Connection, provider: str) -> Known:
+def known(db: sqlite3.Connection, provider: str) -> Known:
+    """Returns how much the books of a provider contain."""
     (newest,) = db.execute(
         "SELECT ifnull(max(seq), 0) FROM book_fact WHERE provider = ?", (provider,)
     ).fetchone()

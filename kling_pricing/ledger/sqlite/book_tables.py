@@ -58,10 +58,20 @@ BOOK_TABLES = (
       PRIMARY KEY (provider, month)
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE book_seal (
+      number INTEGER PRIMARY KEY,
+      provider TEXT NOT NULL,
+      facts INTEGER NOT NULL,
+      statements INTEGER NOT NULL,
+      closed TEXT NOT NULL,
+      seal TEXT NOT NULL
+    ) STRICT
+    """,
     *(
         f"CREATE TRIGGER {table}_is_not_{done} BEFORE {verb} ON {table}"
         f" BEGIN SELECT RAISE(ABORT, 'the books are append-only'); END"
-        for table in ("book_statement", "book_fact", "closed_month")
+        for table in ("book_statement", "book_fact", "closed_month", "book_seal")
         for done, verb in (("changed", "UPDATE"), ("deleted", "DELETE"))
     ),
 )

@@ -31,6 +31,7 @@ BEGIN
     'facts_of(text)',
     'begin_books(text, text, jsonb, jsonb)',
     'add_facts(text, text, jsonb)',
+    'seal_books(text)',
     'settle_by(text, text[], numeric, text, text, text)',
     'record_by(text, jsonb, jsonb, text, timestamptz, text, text)',
     'unclaimed()',

@@ -82,6 +82,15 @@ CREATE TABLE closed_month (
   PRIMARY KEY (provider, month)
 );
 
+CREATE TABLE book_seal (
+  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  provider text COLLATE "C" NOT NULL,
+  facts bigint NOT NULL,                    -- how much of the provider's books the seal covers
+  statements bigint NOT NULL,
+  closed text COLLATE "C" NOT NULL,
+  seal text NOT NULL                        -- depends on all rows, and on the provider's seal before it
+);
+
 CREATE FUNCTION books_are_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'the books are append-only';
@@ -89,6 +98,8 @@ END $$;
 CREATE TRIGGER book_statement_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON book_statement
   FOR EACH STATEMENT EXECUTE FUNCTION books_are_append_only();
 CREATE TRIGGER book_fact_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON book_fact
+  FOR EACH STATEMENT EXECUTE FUNCTION books_are_append_only();
+CREATE TRIGGER book_seal_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON book_seal
   FOR EACH STATEMENT EXECUTE FUNCTION books_are_append_only();
 CREATE TRIGGER closed_month_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON closed_month
   FOR EACH STATEMENT EXECUTE FUNCTION books_are_append_only();
