@@ -87,7 +87,7 @@ def open_command(
 @dispute.command("list", epilog=exit_codes_help())
 @ledgers_option
 @_provider_option
-@click.option("--all", "everything", is_flag=True, help="Include disputes that are resolved.")
+@click.option("--all", "everything", is_flag=True, help="Include disputes that are over.")
 @tables_option
 @json_option
 def list_command(
@@ -106,9 +106,7 @@ def list_command(
     from kling_pricing.reconcile import list_disputes  # noqa: PLC0415
 
     with errors_shown(as_json=as_json):
-        listed = [
-            each for each in list_disputes(ledgers, provider=provider) if everything or each.resolved_at is None
-        ]
+        listed = [each for each in list_disputes(ledgers, provider=provider) if everything or each.is_open]
     if as_json:
         echo(to_json([_as_dict(each) for each in listed]))
         return
@@ -157,7 +155,7 @@ def _line(each: Dispute) -> str:
         f"{each.opened_at:%Y-%m-%d} by {each.actor}: {each.reason}"
     )
     if each.resolved_at is None:
-        return line
+        return f"{line}; a corrected statement no longer has the row" if each.is_withdrawn else line
     return f"{line}; resolved {each.resolved_at:%Y-%m-%d}: {each.resolution}"
 
 

@@ -155,9 +155,8 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield f"disputes opened: {answer['disputes_opened']}"
     for conflict in answer["conflicts"]:
         yield (
-            f"{conflict['name']} in the books charges other amounts for {counted(conflict['tasks'], 'task')}, "
-            f"such as {conflict['task_id']}; if the file given corrects it, add --replaces "
-            f"{conflict['digest'][:12]}"
+            f"if the file corrects {conflict['name']}, add --replaces {conflict['digest'][:12]}; until then, "
+            "nothing is booked"
         )
     if "settled" in answer:
         settled = answer["settled"]

@@ -60,6 +60,16 @@ _EVER = BooksPeriod(datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 1, tzin
 ROW_IDENTITY = 'task, currency, unit, native, row_key, "at"'
 """The columns by which rows of different files are the same row; `row_key` is `row_id`, or an empty text."""
 
+_ROW = "SELECT *, ifnull(row_id, '') AS row_key FROM fact WHERE kind = 'row'"
+DISPUTABLE_ROWS = f"""
+    SELECT * FROM ({_ROW}) WHERE ({ROW_IDENTITY}) IN (
+      SELECT ({ROW_IDENTITY}) FROM ({_ROW}) AS present WHERE (present.ledger, present.statement) NOT IN (
+        SELECT (ledger, replaces) FROM past_statement WHERE replaces IS NOT NULL
+      )
+    )
+"""
+"""The SQL of the rows that some statement in force has. The dispute of any other row is moot."""
+
 
 @contextmanager
 def opened_books(
@@ -152,13 +162,15 @@ def journal(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
 def payable(workspace: Workspace, period: BooksPeriod) -> list[Payable]:
     """Returns what is to be paid, disputed and accrued, by currency.
 
-    A dispute counts in the period of the row that is disputed, whenever it was opened.
+    A dispute counts in the period of the row that is disputed, whenever it was opened. It does not count if a
+    corrected statement no longer has the row.
     """
     rows = workspace.all(
         f"""
         WITH {_targets("start", 0, period)}, {_targets("end", 1, period)}, disputed_row AS (
           SELECT row.currency, dispute.amount, {period.bucket("row.period", 'row."at"')} AS bucket
-          FROM fact AS dispute JOIN fact AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
+          FROM fact AS dispute
+          JOIN ({DISPUTABLE_ROWS}) AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
           WHERE dispute.kind = 'dispute'
             AND (dispute.ledger, dispute.seq) NOT IN (
               SELECT (ledger, subject) FROM fact WHERE kind = 'resolution'

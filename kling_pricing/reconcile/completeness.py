@@ -117,7 +117,8 @@ def read_control_totals(workspace: Workspace, statements: Sequence[Statement]) -
             ControlTotal(f"{statement.name}:{number}", unit, from_nanos(stated), from_nanos(int(counted)))
         )
         if stated == counted:
-            workspace.run("UPDATE charge SET problem.kind = ? WHERE rowid = ?", [LEFT_OUT, place])
+            problem = "{'column': '', 'kind': ?, 'text': ''}"
+            workspace.run(f"UPDATE charge SET problem = {problem} WHERE rowid = ?", [LEFT_OUT, place])
     return totals
 
 

@@ -12,7 +12,7 @@ from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import Author, author
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate
 from kling_pricing.money import format_decimal, from_nanos, ledger_amount, nanos_up
-from kling_pricing.reconcile.bookkeeping import first_open_month, opened_books
+from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS, first_open_month, opened_books
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import utc_clock
 
@@ -39,6 +39,7 @@ class Dispute(NamedTuple):
         reason: the reason.
         resolved_at: when it was resolved, UTC; None: it is open.
         resolution: why it was resolved; None: it is open.
+        is_withdrawn: whether a corrected statement no longer has the row, so that nothing is left to dispute.
     """
 
     number: int
@@ -52,6 +53,12 @@ class Dispute(NamedTuple):
     reason: str
     resolved_at: datetime | None
     resolution: str | None
+    is_withdrawn: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the dispute still stops a payment."""
+        return self.resolved_at is None and not self.is_withdrawn
 
 
 def list_disputes(ledgers: str | Sequence[str], *, provider: str) -> list[Dispute]:
@@ -113,7 +120,7 @@ def dispute_overcharges(
         now: the current instant.
     """
     tasks = workspace.all(
-        """
+        f"""
         SELECT DISTINCT charge.task_id
         FROM line JOIN charge ON charge.rowid = line.place
         LEFT JOIN reserved ON reserved.rowid = line.reservation
@@ -122,6 +129,7 @@ def dispute_overcharges(
           AND charge.task_id NOT IN (
             SELECT task FROM fact AS dispute WHERE kind = 'dispute'
               AND (ledger, seq) NOT IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')
+              AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
           )
         ORDER BY charge.task_id
         """
@@ -238,9 +246,10 @@ def _dispute(
 
 def _disputes(workspace: Workspace, ledgers: Sequence[Ledger]) -> list[Dispute]:
     rows = workspace.rows(
-        """
+        f"""
         SELECT dispute.seq, dispute.ledger, dispute.task, statement.name || ':' || row."row", dispute.amount,
-          dispute.currency, dispute."at", dispute.actor, dispute.reason, resolution."at", resolution.reason
+          dispute.currency, dispute."at", dispute.actor, dispute.reason, resolution."at", resolution.reason,
+          (row.ledger, row.seq) NOT IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
         FROM fact AS dispute
         JOIN fact AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
         JOIN past_statement AS statement
@@ -254,9 +263,22 @@ def _disputes(workspace: Workspace, ledgers: Sequence[Ledger]) -> list[Dispute]:
 
 
 def _made(row: tuple[Any, ...], ledgers: Sequence[Ledger]) -> Dispute:
-    number, ledger, task, place, amount, currency, opened_at, actor, reason, resolved_at, resolution = row
+    (
+        number,
+        ledger,
+        task,
+        place,
+        amount,
+        currency,
+        opened_at,
+        actor,
+        reason,
+        resolved_at,
+        resolution,
+        withdrawn,
+    ) = row
     return Dispute(
         *(number, ledgers[ledger].name, task, place, from_nanos(amount), currency),
         *(opened_at.replace(tzinfo=UTC), actor, reason or ""),
-        *(resolved_at and resolved_at.replace(tzinfo=UTC), resolution),
+        *(resolved_at and resolved_at.replace(tzinfo=UTC), resolution, withdrawn),
     )

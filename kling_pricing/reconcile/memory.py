@@ -133,7 +133,7 @@ def replacement(workspace: Workspace) -> Replacement | None:
         return None
     workspace.run(
         f"""
-        CREATE OR REPLACE TEMP TABLE changed_row AS
+        CREATE OR REPLACE TABLE changed_row AS
         WITH side AS (
           SELECT (ledger, statement) IN (SELECT (ledger, number) FROM to_replace) AS is_old,
             {_IDENTITY}, currency, amount

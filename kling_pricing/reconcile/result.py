@@ -19,7 +19,7 @@ from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, Replacement, replacement
 from kling_pricing.reconcile.model import Dimension, Invoice, JournalLine, Line, Payable, Rows, Total
 from kling_pricing.reconcile.months import BooksPeriod
-from kling_pricing.reconcile.remember import Remembered, refuse_conflicts, remember
+from kling_pricing.reconcile.remember import Remembered, conflict_text, refuse_conflicts, remember
 from kling_pricing.reconcile.settle import SettleAlso, Settled, count_to_settle, settle
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
@@ -74,7 +74,7 @@ class Reconciliation:
         self._known_books = known_books
         self.conflicts = conflicts
         self._completeness = completeness
-        self.gaps: tuple[str, ...] = completeness.gaps
+        self.gaps: tuple[str, ...] = (*completeness.gaps, *map(conflict_text, conflicts))
         self.confirmed: tuple[str, ...] = completeness.confirmed
         self.invoice = invoice
         self.is_over: bool = now >= until

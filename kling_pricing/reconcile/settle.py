@@ -12,6 +12,7 @@ from kling_pricing.errors import KlingPricingError, ReservationStateError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.model import Alert
 from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
@@ -45,6 +46,7 @@ _TO_SETTLE = """
       AND reserved.task_id NOT IN (
         SELECT task FROM fact WHERE kind = 'dispute'
           AND (ledger, seq) NOT IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')
+          AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({disputable}))
       ) AND line.billed IS NOT NULL AND line.whole >= 0 AND line.currency = terms.currency
       AND (category <> 'timing' OR inside OR line.whole = due)
       AND ifnull(basis, '') <> 'operator'
@@ -128,7 +130,8 @@ def _to_settle(also: Collection[SettleAlso]) -> str:
         raise KlingPricingError(
             f"cannot settle lines that are {unknown[0]}; only unexplained lines can be added"
         )
-    return _TO_SETTLE.format(categories=", ".join(map(repr, (*_SETTLED, *also))))
+    categories = ", ".join(map(repr, (*_SETTLED, *also)))
+    return _TO_SETTLE.format(categories=categories, disputable=DISPUTABLE_ROWS)
 
 
 def _remedy(reservation: str, whole: int) -> str:
