@@ -10,7 +10,7 @@ import click
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
-from kling_pricing.cli.ledger_options import json_option, ledgers_option, read_amount
+from kling_pricing.cli.ledger_options import json_option, ledgers_option, read_amount, task_id_argument
 from kling_pricing.cli.options import known_provider, tables_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.money import format_decimal
@@ -46,7 +46,7 @@ def dispute() -> None:
 
 
 @dispute.command("open", epilog=exit_codes_help(refused="refused; nothing changed"))
-@click.argument("task_id")
+@task_id_argument
 @ledgers_option
 @_provider_option
 @click.option(

@@ -16,6 +16,7 @@ from kling_pricing.cli.output import echo, to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.model import Alert, Ref, Reservation
+from kling_pricing.ledger.redaction import short_text
 from kling_pricing.money import format_decimal, ledger_amount
 from kling_pricing.tables.price_book import PriceBook
 
@@ -25,6 +26,7 @@ LEDGER_EXIT_CODES = exit_codes_help(
     unreadable="bad usage, unreadable input, or a ledger that cannot be used",
 )
 READING_EXIT_CODES = exit_codes_help(unreadable="bad usage, unreadable input, or a ledger that cannot be used")
+CHARGED_HELP = "Amount charged, in the reservation's currency. Default: the quoted amount."
 F = TypeVar("F", bound=Callable[..., Any])
 
 ledger_option = click.option(
@@ -98,6 +100,14 @@ def reference(text: str) -> Ref:
     return (provider, task_id) if colon else text
 
 
+def _task_id(_ctx: click.Context, _argument: click.Parameter, value: str) -> str:
+    try:
+        return short_text("the task id", value)
+    except KlingPricingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+task_id_argument = click.argument("task_id", callback=_task_id)
 ref_argument = click.argument("ref", metavar="REF", callback=read_ref)
 
 

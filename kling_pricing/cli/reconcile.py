@@ -31,6 +31,7 @@ from kling_pricing.cli.reconcile_output import (
 )
 from kling_pricing.cli.terminal import bar_columns, wide_console
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.ledger.actions import author
 from kling_pricing.reconcile import Invoice, Tolerance
 from kling_pricing.reports import FORMATS, Format, write_reports
 from kling_pricing.tables.price_book import PriceBook
@@ -138,6 +139,7 @@ def reconcile_command(
     )
     answers = []
     try:
+        author(actor, reason)  # refuses a name or a reason that cannot be kept
         start, end = chosen_period(month, since, until, timezone, current=False)
         for name, paths in files.items():
             answer = _reconcile(

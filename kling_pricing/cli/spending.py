@@ -2,69 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from kling_pricing.cli.corrections import plan_text, planned, read_corrections
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import UnreadableInputError, input_name, only_request, whole
 from kling_pricing.cli.ledger_options import (
+    CHARGED_HELP,
     LEDGER_EXIT_CODES,
     READING_EXIT_CODES,
-    actor_option,
     json_option,
     labels_option,
     ledger_option,
     opened_guard,
-    optional_reason_option,
     read_amount,
     read_ref,
     ref_argument,
     show_reservation,
     show_reservations,
+    task_id_argument,
 )
 from kling_pricing.cli.options import instant_option, provider_options, require_provider, wire_format_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.display import shown
-from kling_pricing.errors import KlingPricingError, WireFormatError
+from kling_pricing.errors import WireFormatError
 from kling_pricing.guard.responses import read_answer
-from kling_pricing.ledger.model import BASES, Basis, Ref
-from kling_pricing.ledger.redaction import short_text
+from kling_pricing.ledger.model import Ref
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
-
-F = TypeVar("F", bound=Callable[..., Any])
-_CHARGED = "Amount charged, in the reservation's currency. Default: the quoted amount."
-
-
-def _task_id(_ctx: click.Context, _argument: click.Parameter, value: str) -> str:
-    try:
-        return short_text("the task id", value)
-    except KlingPricingError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _correction_options(command: F) -> F:
-    """Adds the options `--reason` and `--actor`."""
-    return optional_reason_option(actor_option(command))
-
-
-def _require_reason(reason: str | None, actor: str | None) -> None:
-    """Refuses an actor without a reason, because the ledger keeps only reasons with their actor.
-
-    Raises:
-        click.UsageError: only an actor is given.
-    """
-    if actor is not None and reason is None:
-        raise click.UsageError("--actor needs --reason: `budget log` shows both")
-
-
-task_id_argument = click.argument("task_id", callback=_task_id)
 
 
 @click.command(
@@ -206,87 +176,6 @@ def _read_answer(file: str) -> Mapping[str, Any]:
         raise UnreadableInputError(f"{input_name(file)}: {error}") from None
 
 
-@click.command("settle", epilog=LEDGER_EXIT_CODES)
-@click.argument("ref", metavar="[REF]", required=False, callback=read_ref)
-@click.option("--amount", callback=read_amount, metavar="AMOUNT", help=_CHARGED)
-@click.option(
-    "--basis",
-    type=click.Choice(BASES),
-    help="Source of the amount. The choices are listed from the weakest to the strongest; a stronger source "
-    "replaces a weaker one.",
-)
-@click.option(
-    "--file",
-    metavar="FILE",
-    help="CSV file with the columns ref, amount and, if you like, reason: settles many reservations on the "
-    "basis operator. Without --yes, the command only shows what would change.",
-)
-@click.option("--yes", "is_confirmed", is_flag=True, help="Make the changes in --file.")
-@_correction_options
-@ledger_option
-@json_option
-def settle_command(
-    ref: Ref | None,
-    amount: Decimal | None,
-    basis: Basis | None,
-    file: str | None,
-    is_confirmed: bool,
-    reason: str | None,
-    actor: str | None,
-    ledger: str,
-    as_json: bool,
-) -> None:
-    """Settle a reservation at the actual cost of its job.
-
-    The cost counts as spent, and the rest of the reserved money becomes available again. REF is the
-    reservation's id or PROVIDER:TASK_ID. To correct an amount, settle again with a stronger --basis.
-
-    \b
-    Examples:
-      kling-pricing settle "$reservation" --amount 0.7
-      kling-pricing settle qingbo:task-123 --amount 0.5 --basis operator --reason "ticket 77"
-      kling-pricing settle --file corrections.csv --reason "credit note 12"
-    """
-    _require_reason(reason, actor)
-    if file is not None:
-        if ref is not None or amount is not None or basis is not None:
-            raise click.UsageError("--file cannot be combined with REF, --amount or --basis")
-        _settle_file(file, ledger, reason, actor, is_confirmed=is_confirmed, as_json=as_json)
-        return
-    if ref is None:
-        raise click.UsageError("give the reservation REF, or a file of corrections with --file")
-    with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
-        settled = guard.settle(ref, amount, basis=basis, reason=reason)
-        show_reservation(settled, as_json=as_json)
-    if amount is not None and amount != settled.billed:
-        echo(
-            f"the amount was not changed to {format_decimal(amount)}, because the recorded amount has a "
-            f"stronger basis ({settled.basis})",
-            err=True,
-        )
-
-
-def _settle_file(
-    file: str, ledger: str, reason: str | None, actor: str | None, *, is_confirmed: bool, as_json: bool
-) -> None:
-    """Shows what the corrections in a file change and, if that is confirmed, makes the changes."""
-    with errors_shown(as_json=as_json):
-        corrections = read_corrections(file)
-    with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
-        plan = planned(guard, corrections)
-        if not as_json or not is_confirmed:
-            for line in plan_text(plan, "operator"):
-                echo(line, err=as_json)
-        if not is_confirmed:
-            echo("nothing was changed; add --yes to make these changes", err=as_json)
-            return
-        for each in plan:
-            if each.changes("operator"):
-                why = each.correction.reason or reason
-                settled = guard.settle(each.before.id, each.correction.amount, basis="operator", reason=why)
-                show_reservation(settled, as_json=as_json)
-
-
 @click.command("release", epilog=LEDGER_EXIT_CODES)
 @ref_argument
 @click.option("--refused", is_flag=True, help="The job was sent, and the provider definitely refused it.")
@@ -315,7 +204,7 @@ def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: 
 @click.option(
     "--charged/--not-charged", default=None, help="Whether the provider charged for the job. Required."
 )
-@click.option("--amount", callback=read_amount, metavar="AMOUNT", help=_CHARGED)
+@click.option("--amount", callback=read_amount, metavar="AMOUNT", help=CHARGED_HELP)
 @ledger_option
 @json_option
 def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledger: str, as_json: bool) -> None:
@@ -337,53 +226,6 @@ def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledg
     with opened_guard(ledger, as_json=as_json) as guard:
         resolved = guard.resolve(ref, "charged" if charged else "not_charged", amount=amount)
         show_reservation(resolved, as_json=as_json)
-
-
-@click.command("record", epilog=LEDGER_EXIT_CODES)
-@click.argument("provider")
-@task_id_argument
-@click.argument("amount", callback=read_amount)
-@click.option("--project", required=True, help="Project that the spend belongs to.")
-@labels_option
-@instant_option("--at", "Time at which the money was spent (ISO 8601). Default: now.")
-@click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's currency.")
-@_correction_options
-@ledger_option
-@json_option
-def record_command(
-    provider: str,
-    task_id: str,
-    amount: Decimal,
-    project: str,
-    labels: dict[str, str],
-    at: datetime | None,
-    currency: str | None,
-    reason: str | None,
-    actor: str | None,
-    ledger: str,
-    as_json: bool,
-) -> None:
-    """Record spend that did not go through this ledger.
-
-    AMOUNT is the amount that PROVIDER charged for TASK_ID. The amount counts immediately towards every
-    matching budget, even if a cap is then exceeded. Repeating the command changes nothing.
-
-    \b
-    Example:
-      kling-pricing record qingbo task-123 0.7 --project trailer
-    """
-    _require_reason(reason, actor)
-    with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
-        if currency is None:
-            require_provider(guard.book, provider)
-        recorded = guard.record(
-            *(provider, task_id, amount),
-            labels={**labels, "project": project},
-            at=at,
-            currency=currency,
-            reason=reason,
-        )
-        show_reservation(recorded, as_json=as_json)
 
 
 @click.command("history", epilog=READING_EXIT_CODES)

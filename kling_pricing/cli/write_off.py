@@ -6,15 +6,15 @@ import click
 
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
-from kling_pricing.cli.ledger_options import json_option, ledgers_option
+from kling_pricing.cli.ledger_options import json_option, ledgers_option, task_id_argument
 from kling_pricing.cli.options import known_provider, tables_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
 
 
-@click.command("write-off", epilog=exit_codes_help(unreadable="refused or bad usage; nothing changed"))
-@click.argument("task_id")
+@click.command("write-off", epilog=exit_codes_help(refused="refused; nothing changed"))
+@task_id_argument
 @ledgers_option
 @click.option("--provider", required=True, callback=known_provider, help="Provider that charged the task.")
 @click.option("--reason", metavar="TEXT", required=True, help="Reason to keep in the books.")

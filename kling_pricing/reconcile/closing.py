@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import NamedTuple
 
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.errors import LedgerError
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import ClosedMonth
 from kling_pricing.reconcile.bookkeeping import (
@@ -64,19 +64,20 @@ def close_month(
         clock: returns the current instant, with a time zone.
 
     Raises:
-        KlingPricingError: the month is not over, or is closed already.
-        LedgerError: somebody else changed the books in the meantime. Ledgers that were done before stay closed.
+        KlingPricingError: the text is not a month.
+        LedgerError: the month is not over, is closed already, or somebody else changed the books in the
+            meantime. Ledgers that were done before stay closed.
     """
     period = month_period(month)
     who = author(actor, reason)
     now = utc_clock(clock)()
     if now < period.until:
-        raise KlingPricingError(f"{month} is not over; close it on {period.until:%Y-%m-%d} or later")
+        raise LedgerError(f"{month} is not over; close it on {period.until:%Y-%m-%d} or later")
     closed = []
     with opened_books(ledgers, provider) as (workspace, opened, books):
         for ledger, each in zip(opened, books, strict=True):
             if first_open_month(each) > month:
-                raise KlingPricingError(
+                raise LedgerError(
                     f"ledger {ledger.name}: the books of {provider} are closed until {each.closed[-1].month}; "
                     f"the first month that is open is {first_open_month(each)}"
                 )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import Author, author
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate
@@ -89,7 +89,7 @@ def open_dispute(
         clock: returns the current instant, with a time zone.
 
     Raises:
-        KlingPricingError: no remembered statement charges the task, or no row of it charges the amount.
+        LedgerError: no remembered statement charges the task, or no row of it charges the amount.
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
@@ -163,23 +163,23 @@ def resolve_dispute(
         clock: returns the current instant, with a time zone.
 
     Raises:
-        KlingPricingError: there is no such dispute, or it is resolved already.
+        LedgerError: there is no such dispute, or it is resolved already.
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
     with opened_books(ledgers, provider) as (workspace, opened, books):
         known = [each for each in _disputes(workspace, opened) if each.number == number]
         if not known:
-            raise KlingPricingError(
+            raise LedgerError(
                 f"there is no dispute {number} with {provider}; `kling-pricing dispute list` lists them"
             )
         if len(known) > 1:
-            raise KlingPricingError(
+            raise LedgerError(
                 f"dispute {number} is in {len(known)} of the ledgers; give only the ledger that you mean"
             )
         (dispute,) = known
         if dispute.resolved_at is not None:
-            raise KlingPricingError(
+            raise LedgerError(
                 f"dispute {number} was resolved at {dispute.resolved_at:%Y-%m-%d %H:%M} UTC "
                 f"({dispute.resolution})"
             )
@@ -210,7 +210,7 @@ def _dispute(
         [task_id],
     )
     if not rows:
-        raise KlingPricingError(
+        raise LedgerError(
             f"no statement in the books charges task {task_id}; remember the statement first, with "
             "`kling-pricing reconcile --remember`"
         )
@@ -226,14 +226,12 @@ def _dispute(
             {"task": task_id, "currency": rows[0][2]},
         )
         if part <= 0:
-            raise KlingPricingError(
-                f"task {task_id} is not charged more than expected; give the disputed amount"
-            )
+            raise LedgerError(f"task {task_id} is not charged more than expected; give the disputed amount")
         part = min(part, max(undisputed for *_, undisputed in rows))
     enough = [row for row in rows if row[3] >= part]
     if part <= 0 or not enough:
         most = format_decimal(from_nanos(max(undisputed for *_, undisputed in rows)))
-        raise KlingPricingError(
+        raise LedgerError(
             f"the largest amount of task {task_id} that is not in dispute is {most} {rows[0][2]}; dispute at "
             "most that amount"
         )

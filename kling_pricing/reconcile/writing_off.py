@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.errors import LedgerError
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import BookFact, BooksUpdate
 from kling_pricing.money import from_nanos
@@ -61,23 +61,21 @@ def write_off(
         clock: returns the current instant, with a time zone.
 
     Raises:
-        KlingPricingError: the books do not know the task, or nothing is owed for it.
-        LedgerError: somebody else changed the books in the meantime.
+        LedgerError: the books do not know the task, nothing is owed for it, or somebody else changed the books
+            in the meantime.
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
     with opened_books(ledgers, provider) as (workspace, opened, books):
         known = owed(workspace, task_id)
         if not known:
-            raise KlingPricingError(
+            raise LedgerError(
                 f"the books of {provider} do not know task {task_id}; remember the statement first, with "
                 "`kling-pricing reconcile --remember`"
             )
         remaining = [each for each in known if each[3]]
         if not remaining:
-            raise KlingPricingError(
-                f"nothing is owed for task {task_id}: it was charged in full, or written off"
-            )
+            raise LedgerError(f"nothing is owed for task {task_id}: it was charged in full, or written off")
         place, project, currency, amount = remaining[0]
         month = max(f"{now:%Y-%m}", first_open_month(books[place]))
         fact = BookFact("write_off", month, now, task_id, "", currency, actor=who.actor, reason=who.reason)
