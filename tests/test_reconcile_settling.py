@@ -323,5 +323,6 @@ def test_a_task_paid_from_the_balance_settles_at_the_quota(
             json.dumps({"data": {"task_id": "t", "task_status": "succeed", **units, **deducted}})
         )
         path = path.rename(path.with_suffix(".json"))
-        settle(world, path)
+        with world.reconcile(path) as result:
+            result.settle(also=["unexplained"])
         assert booked(world, reservation) == ("settled", D("0.588"), "statement")

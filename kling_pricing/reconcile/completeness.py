@@ -143,7 +143,8 @@ def check_completeness(
         max_unreadable_percent: the largest part of the rows that may be unreadable.
         other_provider: why the statement seems to be another provider's, as a clause.
     """
-    gaps, confirmed = [], []
+    gaps: list[str] = []
+    confirmed: list[str] = []
     if other_provider is not None:
         gaps.append(other_provider)
     if not workspace.one(
@@ -208,7 +209,7 @@ def checked_invoice(invoice: Invoice | None) -> Invoice | None:
         return None
     if not isinstance(invoice, Invoice):
         raise KlingPricingError(f"invoice must be an Invoice, got {shown(invoice)}")
-    if not isinstance(invoice.currency, str) or not _CURRENCY.fullmatch(invoice.currency):
+    if not _CURRENCY.fullmatch(str(invoice.currency)):
         raise KlingPricingError(
             "the currency of the invoice must be a code of three capital letters, such as USD, got "
             f"{shown(invoice.currency)}"

@@ -269,8 +269,9 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
         )
     if details.kind == "written_off":
         return (
-            f"Dispute the charge, or correct the operator's entry with `kling-pricing settle "
-            f"{line.reservation_id} --amount {format_decimal(details.whole or Decimal(0))} --basis operator`."
+            "Find out whether the task was delivered. If the charge is right, correct the operator's entry with "
+            f"`kling-pricing settle {line.reservation_id} --amount "
+            f"{format_decimal(details.whole or Decimal(0))} --basis operator`; if not, dispute the charge."
         )
     if details.kind == "repriced":
         return (
