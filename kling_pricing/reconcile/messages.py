@@ -269,7 +269,8 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
         )
     if details.kind == "written_off":
         return (
-            "Find out whether the task was delivered. If the charge is right, correct the operator's entry with "
+            "Find out whether the task was delivered. If the charge is right, correct the operator's entry "
+            "with "
             f"`kling-pricing settle {line.reservation_id} --amount "
             f"{format_decimal(details.whole or Decimal(0))} --basis operator`; if not, dispute the charge."
         )
