@@ -38,16 +38,6 @@ def _correction_options(command: F) -> F:
     return optional_reason_option(actor_option(command))
 
 
-def _require_reason(reason: str | None, actor: str | None) -> None:
-    """Refuses an actor without a reason, because the ledger keeps only reasons with their actor.
-
-    Raises:
-        click.UsageError: only an actor is given.
-    """
-    if actor is not None and reason is None:
-        raise click.UsageError("--actor needs --reason: `budget log` shows both")
-
-
 @click.command("settle", epilog=LEDGER_EXIT_CODES)
 @click.argument("ref", metavar="[REF]", required=False, callback=read_ref)
 @click.option("--amount", callback=read_amount, metavar="AMOUNT", help=CHARGED_HELP)
@@ -89,7 +79,6 @@ def settle_command(
       kling-pricing settle qingbo:task-123 --amount 0.5 --basis operator --reason "ticket 77"
       kling-pricing settle --file corrections.csv --reason "credit note 12"
     """
-    _require_reason(reason, actor)
     if file is not None:
         if ref is not None or amount is not None or basis is not None:
             raise click.UsageError("--file cannot be combined with REF, --amount or --basis")
@@ -162,7 +151,6 @@ def record_command(
     Example:
       kling-pricing record qingbo task-123 0.7 --project trailer
     """
-    _require_reason(reason, actor)
     with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
         if currency is None:
             require_provider(guard.book, provider)
