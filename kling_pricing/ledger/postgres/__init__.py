@@ -16,7 +16,6 @@ from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
 from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
-from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.freezing import unknown_budget
@@ -39,7 +38,8 @@ from kling_pricing.ledger.model import (
     unsent,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
-from kling_pricing.ledger.postgres import book_calls, codec, revisions, verifying
+from kling_pricing.ledger.postgres import codec, revisions, verifying
+from kling_pricing.ledger.postgres.book_calls import PostgresBooks
 from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
 from kling_pricing.ledger.postgres.outbox import PostgresOutbox
 from kling_pricing.ledger.postgres.server import Refusal, Server
@@ -48,7 +48,7 @@ from kling_pricing.ledger.verification import OnProgress, Verification, ignore_p
 from kling_pricing.money import format_decimal
 
 
-class PostgresLedger(PostgresInterventions, PostgresOutbox):
+class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
@@ -223,15 +223,8 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
         author: Author | None = None,
     ) -> Change | Outdated:
         """See `Ledger.record`."""
-        response = self._call(
-            "record_spend" if author is None else "record_by",
-            _new_call(),
-            codec.order_text(order),
-            codec.candidate_text(spent),
-            task_id,
-            at,
-            *(author or ()),
-        )
+        parts = (codec.order_text(order), codec.candidate_text(spent), task_id, at, *(author or ()))
+        response = self._call("record_spend" if author is None else "record_by", _new_call(), *parts)
         return Outdated(Revision(**response["outdated"])) if "outdated" in response else codec.change(response)
 
     def open_bucket(self, claim: BucketClaim, spent: int, author: Author) -> tuple[Alert, ...]:
@@ -269,21 +262,6 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
     def sent(self, provider: str, before: datetime) -> Iterator[bytes]:
         """See `Ledger.sent`."""
         return self._server.copied("sent", provider, before)
-
-    def books(self, provider: str) -> Books:
-        """See `Ledger.books`."""
-        return book_calls.read(self._call("books", provider))
-
-    def facts(self, provider: str) -> Iterator[bytes]:
-        """See `Ledger.facts`."""
-        return self._server.copied("facts_of", provider)
-
-    def add_to_books(self, update: BooksUpdate) -> None:
-        """See `Ledger.add_to_books`."""
-        try:
-            book_calls.add(self._server, _new_call(), update)
-        except Refusal as refusal:
-            raise self._error_for(refusal.about) from None
 
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""

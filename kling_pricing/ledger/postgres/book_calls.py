@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Any
+from uuid import uuid4
 
+from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate, ClosedMonth, Known, RememberedStatement
 from kling_pricing.ledger.postgres.connection import Connection
-from kling_pricing.ledger.postgres.server import Server
+from kling_pricing.ledger.postgres.server import Refusal, Server
 
 _FACTS = 2000
 """The number of facts in a call."""
 
 
-def read(books: Mapping[str, Any]) -> Books:
+class PostgresBooks:
+    """The part of `PostgresLedger` for the books; see `Ledger` for its verbs."""
+
+    _server: Server
+    _call: Callable[..., Any]
+    _error_for: Callable[[Mapping[str, Any]], KlingPricingError]
+
+    def books(self, provider: str) -> Books:
+        """See `Ledger.books`."""
+        return _read(self._call("books", provider))
+
+    def facts(self, provider: str) -> Iterator[bytes]:
+        """See `Ledger.facts`."""
+        return self._server.copied("facts_of", provider)
+
+    def add_to_books(self, update: BooksUpdate) -> None:
+        """See `Ledger.add_to_books`."""
+        try:
+            _add(self._server, uuid4().hex, update)
+        except Refusal as refusal:
+            raise self._error_for(refusal.about) from None
+
+
+def _read(books: Mapping[str, Any]) -> Books:
     """Returns the books in a result of the function `books`."""
     return Books(
         Known._make(books["known"]),
@@ -25,7 +50,7 @@ def read(books: Mapping[str, Any]) -> Books:
     )
 
 
-def add(server: Server, call: str, update: BooksUpdate) -> None:
+def _add(server: Server, call: str, update: BooksUpdate) -> None:
     """See `Ledger.add_to_books`. A repeated call takes effect once."""
 
     def work(connection: Connection) -> None:

@@ -76,12 +76,17 @@ def add(db: sqlite3.Connection, _now: datetime, update: BooksUpdate) -> None:
     """See `Ledger.add_to_books`."""
     if known(db, update.provider) != update.known:
         raise errors.books_changed(update.provider)
+    if any(each.replaced_in and each.replaced_in <= update.known.closed for each in update.statements):
+        raise errors.books_changed(update.provider)
     places = ", ".join("?" * len(RememberedStatement._fields))
     db.executemany(
         f"INSERT INTO book_statement ({_STATEMENT_COLUMNS}) VALUES ({places})",  # noqa: S608
         ([_text(value) for value in statement] for statement in update.statements),
     )
-    db.executemany(_ADD, ((update.provider, *map(_text, fact)) for fact in update.facts))
+    for fact in update.facts:
+        if fact.period <= update.known.closed:
+            raise errors.books_changed(update.provider)
+        db.execute(_ADD, (update.provider, *map(_text, fact)))
     if update.closed is not None:
         db.execute(
             f"INSERT INTO closed_month ({_CLOSED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608

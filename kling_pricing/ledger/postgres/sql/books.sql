@@ -50,7 +50,12 @@ BEGIN
   THEN
     RETURN false;
   END IF;
-  IF books_known(p_provider) <> p_known THEN
+  IF books_known(p_provider) <> p_known
+    OR EXISTS (
+      SELECT 1 FROM jsonb_array_elements(p_statements) AS entry
+      WHERE (entry->>'replaced_in') COLLATE "C" <= (SELECT max(month) FROM closed_month WHERE provider = p_provider)
+    )
+  THEN
     PERFORM refuse('books_changed', jsonb_build_object('provider', p_provider));
   END IF;
   INSERT INTO book_statement
@@ -59,8 +64,15 @@ BEGIN
   RETURN true;
 END $$;
 
+-- Adds facts. No fact may belong to a closed month.
 CREATE OR REPLACE FUNCTION add_facts(p_call text, p_provider text, p_facts jsonb) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  closed text := (SELECT coalesce(max(month), '') FROM closed_month WHERE provider = p_provider);
+BEGIN
+  IF EXISTS (SELECT 1 FROM jsonb_array_elements(p_facts) AS entry WHERE (entry->>'period') COLLATE "C" <= closed) THEN
+    PERFORM refuse('books_changed', jsonb_build_object('provider', p_provider));
+  END IF;
   INSERT INTO book_fact (
     provider, kind, period, at, task, project, currency, amount, native, unit, statement, "row", row_id, billed_at,
     submitted_at, subject, actor, reason, told
@@ -70,8 +82,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timez
     fact.reason, p_call
   FROM jsonb_array_elements(p_facts) WITH ORDINALITY AS entry (content, place),
     LATERAL jsonb_populate_record(NULL::book_fact, content) AS fact
-  ORDER BY place
-$$;
+  ORDER BY place;
+END $$;
 
 CREATE OR REPLACE FUNCTION close_month(p_call text, p_closed jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$

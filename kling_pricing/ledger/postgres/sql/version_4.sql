@@ -66,7 +66,12 @@ CREATE TABLE book_fact (
   reason text,
   told text COLLATE "C" NOT NULL,
   CHECK ((kind = 'row') = (statement IS NOT NULL)),
-  CHECK ((kind IN ('dispute', 'resolution')) = (subject IS NOT NULL))
+  CHECK ((kind IN ('dispute', 'resolution')) = (subject IS NOT NULL)),
+  CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+  CHECK (                                   -- facts are read as lines of text
+    task || project || currency || coalesce(unit, '') || coalesce(row_id, '') || coalesce(actor, '')
+      || coalesce(reason, '') !~ '[[:cntrl:]]'
+  )
 );
 CREATE INDEX book_fact_of_provider ON book_fact (provider, seq);
 CREATE UNIQUE INDEX book_resolution ON book_fact (subject) WHERE kind = 'resolution';
