@@ -75,7 +75,7 @@ def open_command(
 
     \b
     Example:
-      kling-pricing dispute open task-2 --provider qingbo --amount 0.476 --reason "charged twice"
+      kling-pricing dispute open task-2 --provider qingbo --reason "too dear"
     """
     from kling_pricing.reconcile import open_dispute  # noqa: PLC0415 (an extra, and slow to import)
 
@@ -140,7 +140,7 @@ def resolve_command(
 
     \b
     Example:
-      kling-pricing dispute resolve 17 --provider qingbo --reason "refund promised for December"
+      kling-pricing dispute resolve 17 --provider qingbo --reason "refunded"
     """
     from kling_pricing.reconcile import resolve_dispute  # noqa: PLC0415
 

@@ -61,7 +61,7 @@ def close_command(
 
     \b
     Example:
-      kling-pricing month close 2026-11 --provider qingbo --reason "invoice 1142 is booked"
+      kling-pricing month close 2026-11 --provider qingbo --reason "done"
     """
     from kling_pricing.reconcile import close_month  # noqa: PLC0415 (an extra, and slow to import)
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     epilog=exit_codes_help(
         "the totals tie out, and no action is needed",
         "there are exceptions, or the ledger refused to settle a reservation",
-        "the statement is incomplete, so the period is not reconciled; bad usage or unreadable input",
+        "not reconciled (the statement is incomplete), or unreadable input",
     ),
 )
 @reconcile_options

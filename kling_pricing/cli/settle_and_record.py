@@ -76,8 +76,8 @@ def settle_command(
     \b
     Examples:
       kling-pricing settle "$reservation" --amount 0.7
-      kling-pricing settle qingbo:task-123 --amount 0.5 --basis operator --reason "ticket 77"
-      kling-pricing settle --file corrections.csv --reason "credit note 12"
+      kling-pricing settle qingbo:task-123 --amount 0.5 --basis operator
+      kling-pricing settle --file corrections.csv --reason "credit note"
     """
     if file is not None:
         if ref is not None or amount is not None or basis is not None:
