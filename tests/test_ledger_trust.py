@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +14,9 @@ import pytest
 
 from kling_pricing import Budget, BudgetFrozenError, BudgetGuard, Budgets, LedgerError, PriceBook
 from kling_pricing.guard import apply_budgets, freeze_all, thaw_all
+from kling_pricing.ledger import connect
 from kling_pricing.ledger.administration import prepare
+from kling_pricing.ledger.books import BookFact, BooksUpdate, ClosedMonth, Known
 from tests.conftest import video, with_database
 from tests.servers import execute
 
@@ -210,3 +214,26 @@ def test_a_frozen_ledger_admits_and_dispatches_nothing(ledger: str, book: PriceB
         assert guard.admit(CLIP, project="trailer", key="unsent").reservation.attempt == 2
         assert [entry.kind for entry in guard.journal()].count("freeze") == 1
         guard.verify()
+
+
+def test_a_guard_remembers_facts_and_closes_no_month(role: str, postgres_ledger: str) -> None:
+    """The role adds facts, but closes no month, adds nothing to a closed month, and nothing unreadable."""
+    at = datetime(2026, 11, 5, tzinfo=UTC)
+    fact = BookFact("use", "2026-11", at, "t", "trailer", "USD", 714000000)
+    closed = ClosedMonth("2026-11", "qingbo", "0" * 64, at, "li", "")
+    opened = (closing(connect(url, clock=lambda: at)) for url in (role, postgres_ledger))
+    with next(opened) as guard, next(opened) as owner:
+        guard.add_to_books(BooksUpdate("qingbo", Known(0, 0, ""), facts=[fact]))
+        known = guard.books("qingbo").known
+        with pytest.raises(LedgerError):
+            guard.add_to_books(BooksUpdate("qingbo", known, closed=closed))
+        for poison in (fact._replace(task="a\nb"), fact._replace(period="soon")):
+            with pytest.raises(LedgerError):
+                guard.add_to_books(BooksUpdate("qingbo", known, facts=[poison]))
+        owner.add_to_books(BooksUpdate("qingbo", known, closed=closed))
+        known = guard.books("qingbo").known
+        assert known.closed == "2026-11"
+        with pytest.raises(LedgerError, match="another command changed the books of qingbo"):
+            guard.add_to_books(BooksUpdate("qingbo", known, facts=[fact]))
+        guard.add_to_books(BooksUpdate("qingbo", known, facts=[fact._replace(period="2026-12")]))
+        owner.verify()

@@ -274,3 +274,11 @@ def opened(budget: str) -> IdempotencyError:
     return IdempotencyError(
         f"this window of budget {budget} already has an opening balance; record other spend with `record`"
     )
+
+
+def books_changed(provider: str) -> LedgerError:
+    """Returns the error for an update of books that somebody else changed after the update was prepared."""
+    return LedgerError(
+        f"another command changed the books of {provider} in the meantime, and nothing was added; run the "
+        "command again"
+    )
