@@ -21,11 +21,13 @@ from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option, show_alert
 from kling_pricing.cli.options import instant_option, known_provider, refuse_without_folder, tables_option
 from kling_pricing.cli.output import echo, signed, to_json
+from kling_pricing.cli.reconcile_causes import causes_as_dicts, causes_table
 from kling_pricing.cli.terminal import bar_columns, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount, format_decimal
 from kling_pricing.reconcile import Tolerance
 from kling_pricing.reconcile.categories import exceptions_text
+from kling_pricing.reconcile.causes import exceptions_by_cause
 from kling_pricing.reconcile.model import exceptions_of
 from kling_pricing.reports import FORMATS, Format, write_reports
 from kling_pricing.tables.price_book import PriceBook
@@ -310,6 +312,7 @@ def _as_dict(reconciled: Reconciliation, files: dict[str, str], settled: Settled
         }
         for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
     ]
+    answer["causes"] = causes_as_dicts(exceptions_by_cause(reconciled))
     answer["reports"] = files
     if settled is not None:
         answer["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
@@ -350,6 +353,7 @@ def _sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
         for reservation, reason in settled["refused"].items():
             yield f"  {reservation}: {reason}"
+    yield from causes_table(answer["causes"])
     if answer["first_exceptions"]:
         yield "exceptions:"
     for exception in answer["first_exceptions"]:

@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kling_pricing.reconcile.causes import Cause, exceptions_by_cause
 from kling_pricing.reconcile.model import Line, Reconciled, Rows, Tolerance, Total
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile.reconciliation import Reconciliation, reconcile
     from kling_pricing.reconcile.settle import Settled
 
-__all__ = ["Line", "Reconciled", "Reconciliation", "Rows", "Settled", "Tolerance", "Total", "reconcile"]
+__all__ = [
+    "Cause",
+    "Line",
+    "Reconciled",
+    "Reconciliation",
+    "Rows",
+    "Settled",
+    "Tolerance",
+    "Total",
+    "exceptions_by_cause",
+    "reconcile",
+]
 
 
 def __getattr__(name: str) -> Any:
