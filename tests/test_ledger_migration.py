@@ -281,7 +281,7 @@ def test_a_guard_that_is_open_notices_a_migration(
             lambda: guard.dispatch(admission),
             lambda: guard.release(admission),
             lambda: guard.record("qingbo", "other", 1, labels={"project": "trailer"}),
-            lambda: guard.apply(second_budgets()),
+            lambda: guard.apply(second_budgets(), allow_weaker=True),
             guard.status,
             guard.history,
             guard.journal,

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,14 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, LedgerError, PriceBook
+from kling_pricing import Budget, BudgetGuard, Budgets, LedgerError, PriceBook
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.granting import Grant
 from kling_pricing.ledger.sqlite import verifying
 from tests.commands import run
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, CLIP, TABLES, fill
+from tests.golden.make import BEGIN, CLIP, END, TABLES, fill, fill_interventions, second_budgets
 from tests.servers import execute
 
 
@@ -138,6 +140,9 @@ EDITS = {
 """An edit that `verify` finds, by table and column."""
 
 _RESPONSE = "nothing else in the ledger records the provider's response"
+_DELIVERY = "it moves no money, and nothing else records deliveries"
+_RECEIVER_COLUMNS = ("name", "delivered", "failures", "failed_at", "problem", "next_at", "stopped_at")
+_REFUSED = "nothing else counts the requests that were refused"
 _UNPRICED = "nothing else counts the requests that pass without a price"
 _REMEMBERED = "a verification of everything does not use it, and writes it anew"
 _ACTION = "administrative action .*: its seal is"
@@ -201,6 +206,33 @@ EDITS |= {
         ("seal", "'another'"),
     )
 }
+_AN_ALERT = "budget = 'all' AND kind = 'threshold'"
+EDITS |= {
+    f"alert.{name}": Edit(value, message, _AN_ALERT)
+    for name, value, message in (
+        ("entry", "entry + 100000", "its row in the outbox is missing"),
+        ("at", EARLIER, "alert .*: at is"),
+        ("kind", "'overrun'", "alert .*: kind is"),
+        ("threshold", "'0.9'", "alert .*: threshold is"),
+        ("reservation", "'another'", "alert .*: reservation is"),
+        ("budget", "'another'", "alert .*: budget is"),
+        ("labels", """'{"user":"li"}'""", "alert .*: labels is"),
+        ("currency", "'CNY'", "alert .*: currency is"),
+        ("window_start", EARLIER, "alert .*: window_start is"),
+    )
+}
+_OVERLAY = "the cap of budget all until an instant: it differs"
+EDITS |= {
+    f"cap_overlay.{name}": Edit(value, message)
+    for name, value, message in (
+        ("budget", "'trailer'", _OVERLAY),
+        ("cap", "cap + 1", _OVERLAY),
+        ("set_at", EARLIER, _OVERLAY),
+        ("ends_at", EARLIER, _OVERLAY),
+        ("actor", "'another'", _OVERLAY),
+        ("reason", "'another'", _OVERLAY),
+    )
+}
 _CALENDAR = "the calendar: digest is .*, but its rows give"
 _FREEZE = "the freeze: actor, reason and instant is .*, but the journal gives"
 EDITS |= {
@@ -223,22 +255,101 @@ EDITS |= {
     "budget.listed_labels": Edit("""'{"project":["x"]}'""", "budget all: listed_labels is", "name = 'all'"),
     "budget.split_labels": Edit("'{project}'", "budget all: split_labels is", "name = 'all'"),
     "budget.schedule": Edit("'other'", "budget all: schedule is other", "name = 'all'"),
+    "budget.step_us": Edit("step_us + 1", "budget recent: step_us is 25200000001", "name = 'recent'"),
+    "bucket.step_us": Edit("step_us * 2", "step_us is 50400000000, but its budget", "budget = 'recent'"),
+    **{
+        f"rolling_window.{name}": Edit(value, "reached is .*, but the journal needs an alert", postgres=server)
+        for name, value, server in (
+            ("budget", "'other'", None),
+            ("definition", "'other'", None),
+            ("labels", "'other'", None),
+            ("reached", """'["0.9 of 400"]'""", "'{0.9 of 400}'"),
+        )
+    },
     "budget.recurs": Edit("true", "budget all: recurs is True", "name = 'all'"),
     "verified.newest_entry": Edit(
         "newest_entry + 1000",
         "the journal: the newest entry is .*, but the last verification read entries up to",
     ),
 }
+_COVERED = "reservation = (SELECT id FROM reservation WHERE key = 'covered')"
+_GRANTED = "but the administrative action gives"
+EDITS |= {
+    "frozen.scope": Edit(
+        "'budget:trailer'", "the freeze of trailer: actor, reason and instant", "scope = 'all'"
+    ),
+    "budget.observes": Edit("NOT observes", "budget all: observes is True", "name = 'all'"),
+    "allowance.id": Edit("'other'", "the allowance that a journal entry refers to is missing", "key IS NULL"),
+    "allowance.held": Edit("held + 1", "allowance .*: held is .*, but the journal gives", "key IS NULL"),
+    "allowance.spent": Edit("spent + 1", "allowance .*: spent is .*, but the journal gives", "key IS NULL"),
+    "allowance.revoked_at": Edit(EARLIER, f"revoked_at is 2020-02-29.*, {_GRANTED} empty", "key IS NULL"),
+    "allowance_request.id": Edit("'other'", "request other: the administrative action that made it is missing"),
+    "reservation_allowance.reservation": Edit(
+        "'other'", "reservation .*: its part of allowance .* is missing", _COVERED
+    ),
+    "reservation_allowance.allowance": Edit(
+        "'other'", "the journal entry for its part of allowance other is missing", _COVERED
+    ),
+    "reservation_allowance.bucket": Edit(
+        "1", "the covered part of allowance .* is above .* of bucket 1 .*, but the journal gives", _COVERED
+    ),
+    "reservation_allowance.above": Edit(
+        "above + 1", "the covered part of allowance .* is above .*, but the journal gives above", _COVERED
+    ),
+    "reservation_allowance.rate": Edit(
+        "'7.5'", "the covered part of allowance .* at 7.5, but the journal gives", _COVERED, "7.5"
+    ),
+    "reservation_allowance.held": Edit(
+        "held + 1", "the held part of allowance .* is .*, but the journal gives", _COVERED
+    ),
+    "reservation_allowance.spent": Edit(
+        "spent + 1", "the spent part of allowance .* is .*, but the journal gives", _COVERED
+    ),
+    "journal.allowance": Edit(
+        "'other'", "allowance other: the allowance that a journal entry refers to is missing", "kind = 'cover'"
+    ),
+}
+EDITS |= {
+    f"{table}.{column}": Edit(value, f"{noun} .*: {column} is .*, {_GRANTED}", "key IS NULL", postgres)
+    for table, noun in (("allowance", "allowance"), ("allowance_request", "request"))
+    for column, value, postgres in (
+        ("project", "'another'", None),
+        ("amount", "amount + 1", None),
+        ("currency", "'EUR'", None),
+        ("budgets", "'[\"x\"]'", "'{x}'"),
+        ("key", "'another'", None),
+        ("actor", "'another'", None),
+        ("reason", "'another'", None),
+        ("created_at", EARLIER, None),
+        ("until", EARLIER, None),
+        ("request", "NULL", None),
+    )
+    if table == "allowance" or column not in {"until", "request"}
+}
 
 UNCHECKED = {
     "schema_version.version": "a guard refuses another version when it opens the ledger",
     "reservation.seq": "it only orders reservations from the same instant",
+    "rolling_window.id": "it only orders the locks",
     "administration.seq": "it only orders the actions",
     "journal.seq": "it only orders the entries",
     "journal.told": "it only identifies a repeated call",
     "observation.id": "it only orders the observations",
+    "alert.seq": "it only orders the alerts",
+    "alert.id": "receivers only compare it with the ids of other alerts",
+    "alert.cause": "it only prevents that an alert is raised again",
+    "alert.window_end": "a new calendar may have moved the end of the window since then",
+    "alert.facts": "the journal keeps the text of the alert",
+    **dict.fromkeys(("alert.cap", "alert.used"), "the balance has changed since then"),
+    **{f"alert_receiver.{name}": _DELIVERY for name in _RECEIVER_COLUMNS},
+    **{f"lease.{name}": _DELIVERY for name in ("name", "holder", "ends_at")},
+    **{
+        f"refused_requests.{name}": _REFUSED
+        for name in ("budget", "labels", "reason", "day", "requests", "told")
+    },
     "calendar_digest.begun_at": "it only selects the buckets whose windows are compared with the calendar",
-    "frozen.scope": "a freeze of any scope stops all spending",
+    "allowance.seq": "it only orders the allowances",
+    "allowance_request.seq": "it only orders the requests",
     **{
         f"verified.{name}": _REMEMBERED
         for name in ("id", "newest_observation", "balances", "fully_verified_at")
@@ -247,7 +358,9 @@ UNCHECKED = {
 }
 """The reason why `verify` cannot find an edit, by table and column."""
 
-GENERATED = {"budget_revision.may_be_unmatched", "budget_revision.accounting_rates"}
+GENERATED = {
+    f"budget_revision.{name}" for name in ("may_be_unmatched", "accounting_rates", "projects", "require_labels")
+}
 """Columns that PostgreSQL derives from the document, so nobody can edit them."""
 
 IDENTITIES = {"budget_revision.revision", "bucket.id"}
@@ -261,8 +374,29 @@ DELETIONS = {
     "reservation_line": ("bucket = 1", "its line in bucket 1 is missing"),
     "calendar": ("schedule = 'lifetime'", _CALENDAR),
     "administration": ("action = 'apply'", "the administrative action that installed it is missing"),
+    "alert": ("budget = 'all'", "its row in the outbox is missing"),
+    "allowance": ("key IS NULL", "the allowance that a journal entry refers to is missing"),
+    "allowance_request": ("TRUE", "administrative action .*: its request for an allowance is missing"),
+    "reservation_allowance": ("TRUE", "its part of allowance .* is missing"),
+    "journal, allow": ("kind = 'allow'", "allowance .*: the journal entry of its grant is missing"),
+    "journal, revoke": ("kind = 'revoke'", "allowance .*: the journal entry of its revocation is missing"),
+    "journal, cover": ("kind = 'cover'", "the journal entry for its part of allowance .* is missing"),
+    "journal, freeze_budget": (
+        "kind = 'freeze_budget'",
+        "the freeze of capped: actor, reason and instant is .*, but the journal gives empty",
+    ),
+    "journal, thaw_budget": (
+        "kind = 'thaw_budget'",
+        "the freeze of trailer: actor, reason and instant is empty, but the journal gives",
+    ),
+    "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
+    "cap_overlay": ("TRUE", _OVERLAY),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
+    "journal, alert": (
+        "kind = 'alert' AND seq < (SELECT max(seq) FROM journal)",
+        "alert .*: its journal entry",
+    ),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),
     "journal, opening": ("kind = 'opening'", "bucket all .* spent is .*, but the journal gives"),
     "journal, reserve": ("kind = 'reserve' AND seq < 9", "the journal entry that created it is missing"),
@@ -281,11 +415,26 @@ UNDELETED = {
     "schema_version": "a guard refuses a ledger without a version",
     "observation": _RESPONSE,
     "unpriced_requests": _UNPRICED,
+    "alert_receiver": _DELIVERY,
+    "lease": _DELIVERY,
+    "refused_requests": _REFUSED,
     "verified": _REMEMBERED,
     "journal, freeze": "in a file it is the newest entry, whose loss is found before any check",
-    "journal, alert": "it moves no money; the alert fires again",
+    "journal, set": "it moves no money; the administrative action of the change is checked",
 }
 """The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""
+
+
+RECENT = Budget(
+    name="recent",
+    match={"user": "any"},
+    cap=400,
+    currency="USD",
+    window={"rolling": "7d"},
+    alerts=["0.001"],
+    carry_over=True,
+)
+"""A budget with a rolling window that counts the newest jobs."""
 
 
 class Filled:
@@ -302,8 +451,16 @@ class Filled:
         if self.is_file:
             with closing(sqlite3.connect(Path(self.url.removeprefix("sqlite:///")))) as connection:
                 connection.execute("PRAGMA ignore_check_constraints = ON")
+                copying = connection.execute(
+                    "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+                    " AND name IN ('journal_enters_outbox', 'revision_names_receivers')"
+                ).fetchall()
+                for name, _ in copying:
+                    connection.execute(f"DROP TRIGGER {name}")
                 for statement in statements:
                     rows = connection.execute(statement).fetchall()
+                for _, trigger in copying:
+                    connection.execute(trigger)
                 connection.commit()
             return rows
         with psycopg.connect(self.url) as connection:
@@ -348,7 +505,15 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     """Returns a filled ledger without the triggers that protect its journal."""
     clock.now = BEGIN
     fill(ledger, clock)
+    with BudgetGuard(ledger, clock=clock) as guard:
+        before = second_budgets()
+        guard.apply(Budgets([*before.budgets, RECENT], accounting_rates=before.accounting_rates))
+    fill_interventions(ledger, clock)
     store = connect(ledger, clock=clock)
+    store.set_cap("all", Decimal(500), END + timedelta(days=900), Author("li", "a rush"))
+    store.freeze(Author("li", "one budget"), ["trailer"])
+    store.thaw(Author("li", "one budget again"), ["trailer"])
+    store.freeze(Author("li", "the other budget"), ["capped"])
     store.freeze(Author("li", "the bill looks wrong"))
     store.close()
     with BudgetGuard(ledger, clock=clock) as guard:
@@ -434,6 +599,8 @@ def thawed(filled: Filled, clock: Clock) -> Filled:
     """Returns the filled ledger, which admits again."""
     store = connect(filled.url, clock=clock)
     store.thaw(Author("li", "the bill was right"))
+    grant = Grant("trailer", Decimal(9), "USD", ("quarter",), None, END + timedelta(days=90))
+    store.allow(grant, Author("li", "its budget is used up"))
     store.close()
     filled.guard.verify(remember=True)
     return filled

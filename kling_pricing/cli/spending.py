@@ -90,8 +90,7 @@ def pre_submit_command(
     with errors_shown(as_json=as_json):
         _, payload = only_request(file)
     with opened_guard(ledger, budgets=budgets, book=book, as_json=as_json) as guard:
-        admission = guard.admit(payload, project=project, key=key, labels=labels, **options)
-        body = guard.dispatch(admission)
+        admission, body = guard.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)
     reservation = admission.reservation
     amount = format_decimal(reservation.reserved)
     if as_json:

@@ -9,12 +9,13 @@ To check another table, add a `Check` to the scope of its rows, or a `Query` to 
 
 from __future__ import annotations
 
+from kling_pricing.ledger import intervention_checks, rolling_checks
 from kling_pricing.ledger.dialects import Check, Missing, Query, Scope
 
 _OPEN = "state IN ('reserved', 'dispatching', 'bound')"
 _KINDS = (
     *("revision", "opening", "reserve", "dispatch", "bind", "doubt", "settle", "release", "expire", "record"),
-    *("carry_over", "alert", "calendar", "freeze", "thaw"),
+    *("carry_over", "alert", "calendar", "set", *intervention_checks.KINDS),
 )
 
 RESERVATION_CHECKS = (
@@ -129,6 +130,7 @@ LINE_CHECKS = (
         source="the window of its bucket starts at",
         when="created_at < window_start OR created_at >= window_end",
     ),
+    *rolling_checks.LINE_CHECKS,
 )
 """Each compares the line of a reservation in a bucket with its journal entries, and with both."""
 
@@ -143,6 +145,7 @@ BUCKET_CHECKS = (
         when="window_end <= window_start",
         since="TRUE",
     ),
+    *rolling_checks.BUCKET_CHECKS,
 )
 """Each compares a bucket with its journal entries."""
 
@@ -267,7 +270,7 @@ QUERIES = (
         UNION ALL
         SELECT 'budget revision ' || revision, 'the administrative action that installed it', {nothing}
         FROM budget_revision
-        WHERE NOT EXISTS (SELECT 1 FROM administration WHERE action = 'apply' AND at = installed_at)
+        WHERE NOT EXISTS (SELECT 1 FROM administration WHERE action IN ('apply', 'set') AND at = installed_at)
           AND NOT EXISTS (SELECT 1 FROM administration WHERE action = 'migrate' AND at >= installed_at)
         UNION ALL
         SELECT 'administrative action ' || seq, 'its budget revision', {nothing} FROM administration
@@ -333,49 +336,7 @@ QUERIES = (
         """,
         weight=2,
     ),
-    Query(
-        "freeze",
-        """
-        SELECT 'the freeze', 'actor, reason and instant', kept, derived, 'the journal gives', 0 FROM (
-          SELECT (SELECT {freeze_at} || ' ' || actor || ': ' || reason FROM frozen) AS kept,
-            (SELECT CASE kind WHEN 'freeze' THEN {journal_at} || ' ' || detail END FROM journal
-              WHERE kind IN ('freeze', 'thaw') ORDER BY seq DESC LIMIT 1) AS derived
-        ) AS freezes WHERE kept {is_not} derived
-        """,
-        since_last=False,
-        weight=1,
-    ),
+    *rolling_checks.QUERIES,
+    *intervention_checks.QUERIES,
 )
 """Queries for problems that no `Check` can express. A query for a missing row selects `{nothing}`."""
-
-FACTS = {
-    "revision": "SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision",
-    "bucket": """
-        SELECT budget, definition, currency, cap, alerts, max(window_end) AS window_end FROM bucket
-        GROUP BY budget, definition, currency, cap, alerts ORDER BY budget, definition, cap
-    """,
-    "label_names": "SELECT DISTINCT budget, definition, {label_names} AS names FROM bucket",
-    "window": """
-        SELECT used.*, calendar.schedule FROM (
-          SELECT DISTINCT budget, definition, window_start, window_end FROM bucket
-          WHERE window_end > (SELECT begun_at FROM calendar_digest)
-        ) AS used LEFT JOIN calendar USING (window_start, window_end)
-    """,
-    "rounding": """
-        SELECT min(id) AS reservation, expected, reserved, unit_value FROM reservation
-        WHERE reserved > expected AND id {begun} GROUP BY expected, reserved, unit_value
-    """,
-    "action": """
-        SELECT seq, {journal_at} AS at, actor, role, action, subject, old, new, reason, seal FROM administration
-        ORDER BY seq
-    """,
-    "converted": """
-        SELECT min(line.reservation) AS reservation, reservation.currency AS quote, bucket.currency AS budget,
-          CAST(rate AS TEXT) AS rate, reserved, billed, line.held AS held, line.spent AS spent
-        FROM reservation_line AS line JOIN reservation ON reservation.id = line.reservation
-        JOIN bucket ON bucket.id = line.bucket
-        WHERE rate IS NOT NULL AND line.reservation {begun}
-        GROUP BY reservation.currency, bucket.currency, rate, reserved, billed, line.held, line.spent
-    """,
-}
-"""The queries for the facts that `verification` checks. They group equal rows."""

@@ -94,7 +94,15 @@ class Dialect(NamedTuple):
         deadline: a reservation's deadline as the journal writes it.
         freeze_at: the instant of a freeze, as text.
         journal_at: the instant of a journal entry, as text.
+        freeze_scope: the scope of the freeze in a journal entry about a freeze.
+        rate_text: the rate of a use of an allowance, as the journal writes it.
+        overlay_set_at: the instant at which a cap was set, as text.
+        overlay_until: the instant at which such a cap ends, as an action writes it.
         label_names: the names of a bucket's labels, in order.
+        created_us: the instant at which a reservation was created, in microseconds since 1970.
+        opens_us: the start of a bucket's window, likewise.
+        closes_us: the end of a bucket's window, likewise.
+        reached: the thresholds of a rolling window that have fired, as rows of `threshold (value)`.
         integer: the type of an amount.
         rate: the type of an accounting rate.
         since: the newest journal entry that is not read, as a parameter.
@@ -111,7 +119,15 @@ class Dialect(NamedTuple):
     deadline: str
     freeze_at: str
     journal_at: str
+    freeze_scope: str
+    rate_text: str
+    overlay_set_at: str
+    overlay_until: str
     label_names: str
+    created_us: str
+    opens_us: str
+    closes_us: str
+    reached: str
     integer: str
     rate: str
     since: str
@@ -124,6 +140,17 @@ class Dialect(NamedTuple):
 
 _OBSERVATION_SEALED = f"observation_sealed({', '.join(SEALED_OBSERVATION_COLUMNS)})"
 
+
+def _sqlite_us(column: str) -> str:
+    # strftime rounds a fraction to milliseconds, which may give the next second
+    seconds, fraction = f"strftime('%s', substr({column}, 1, 19))", f"substr({column}, 21, 6)"
+    return f"(CAST({seconds} AS INTEGER) * 1000000 + CAST({fraction} AS INTEGER))"
+
+
+def _postgres_us(column: str) -> str:
+    return f"CAST(extract(epoch FROM {column}) * 1000000 AS bigint)"
+
+
 SQLITE = Dialect(
     is_not="IS NOT",
     project_label="json_extract(reservation.labels, '$.project')",
@@ -133,7 +160,16 @@ SQLITE = Dialect(
     deadline="deadline",
     freeze_at="frozen_at",
     journal_at="at",
+    freeze_scope="CASE WHEN kind IN ('freeze', 'thaw') THEN 'all'"
+    " ELSE 'budget:' || substr(detail, 1, instr(detail, ':') - 1) END",
+    rate_text="rate",
+    overlay_set_at="set_at",
+    overlay_until="replace(ends_at, '.000000+', '+')",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
+    created_us=_sqlite_us("created_at"),
+    opens_us=_sqlite_us("window_start"),
+    closes_us=_sqlite_us("window_end"),
+    reached="json_each(reached) AS threshold",
     integer="INTEGER",
     rate="TEXT",
     since=":since",
@@ -148,8 +184,17 @@ POSTGRES = Dialect(
     deadline="instant_text(deadline)",
     freeze_at="instant_text(frozen_at)",
     journal_at="instant_text(at)",
+    freeze_scope="CASE WHEN kind IN ('freeze', 'thaw') THEN 'all'"
+    " ELSE 'budget:' || split_part(detail, ':', 1) END",
+    rate_text="trim_scale(rate)",
+    overlay_set_at="instant_text(set_at)",
+    overlay_until="replace(instant_text(ends_at), '.000000+', '+')",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",
+    created_us=_postgres_us("created_at"),
+    opens_us=_postgres_us("window_start"),
+    closes_us=_postgres_us("window_end"),
+    reached="unnest(reached) AS threshold (value)",
     integer="bigint",
     rate="numeric",
     since="p_since",

@@ -5,8 +5,9 @@ The queries report rows and keep none, so their memory does not grow with the le
 
 from __future__ import annotations
 
-from kling_pricing.ledger import checks
+from kling_pricing.ledger import alert_checks, checks
 from kling_pricing.ledger.dialects import Dialect, Query, Scope
+from kling_pricing.ledger.fact_queries import FACTS
 
 COLUMNS = ("subject", "what", "kept", "derived", "source", "is_amount")
 """The columns of every query: `kept` and `derived` are text, and both are null if the row is missing."""
@@ -28,14 +29,18 @@ def steps(dialect: Dialect, *, since_last: bool, halved: bool = False) -> tuple[
     fillings = {"nothing": _NOTHING, "begun": _begun(dialect, since_last=since_last)}
     fillings["balances"] = f"UNION ALL {dialect.balances}" if since_last else ""
     found = []
-    for common in checks.SCOPES:
+    for common in (*checks.SCOPES, alert_checks.SCOPE):
         scope = common._replace(checks=common.checks + extra.get(common.name, ()))
         is_halved = halved and scope.name == "reservations"
         for number, part in enumerate(_PARTS if is_halved else ("IS NOT NULL",), start=1):
             name = f"{scope.name}, half {number}" if is_halved else scope.name
             text = _scope_query(scope, since_last=since_last).replace("{part}", part)
             found.append(Query(name, text, weight=scope.weight // (2 if is_halved else 1)))
-    further = [query for query in checks.QUERIES + dialect.extra_queries if query.since_last or not since_last]
+    further = [
+        query
+        for query in (*checks.QUERIES, alert_checks.QUERY, *dialect.extra_queries)
+        if query.since_last or not since_last
+    ]
     fillings = dialect._asdict() | fillings
     return tuple(query._replace(text=_named(query.text.format(**fillings))) for query in [*found, *further])
 
@@ -78,7 +83,7 @@ def facts(dialect: Dialect, *, since_last: bool) -> dict[str, str]:
         since_last: whether to read only reservations that began after the last verification.
     """
     fillings = {**dialect._asdict(), "begun": _begun(dialect, since_last=since_last)}
-    return {name: query.format(**fillings) for name, query in checks.FACTS.items()}
+    return {name: query.format(**fillings) for name, query in FACTS.items()}
 
 
 def _begun(dialect: Dialect, *, since_last: bool) -> str:

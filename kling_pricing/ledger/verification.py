@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
-from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
+from kling_pricing.ledger import intervention_checks
+from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal, read_value, value_text
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
+
+_MICROSECOND = timedelta(microseconds=1)
 
 Row = Any
 """A row of a query: a mapping, or a row of SQLite, which is indexed by column names too."""
@@ -126,7 +129,10 @@ def document_problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
             the rows of `budget`.
     """
     yield from _by_budgets(facts)
-    yield from _actions(facts["action"])
+    actions = list(facts["action"])
+    yield from _actions(actions)
+    yield from intervention_checks.problems({**facts, "action": actions})
+    yield from _overlays(facts["overlay"], actions)
 
 
 def _difference(row: Row) -> str:
@@ -149,6 +155,29 @@ def _actions(rows: Iterable[Row]) -> Iterator[str]:
                 f"administrative action {row['seq']}: its seal is {seal}, but its columns and the action "
                 f"before it give {derived}"
             )
+
+
+def _overlays(rows: Iterable[Row], actions: Iterable[Row]) -> Iterator[str]:
+    """Compares the caps that were set until an instant with the actions that set them."""
+    given: dict[str, tuple[Any, ...]] = {}
+    for action in actions:
+        if action["action"] == "set":
+            given.pop(action["subject"], None)
+            if "until" in (read_value(action["new"]) or {}):
+                given[action["subject"]] = tuple(action[name] for name in ("new", "at", "actor", "reason"))
+        elif action["action"] == "apply":  # a cap ends with its budget
+            names = {budget["name"] for budget in (read_value(action["new"]) or {"budgets": []})["budgets"]}
+            given = {budget: cap for budget, cap in given.items() if budget in names}
+    kept = {
+        row["budget"]: (
+            value_text({"cap": _amount(row["cap"]), "until": row["until"]}),
+            *(row[name] for name in ("set_at", "actor", "reason")),
+        )
+        for row in rows
+    }
+    for budget in sorted(kept.keys() | given.keys()):
+        if kept.get(budget) != given.get(budget):
+            yield f"the cap of budget {budget} until an instant: it differs from the administrative actions"
 
 
 class _Revision(NamedTuple):
@@ -238,6 +267,14 @@ def _buckets(
         if entry is not None and (row["names"] or "") != ", ".join(split):
             names = row["names"].split(", ") if row["names"] else []
             yield f"bucket {row['budget']}: it has {_labels(names)}, but its budget requires {_labels(split)}"
+    for row in facts["step"]:
+        entry = definitions.get((row["budget"], row["definition"]))
+        needed = None if entry is None or entry.step is None else entry.step // _MICROSECOND
+        if entry is not None and row["step_us"] != needed:
+            yield (
+                f"bucket {row['budget']}: step_us is {row['step_us'] or 'empty'}, but its budget gives "
+                f"{needed or 'empty'}"
+            )
     schedules: dict[tuple[str, str, str, str], set[str]] = {}
     for row in facts["window"]:
         window = (row["budget"], row["definition"], row["window_start"], row["window_end"])
@@ -274,6 +311,7 @@ def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
         "cap": nanos_up(budget.cap),
         "max_request": None if budget.max_request is None else nanos_up(budget.max_request),
         "may_cap": budget.on_exceed == "cap",
+        "observes": budget.observes,
         "alerts": _alerts(budget),
         "file_order": place,
         "fixed_labels": {
@@ -284,6 +322,7 @@ def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
         "split_labels": sorted(label for label, value in patterns if value == EACH),
         "schedule": budget.schedule,
         "recurs": budget.recurs,
+        "step_us": None if budget.step is None else budget.step // _MICROSECOND,
     }
 
 

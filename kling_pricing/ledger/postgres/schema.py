@@ -26,9 +26,10 @@ _FIRST_WITH_CALENDAR = 3
 """The first schema version whose ledgers keep the windows of their budgets."""
 
 _FUNCTIONS = (
-    *("shared.sql", "administration.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql"),
-    *("release.sql", "settle.sql", "observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql"),
-    *("reading.sql", "revisions.sql", "frozen.sql", "verified.sql", "grants.sql"),
+    *("shared.sql", "rolling.sql", "administration.sql", "cap_overlays.sql", "allowances.sql", "decide.sql"),
+    *("reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql", "observe.sql"),
+    *("record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql", "frozen.sql"),
+    *("observing.sql", "verified.sql", "outbox.sql", "grants.sql"),
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 
