@@ -62,9 +62,11 @@ def section(reconciled: Reconciled) -> Section:
 
 
 class _Cause(NamedTuple):
+    """A cause: its number, its disputes, and the sum of their differences; None: no difference is known."""
+
     number: int
     tasks: int
-    difference: Decimal
+    difference: Decimal | None
 
 
 def _rows(reconciled: Reconciled) -> Iterator[Row]:
@@ -96,9 +98,10 @@ def _causes(reconciled: Reconciled) -> dict[tuple[str, str], _Cause]:
     causes: dict[tuple[str, str], _Cause] = {}
     for line in filter(_is_disputed, exceptions_of(reconciled)):
         key = _cause_key(line)
-        cause = causes.get(key, _Cause(len(causes) + 1, 0, Decimal(0)))
-        difference = add(cause.difference, _difference(line) or Decimal(0))
-        causes[key] = cause._replace(tasks=cause.tasks + 1, difference=difference)
+        cause, difference = causes.get(key, _Cause(len(causes) + 1, 0, None)), _difference(line)
+        if difference is not None:
+            cause = cause._replace(difference=add(cause.difference or Decimal(0), difference))
+        causes[key] = cause._replace(tasks=cause.tasks + 1)
     return causes
 
 
