@@ -85,8 +85,8 @@ def test_a_planted_error_is_a_line_with_its_amount(
 ) -> None:
     """The reconciliation of November finds each error, with the planted share of the price as its variance.
 
-    Half the price of this clip is also the price of a silent one in 720p, but Kling's export states that the clip
-    is neither.
+    Half the price of this clip is also the price of a silent one in 720p, but Kling's export states that the
+    clip is neither.
     """
     if (provider, error) == ("kling", "split"):
         category = "unexplained"
