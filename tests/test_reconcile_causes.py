@@ -295,6 +295,16 @@ def test_a_charge_and_its_refund_are_two_facts(
     assert (line.category, line.cause) == (category, cause)
 
 
+def test_a_refund_counts_where_several_units_pay_for_a_task(world: World) -> None:
+    """Money and quota add up to the charge, and the refund is named in money: 0.476 USD is the silent rate."""
+    world.send("t")
+    mapping = world.folder / "money.yaml"
+    mapping.write_text(MONEY)
+    rows = "t,0.7,USD,2026-11-05\nt,7000,quota,2026-11-05\nt,-0.238,USD,2026-11-06\n"
+    line = world.line(world.statement(f"task,amount,currency,day\n{rows}"), mapping=mapping)
+    assert (line.category, line.cause) == ("explained", "0.238 USD of the charge of 0.714 USD was refunded")
+
+
 def test_a_partial_refund_is_done_once_it_is_booked(world: World) -> None:
     """The remedy of a refunded part is to settle, after which the line needs no action."""
     world.send("t")

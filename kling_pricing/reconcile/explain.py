@@ -25,6 +25,28 @@ _VARIANCE = (
 )
 """The columns that decide the explanation."""
 
+_REFUNDS = """
+    refund AS (
+      SELECT part.task_id, part.unit, -sum(part.native) AS native
+      FROM part JOIN charge ON charge.rowid = part.place
+      WHERE part.native < 0 AND charge.step IS NULL GROUP BY part.task_id, part.unit
+    ), valued_refund AS (
+      SELECT refund.task_id, worth.currency, money(refund.native, atto) AS amount
+      FROM refund JOIN reserved USING (task_id) JOIN terms ON terms.id = reserved.terms
+      JOIN worth ON worth.unit = refund.unit AND (worth.written IS NULL OR (
+        worth.unit = statement_unit AND worth.written = unit_value AND worth.currency = terms.currency
+      ))
+      WHERE NOT spare
+      QUALIFY row_number() OVER (PARTITION BY refund.task_id, refund.unit ORDER BY worth.written NULLS LAST) = 1
+    ), refund_in_money AS (
+      SELECT task_id, currency, sum(amount) AS amount FROM valued_refund GROUP BY task_id, currency
+    )
+"""
+"""The refunds of each task: in the unit of the statement, and in money where several units pay for the task.
+
+Rows that correct a charge in advance are not refunds.
+"""
+
 _FAILED_NOT_CHARGED = "the statement says that the task failed, and the task was not charged"
 
 
@@ -44,16 +66,12 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
     workspace.run(
         f"""
         CREATE TABLE variance AS
-        WITH refund AS (
-          SELECT part.task_id, part.unit, -sum(part.native) AS native
-          FROM part JOIN charge ON charge.rowid = part.place
-          WHERE part.native < 0 AND charge.step IS NULL GROUP BY part.task_id, part.unit
-        )
+        WITH {_REFUNDS}
         SELECT line.rowid AS line, terms.model, terms.resolution, terms.tier, quantity, terms.unit, price_table,
           terms.expected, due = 0 AND terms.expected <> 0 AND NOT written_off AS failed, written_off,
           coalesce(line.whole_native, line.whole) AS native,
-          CASE WHEN merged IS NULL OR line.whole_native IS NULL THEN 0 ELSE ifnull(refund.native, 0) END
-            AS refunded,
+          CASE WHEN merged IS NULL THEN 0 WHEN line.whole_native IS NULL THEN ifnull(refund_in_money.amount, 0)
+            ELSE ifnull(refund.native, 0) END AS refunded,
           CASE WHEN line.whole_native IS NULL THEN line.currency ELSE line.unit END AS counted_in,
           CASE WHEN line.whole_native IS NULL THEN {10**WORTH_DIGITS} ELSE atto END AS worth,
           CASE WHEN line.whole_native IS NULL THEN {MAX_DECIMALS} ELSE decimals END AS decimals,
@@ -63,6 +81,8 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
         JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
         LEFT JOIN worth ON worth.id = line.worth
         LEFT JOIN refund ON refund.task_id = reserved.task_id AND refund.unit = line.unit
+        LEFT JOIN refund_in_money ON refund_in_money.task_id = reserved.task_id
+          AND refund_in_money.currency = line.currency
         WHERE gap IS NOT NULL
         """
     )
