@@ -200,6 +200,7 @@ def fill_interventions(url: str, clock: Clock) -> None:
         guard.dispatch(settled)
         guard.bind(settled, "t-11")
         guard.settle(settled, "0.3", basis="statement")
+        guard.set_cap("quarter", 200, until=END + timedelta(days=30), reason="room for the tests")
 
 
 def golden_sql(store: str, version: int) -> str:
