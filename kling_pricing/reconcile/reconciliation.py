@@ -9,7 +9,7 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
-| `stated_ends.apply_stated_ends` | `charge`, `terms` | `stated_end`; due amounts of `reserved` |
+| `stated_ends.apply_stated_ends` (by `match`) | `charge`, `terms` | `stated_end`; due amounts of `reserved` |
 | `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
 | `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
 | `candidates.propose` | `line`, `charge`, `row_facts`, `reserved`, `terms` | `candidate`; category of `line` |
@@ -50,7 +50,6 @@ from kling_pricing.reconcile.precharges import resolve_precharges
 from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
 from kling_pricing.reconcile.row_facts import read_row_facts
 from kling_pricing.reconcile.settle import Settled, settle
-from kling_pricing.reconcile.stated_ends import apply_stated_ends
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import units_of
@@ -269,7 +268,6 @@ def reconcile(
         workspace.run("SET preserve_insertion_order = false")
         if pairs:
             pair(workspace, pairs)
-        apply_stated_ends(workspace)
         report("matching", 0, 3)
         match(workspace, read, units.values(), period, usual=tables[-1].currency)
         facts = read_row_facts(workspace, book, read, tables[-1])
