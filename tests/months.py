@@ -305,6 +305,28 @@ def _unanswered(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
     return "in_doubt_candidate", "the task is not in this ledger; matching requests"
 
 
+def _failed_by_the_statement(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, grower.quota(**clip), status="failed")
+    return "explained", "the statement itself says that the task failed"
+
+
+def _failed_and_free(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    grower.send(task_id, at, grower.clip())
+    grower.charge(task_id, at, 0, status="failed")
+    return "explained", "the statement says that the task failed, and the task was not charged"
+
+
+def _partly_refunded(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip: dict[str, Any] = {"duration": 7, "resolution": "1080p", "audio": True}
+    silent = grower.quota(**{**clip, "audio": False})
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, grower.quota(**clip))
+    grower.charge(task_id, at, silent - grower.quota(**clip))
+    return "explained", "of the charge of 455350 quota was refunded"
+
+
 PLANTS: dict[str, Plant] = {
     "failed": _failed,
     "failed charged": _failed_charged,
@@ -343,6 +365,9 @@ PLANTS: dict[str, Plant] = {
     "before": _before,
     "unreadable": _unreadable,
     "unanswered": _unanswered,
+    "failed by the statement": _failed_by_the_statement,
+    "failed and free": _failed_and_free,
+    "partly refunded": _partly_refunded,
 }
 """Every kind of task that does not just match."""
 

@@ -63,6 +63,10 @@ EXCEPTIONS = """\
 └────────────────────┴───────┴──────────┴──────────┴────────┴──────────┘
 statement rows: 3 read, 3 charges in the period
 pay 2.856 USD, in dispute 0, accrue 0
+exceptions by cause:
+  lines    variance  cause
+      1  +0.714 USD  explained: billed for a longer clip than requested, or billed at twice the price
+      2       0 USD  in doubt candidate: a request without a known task matches a charge for an unknown task
 exceptions:
   stranger: in doubt candidate, +0.714 USD: the task is not in this ledger; matching requests without a known \
 task: 1. Ask the provider whether the task belongs to reservation ID; if so, assign \
@@ -70,8 +74,8 @@ the task to the reservation with `--pair RESERVATION=stranger`.
   ID: in doubt candidate, -0.714 USD: no response named a task for this request; matching charges for \
 unknown tasks: 1. Ask the provider whether the request became task stranger; if so, assign the task to the \
 reservation with `--pair ID=TASK`.
-  t-2: explained, +0.714 USD: billed 10 s for a 5 s request. Compare the request with the delivered clip. \
-If the clip is as requested, dispute the extra 0.714 USD.
+  t-2: explained, +0.714 USD: billed 10 s for a 5 s request, or billed at twice the price. Compare the request \
+with the delivered clip. If the clip is as requested, dispute the extra 0.714 USD.
 the totals tie out; 3 exceptions, 2 of them still open
 """
 

@@ -202,7 +202,8 @@ def test_the_workbook_has_numbers_and_their_exact_text(whole: Total, studio: Mon
     """Each amount is a number with its exact text beside it, and no cell is a formula."""
     workbook = load_workbook(out / "report.xlsx", read_only=True)
     assert workbook.sheetnames == [
-        *("Summary", "By project", "By model", "By day", "Exceptions", "Accruals", "All lines"),
+        *("Summary", "By project", "By model", "By day", "Exceptions by cause", "Exceptions", "Accruals"),
+        "All lines",
     ]
     heading, *lines = workbook["All lines"].iter_rows()
     place = {cell.value: number for number, cell in enumerate(heading)}

@@ -89,7 +89,7 @@ def test_the_page_has_all_charts_and_tables(browser: Browser, folder: Path) -> N
         assert box is not None
         assert box["width"] > 300
         assert chart.locator("rect").count() > 0
-    names = ("summary", "by_project", "by_model", "by_day", "exceptions", "accruals", "lines")
+    names = ("summary", "by_project", "by_model", "by_day", "causes", "exceptions", "accruals", "lines")
     assert [page.locator(f"#{name} table caption").count() for name in names] == [1] * len(names)
     assert page.locator("#chart-by_day_USD g.item").count() >= page.locator("#by_day tbody tr").count() > 20
     (billed,) = page.locator("#summary tfoot td").all_text_contents()[-1:]

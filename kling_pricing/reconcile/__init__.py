@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kling_pricing.reconcile.causes import Cause, exceptions_by_cause
 from kling_pricing.reconcile.model import (
     Invoice,
     JournalLine,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kling_pricing.reconcile.writing_off import WriteOff, write_off
 
 __all__ = [
+    "Cause",
     "Dispute",
     "Invoice",
     "JournalLine",
@@ -47,6 +49,7 @@ __all__ = [
     "WriteOff",
     "close_month",
     "closed_months",
+    "exceptions_by_cause",
     "list_disputes",
     "open_dispute",
     "reconcile",

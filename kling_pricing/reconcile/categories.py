@@ -44,11 +44,12 @@ STANDINGS: Mapping[Standing, str] = {
 
 _NEVER, _ALWAYS = "FALSE", "TRUE"
 _NEEDS_ACTION = """
-    CASE explanation.kind WHEN 'rounding' THEN FALSE
-      WHEN 'not_charged' THEN reserved.billed IS DISTINCT FROM line.whole
+    CASE WHEN explanation.kind IN ('rounding', 'unstated_rounding') THEN FALSE
+      WHEN explanation.kind IN ('not_charged', 'refund')
+        THEN reserved.billed IS DISTINCT FROM ifnull(line.whole, 0)
       ELSE TRUE END
 """
-"""Rounding is settled as it is. A task that was not charged is settled once the ledger counts zero for it."""
+"""Rounding is settled as it is, unless it adds up. A refund is settled once the ledger counts what is left."""
 
 
 class CategoryRule(NamedTuple):

@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from kling_pricing.money import MAX_DECIMALS, NANOS, from_nanos, multiply
-from kling_pricing.reconcile.explainer import Explainer, Explanation, Variance
+from kling_pricing.reconcile.explainer import Explainer
+from kling_pricing.reconcile.explanations import Explanation, Variance
 from kling_pricing.reconcile.model import Tolerance
+from kling_pricing.reconcile.patterns import limit_roundings, name_ratios
 from kling_pricing.reconcile.repricing import Counted
 from kling_pricing.reconcile.row_facts import RowFacts
 from kling_pricing.reconcile.units import WORTH_DIGITS
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
-from kling_pricing.tables.rates import Cell
+from kling_pricing.tables.price_table import PriceTable
+from kling_pricing.tables.rates import ANY, Cell
 
 _VARIANCE = (
-    "model, resolution, tier, quantity, unit, price_table, expected, refunded, written_off, native,"
+    "model, resolution, tier, quantity, unit, price_table, expected, failed, written_off, native, refunded,"
     " counted_in, worth, decimals, duration_s, row_facts"
 )
 """The columns that decide the explanation."""
+
+_REFUNDS = """
+    refund AS (
+      SELECT part.task_id, part.unit, -sum(part.native) AS native
+      FROM part JOIN charge ON charge.rowid = part.place
+      WHERE part.native < 0 AND charge.step IS NULL GROUP BY part.task_id, part.unit
+    ), valued_refund AS (
+      SELECT refund.task_id, worth.currency, money(refund.native, atto) AS amount
+      FROM refund JOIN reserved USING (task_id) JOIN terms ON terms.id = reserved.terms
+      JOIN worth ON worth.unit = refund.unit AND (worth.written IS NULL OR (
+        worth.unit = statement_unit AND worth.written = unit_value AND worth.currency = terms.currency
+      ))
+      WHERE NOT spare
+      QUALIFY row_number() OVER (PARTITION BY refund.task_id, refund.unit ORDER BY worth.written NULLS LAST) = 1
+    ), refund_in_money AS (
+      SELECT task_id, currency, sum(amount) AS amount FROM valued_refund GROUP BY task_id, currency
+    )
+"""
+"""The refunds of each task: in the unit of the statement, and in money where several units pay for the task.
+
+Rows that correct a charge in advance are not refunds.
+"""
+
+_FAILED_NOT_CHARGED = "the statement says that the task failed, and the task was not charged"
 
 
 def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping[int, RowFacts]) -> None:
@@ -32,13 +59,19 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
         provider: the provider that bills.
         facts: the facts of rows by their id in `row_facts`.
     """
-    workspace.run("CREATE TABLE explanation (id BIGINT, cause VARCHAR, alternatives VARCHAR, kind VARCHAR)")
+    workspace.run(
+        "CREATE TABLE explanation (id BIGINT, cause VARCHAR, shared VARCHAR, kind VARCHAR,"
+        " alternatives VARCHAR, is_confirmed BOOLEAN)"
+    )
     workspace.run(
         f"""
         CREATE TABLE variance AS
+        WITH {_REFUNDS}
         SELECT line.rowid AS line, terms.model, terms.resolution, terms.tier, quantity, terms.unit, price_table,
-          terms.expected, due = 0 AND terms.expected <> 0 AS refunded, written_off,
+          terms.expected, due = 0 AND terms.expected <> 0 AND NOT written_off AS failed, written_off,
           coalesce(line.whole_native, line.whole) AS native,
+          CASE WHEN merged IS NULL THEN 0 WHEN line.whole_native IS NULL THEN ifnull(refund_in_money.amount, 0)
+            ELSE ifnull(refund.native, 0) END AS refunded,
           CASE WHEN line.whole_native IS NULL THEN line.currency ELSE line.unit END AS counted_in,
           CASE WHEN line.whole_native IS NULL THEN {10**WORTH_DIGITS} ELSE atto END AS worth,
           CASE WHEN line.whole_native IS NULL THEN {MAX_DECIMALS} ELSE decimals END AS decimals,
@@ -47,6 +80,9 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
         JOIN charge ON charge.rowid = line.place
         JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
         LEFT JOIN worth ON worth.id = line.worth
+        LEFT JOIN refund ON refund.task_id = reserved.task_id AND refund.unit = line.unit
+        LEFT JOIN refund_in_money ON refund_in_money.task_id = reserved.task_id
+          AND refund_in_money.currency = line.currency
         WHERE gap IS NOT NULL
         """
     )
@@ -59,21 +95,38 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
     for number, *variance in workspace.rows(f"SELECT id, {_VARIANCE} FROM different_variance ORDER BY id"):
         explanation = _explained(explainer, facts, *variance)
         if explanation is not None:
-            rows.append((number, explanation.cause, explanation.alternatives, explanation.kind))
+            rows.append((number, *explanation))
     workspace.insert("explanation", rows)
     same = " AND ".join(
         f"variance.{column} IS NOT DISTINCT FROM different_variance.{column}"
         for column in _VARIANCE.split(", ")
     )
     workspace.run(
-        f"""
-        UPDATE line SET explanation = explained.id,
-          category = CASE WHEN category = 'unexplained' THEN 'explained' ELSE category END
-        FROM (
-          SELECT variance.line, explanation.id
-          FROM variance JOIN different_variance ON {same}
-          JOIN explanation ON explanation.id = different_variance.id
-        ) AS explained WHERE line.rowid = explained.line
+        f"CREATE TABLE variance_of AS SELECT variance.line, id FROM variance JOIN different_variance ON {same}"
+    )
+    workspace.run(
+        """
+        UPDATE line SET explanation = explanation.id,
+          category = CASE WHEN category = 'unexplained' AND explanation.kind IS NOT NULL THEN 'explained'
+            ELSE category END
+        FROM variance_of JOIN explanation USING (id) WHERE line.rowid = variance_of.line
+        """
+    )
+    _explain_failed(workspace)
+    name_ratios(workspace)
+    limit_roundings(workspace)
+
+
+def _explain_failed(workspace: Workspace) -> None:
+    """Explains the lines of tasks that failed according to the statement, and were not charged."""
+    free = (0, _FAILED_NOT_CHARGED, "a failed task was not charged", "not_charged", "", True)
+    workspace.insert("explanation", [free])
+    workspace.run(
+        """
+        UPDATE line SET explanation = 0, category = 'explained'
+        FROM reserved JOIN terms ON terms.id = reserved.terms JOIN stated_end USING (task_id)
+        WHERE category = 'matched' AND line.reservation = reserved.rowid AND terms.failed_tasks = 'refunded'
+          AND reserved.state <> 'released' AND NOT written_off
         """
     )
 
@@ -88,9 +141,10 @@ def _explained(
     unit: str,
     price_table: str | None,
     expected: int,
-    refunded: bool,  # noqa: FBT001 (a row of the query above)
+    failed: bool,  # noqa: FBT001 (a row of the query above)
     written_off: bool,  # noqa: FBT001
     native: int,
+    refunded: int,
     counted_in: str,
     worth: int,
     decimals: int,
@@ -104,10 +158,11 @@ def _explained(
             unit=unit,
             table=price_table or "",
             expected=from_nanos(expected),
-            refunded=refunded,
+            failed=failed,
             written_off=written_off,
             counted=Counted(counted_in, Decimal(worth).scaleb(-WORTH_DIGITS), decimals),
             charged=Decimal(native).scaleb(-MAX_DECIMALS),
+            refunded=Decimal(refunded).scaleb(-MAX_DECIMALS),
             duration_s=duration_s,
             stated=facts[row_facts].read_for(model),
         )
@@ -165,11 +220,10 @@ def note_contradictions(
         "FROM charged_as ORDER BY id"
     ):
         stated = facts[row_facts].read_for(model)
-        stated_tier = stated.tier(tables[price_table], model) if price_table in tables else None
-        difference = _differences(stated, Cell(model, resolution, tier), stated_tier)
+        difference = _differences(stated, Cell(model, resolution, tier), tables.get(price_table))
         if difference:
             cause = f"the statement says {difference}, but the charge is the quoted amount"
-            rows.append((number, cause, "", "matched"))
+            rows.append((number, cause, "", "matched", "", False))
     workspace.insert("explanation", rows)
     workspace.run(
         """
@@ -184,11 +238,17 @@ def note_contradictions(
     )
 
 
-def _differences(stated: RowFacts, charged: Cell, tier: str | None) -> str:
+def _differences(stated: RowFacts, charged: Cell, table: PriceTable | None) -> str:
     """Returns the facts of a row that differ from its charge, in words."""
-    pairs: Iterable[tuple[str | None, str]] = (
-        (stated.model, charged.model),
-        (stated.resolution, charged.resolution),
-        (tier, charged.tier),
-    )
-    return ", ".join(fact.replace("_", " ") for fact, other in pairs if fact and fact != other)
+    resolution = None if ANY in {stated.resolution, charged.resolution} else stated.resolution
+    pairs = ((stated.model, charged.model), (resolution, charged.resolution))
+    differences = [fact for fact, other in pairs if fact and fact != other]
+    if table is not None and not stated.allows_tier(charged, table):
+        differences.append(stated.tier(table, charged.model) or _facts_text(stated))
+    return ", ".join(fact.replace("_", " ") for fact in differences)
+
+
+def _facts_text(stated: RowFacts) -> str:
+    """Returns the facts of a row that decide the tier, in words."""
+    facts = {name: value for name, value in stated.facts.items() if name not in {"model", "resolution"}}
+    return ", ".join(f"{name} {str(value).lower()}" for name, value in facts.items())

@@ -3,102 +3,49 @@
 That is the way that agrees with what the statement itself states about the task, and then has the fewest
 differences from the quote.
 Every way gives the charge to the last digit; a result that is only close is not an explanation.
+A way that contradicts the statement is only a hint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Literal, NamedTuple, TypeAlias
 
-from kling_pricing.money import format_decimal, multiply, subtract
-from kling_pricing.reconcile.repricing import Counted, Fit, Repricer
-from kling_pricing.reconcile.row_facts import RowFacts
+from kling_pricing.money import add, multiply, subtract
+from kling_pricing.reconcile.explanation_text import (
+    alternatives_text,
+    not_charged_text,
+    refund_text,
+    shared_text,
+    stated_text,
+    way_text,
+)
+from kling_pricing.reconcile.explanations import (
+    FAILED_CHARGED,
+    MAX_DIFFERENCES,
+    NO_EXPLANATION,
+    NOT_CHARGED,
+    ROUNDINGS,
+    Explanation,
+    Kind,
+    Variance,
+    Way,
+    is_list_of,
+)
+from kling_pricing.reconcile.repricing import Fit, Repricer
 from kling_pricing.tables.price_book import PriceBook
-from kling_pricing.tables.price_table import PriceTable
-from kling_pricing.tables.rates import Cell
+from kling_pricing.tables.rates import ANY, Cell
 
-Kind: TypeAlias = Literal[
-    "rounding",
-    "misrounding",
-    "repriced",
-    "failed_charged",
-    "written_off",
-    "not_charged",
-    "table",
-    "rate",
-    "quantity",
-    "times",
-    "discount",
-    "several",
-]
-"""The kind of an explanation.
+_MAX_CONFIRMED = 4
+"""The most differences from the quote that may explain a charge if the statement itself confirms them."""
 
-`rounding`: as the price table says, or does not exclude; `repriced`: the table has other prices than when the
-task was quoted; `written_off`: an operator settled the task at zero; `several`: more than one of the others.
-"""
-
-_MAX_DIFFERENCES, _MAX_CONFIRMED = 2, 4
-"""The most differences from the quote that may explain a charge; more if the statement itself confirms them."""
-
-_MAX_ALTERNATIVES = 2
-"""The most alternatives that are named."""
-
-_PLAUSIBLE: Sequence[Kind] = ("table", "discount", "rate", "quantity", "times")
+_PLAUSIBLE: tuple[Kind, ...] = ("table", "discount", "rate", "quantity", "times")
 """The more plausible kinds first, for a charge about which the statement states nothing."""
 
-
-class Variance(NamedTuple):
-    """A charge that differs from the expected amount.
-
-    Attributes:
-        cell: model, resolution and tier of the quote.
-        quantity: the quoted units.
-        unit: the unit of the quantity.
-        table: id of the price table of the quote.
-        expected: the quoted amount, in its currency.
-        refunded: whether nothing is due, although an amount was quoted.
-        written_off: whether nothing is due because an operator settled the task at zero.
-        counted: the unit of the statement.
-        charged: the charge, in that unit.
-        duration_s: the length that the statement states; None: not stated.
-        stated: the other facts that the statement states.
-    """
-
-    cell: Cell
-    quantity: Decimal
-    unit: str
-    table: str
-    expected: Decimal
-    refunded: bool
-    written_off: bool
-    counted: Counted
-    charged: Decimal
-    duration_s: Decimal | None
-    stated: RowFacts
-
-
-class Explanation(NamedTuple):
-    """An explanation of a variance to the last digit.
-
-    Attributes:
-        cause: the explanation in words.
-        kind: its kind.
-        alternatives: other explanations that fit as well, in words; empty: none.
-    """
-
-    cause: str
-    kind: Kind
-    alternatives: str = ""
-
-
-class _Way(NamedTuple):
-    """A way to calculate a charge, and how it differs from the quote."""
-
-    fit: Fit
-    differences: tuple[Kind, ...]
-    contradicted: int
-    confirmed: int
+_WRITTEN_OFF = "the task was charged, although nothing is due for it"
+_OVER_REFUNDED = "more was refunded than was charged"
+_PARTLY_REFUNDED = "a part of the charge was refunded"
+_OTHER_TASK = "the charge fits only a task other than the one on the statement"
 
 
 class Explainer:
@@ -106,16 +53,76 @@ class Explainer:
 
     def __init__(self, book: PriceBook, provider: str) -> None:
         self._repricer = Repricer(book, provider)
+        self._tables = {table.id: table for table in self._repricer.tables}
         self._order = {table.id: place for place, table in enumerate(self._repricer.tables)}
 
     def explain(self, variance: Variance) -> Explanation | None:
-        """Returns the explanation of a variance; None: there is no known explanation."""
+        """Returns the explanation of a variance, or a hint; None: there is neither.
+
+        A charge and its refunds are separate facts: the charge is explained, and the refund is named.
+        """
         if not variance.charged:
-            return Explanation("the task is on the statement but was not charged", "not_charged")
+            return Explanation(not_charged_text(variance), NOT_CHARGED, "not_charged")
         if variance.charged < 0:
-            return None
+            return Explanation(f"{NO_EXPLANATION}: {_OVER_REFUNDED}", _OVER_REFUNDED, None)
+        refund = refund_text(variance) if variance.refunded else ""
         if variance.written_off:
-            return Explanation("the task was charged, although nothing is due for it", "written_off")
+            return Explanation(_joined(_WRITTEN_OFF, refund), _WRITTEN_OFF, "written_off")
+        ways = self._ways(variance)
+        if variance.failed:
+            cause = _joined(self._failed_text(variance, ways), refund)
+            return Explanation(cause, FAILED_CHARGED, "failed_charged")
+        if refund and self._is_as_quoted(variance, ways):
+            return Explanation(refund, _PARTLY_REFUNDED, "refund")
+        if not ways:
+            return Explanation(_joined(NO_EXPLANATION, refund), _PARTLY_REFUNDED, None) if refund else None
+        if ways[0].contradicted and ways[0].differences:
+            cause = (
+                f"{NO_EXPLANATION} of a task as the statement describes it; the amount fits a task that was "
+                f"{way_text(variance, ways[0], self._tables)}, but the statement says {stated_text(variance)}"
+            )
+            return Explanation(_joined(cause, refund), _OTHER_TASK, None)
+        return self._explained(variance, *ways, refund=refund)
+
+    def _explained(self, variance: Variance, best: Way, *others: Way, refund: str) -> Explanation:
+        """Returns the explanation by the best of some ways."""
+        kind = self._kind(variance, best)
+        if kind == "repriced":
+            cause = f"the prices in table {variance.table} have changed since the task was quoted"
+            return Explanation(_joined(cause, refund), cause, kind)
+        text, shared = way_text(variance, best, self._tables), shared_text(variance, best, self._tables)
+        if several := next((way for way in others if _are_same_units(best, way)), None):
+            also = f", or {way_text(variance, several, self._tables)}"
+            text, shared = text + also, shared + also
+        is_confirmed = not best.contradicted and 0 < len(best.differences) == best.confirmed
+        if best.contradicted:
+            text += f", although the statement says {stated_text(variance)}"
+        if is_confirmed:
+            text += ", as the statement says"
+        equal = [way for way in others if self._rank(way)[:2] == self._rank(best)[:2]]
+        return Explanation(
+            _joined(text, refund),
+            shared,
+            kind,
+            alternatives_text(variance, equal, self._tables),
+            is_confirmed,
+        )
+
+    def _failed_text(self, variance: Variance, ways: Sequence[Way]) -> str:
+        """Returns the cause of the charge of a failed task; a price other than the quote is part of it."""
+        if not ways or ways[0].contradicted or not ways[0].differences:
+            return FAILED_CHARGED
+        return f"{FAILED_CHARGED}, {way_text(variance, ways[0], self._tables)}"
+
+    def _is_as_quoted(self, variance: Variance, ways: Sequence[Way]) -> bool:
+        """Returns whether the charge, before its refunds, is the quoted amount."""
+        charge = add(variance.charged, variance.refunded)
+        if multiply(charge, variance.counted.worth) == variance.expected:
+            return True
+        return bool(ways) and not ways[0].differences and self._kind(variance, ways[0]) in ROUNDINGS
+
+    def _ways(self, variance: Variance) -> list[Way]:
+        """Returns the ways to calculate a charge, the best first."""
         models = dict.fromkeys(filter(None, (variance.cell.model, variance.stated.model)))
         fits = self._repricer.fits(
             models,
@@ -123,61 +130,75 @@ class Explainer:
             variance.unit,
             variance.quantity,
             variance.duration_s,
-            int(variance.charged.scaleb(variance.counted.decimals)),
+            int(add(variance.charged, variance.refunded).scaleb(variance.counted.decimals)),
         )
         ways = [way for fit in fits if (way := self._way(variance, fit)) is not None]
-        if not ways:
-            return None
-        best, *rest = sorted(ways, key=self._rank)
-        alternatives = [way for way in rest if self._rank(way)[:2] == self._rank(best)[:2]]
-        kind = _kind(variance, best)
-        if kind == "repriced":
-            cause = f"the prices in table {variance.table} have changed since the task was quoted"
-            return Explanation(cause, kind)
-        tables = self._repricer.tables
-        return Explanation(_sentence(variance, best, tables), kind, _named(variance, alternatives, tables))
+        return sorted(ways, key=self._rank)
 
-    def _way(self, variance: Variance, fit: Fit) -> _Way | None:
+    def _way(self, variance: Variance, fit: Fit) -> Way | None:
         """Returns a way and its differences from the quote; None: it has too many."""
         differences: list[Kind] = []
+        stated = variance.stated
         confirmed = contradicted = 0
         if fit.table.id != variance.table:
-            differences.append(
-                "discount" if _is_list_of(fit.table, variance, self._repricer.tables) else "table"
-            )
-        facts = (
-            variance.stated.model,
-            variance.stated.resolution,
-            variance.stated.tier(fit.table, fit.cell.model),
-        )
-        for quoted, charged, stated in zip(variance.cell, fit.cell, facts, strict=True):
-            differs = quoted != charged
-            differences += ["rate"] * differs
-            confirmed += differs and stated == charged
-            contradicted += stated not in {None, charged}
+            differences.append("discount" if is_list_of(fit.table, variance, self._tables) else "table")
+        is_any = ANY in {fit.cell.resolution, stated.resolution}
+        for quoted, charged, fact in (
+            (variance.cell.model, fit.cell.model, stated.model),
+            (variance.cell.resolution, fit.cell.resolution, None if is_any else stated.resolution),
+        ):
+            differences += ["rate"] * (quoted != charged)
+            confirmed += quoted != charged == fact
+            contradicted += fact not in {None, charged}
+        is_allowed = stated.allows_tier(fit.cell, fit.table)
+        contradicted += not is_allowed
+        if fit.cell.tier != variance.cell.tier:
+            differences.append("rate")
+            quoted_tier = fit.cell._replace(tier=variance.cell.tier)
+            confirmed += is_allowed and not stated.allows_tier(quoted_tier, fit.table)
         if fit.units.number != variance.quantity:
             differences.append("quantity")
             confirmed += fit.units.length != "other"
-        duration_s = variance.duration_s
-        if duration_s is not None and variance.unit == "second":
-            contradicted += fit.units.length == "other" or (
-                fit.units.length == "quoted" and abs(duration_s - variance.quantity) >= 1
-            )
+        contradicted += self._contradicts_length(variance, fit)
         if fit.times > 1:
-            differences += ["times"] * _MAX_DIFFERENCES  # no other difference beside this one
+            differences += ["times"] * MAX_DIFFERENCES  # no other difference beside this one
         if fit.discounted_twice:
             differences.append("discount")
-        if len(differences) > _MAX_CONFIRMED or len(differences) - confirmed > _MAX_DIFFERENCES:
+        if len(differences) > _MAX_CONFIRMED or len(differences) - confirmed > MAX_DIFFERENCES:
             return None
-        return _Way(fit, tuple(differences), contradicted, confirmed)
+        return Way(fit, tuple(differences), contradicted, confirmed)
 
-    def _rank(self, way: _Way) -> tuple[int, int, int, int, Cell, Decimal, int]:
+    def _contradicts_length(self, variance: Variance, fit: Fit) -> bool:
+        """Returns whether the statement states another length than the one that a way charges for."""
+        seconds = self._repricer.seconds_of(variance.unit)
+        if variance.duration_s is None or not seconds:
+            return False
+        charged_s = multiply(fit.units.number, seconds)
+        return fit.units.length == "other" or (
+            fit.units.length == "quoted" and abs(subtract(variance.duration_s, charged_s)) >= seconds
+        )
+
+    def _kind(self, variance: Variance, way: Way) -> Kind:
+        kinds = dict.fromkeys(way.differences)
+        if kinds:
+            return next(iter(kinds)) if len(kinds) == 1 else "several"
+        unit = way.fit.table.billing.statement_unit
+        rule = "unconfirmed" if unit is None else unit.rounding
+        if not _is_of_the_quote(variance, way.fit):
+            return "repriced"
+        if way.fit.rounding == "exact":
+            return "rounding"
+        if rule == "unconfirmed":
+            return "unstated_rounding"
+        follows = way.fit.is_nearest if rule == "half_up" else rule == way.fit.rounding
+        return "rounding" if follows else "misrounding"
+
+    def _rank(self, way: Way) -> tuple[int, int, int, int, Cell, Decimal, int]:
         fit = way.fit
         plausible = max((_PLAUSIBLE.index(kind) for kind in way.differences), default=0)
-        differences = len(way.differences)
         return (
             way.contradicted,
-            differences,
+            len(way.differences),
             plausible,
             -self._order[fit.table.id],
             fit.cell,
@@ -186,123 +207,28 @@ class Explainer:
         )
 
 
-def _is_list_of(table: PriceTable, variance: Variance, tables: Sequence[PriceTable]) -> bool:
-    """Returns whether a table has the published prices that the contract of the quote is based on."""
-    quoted = next((other for other in tables if other.id == variance.table), None)
-    return (
-        quoted is not None
-        and quoted.contract is not None
-        and table.contract is None
-        and dict(table.rates) == dict(quoted.contract.list_rates)
-    )
-
-
-def _kind(variance: Variance, way: _Way) -> Kind:
-    kinds = dict.fromkeys(way.differences)
-    if variance.refunded:
-        return "failed_charged"
-    if not kinds:
-        unit = way.fit.table.billing.statement_unit
-        rule = "unconfirmed" if unit is None else unit.rounding
-        if not _is_of_the_quote(variance, way.fit):
-            return "repriced"
-        follows = way.fit.is_nearest if rule == "half_up" else rule in {way.fit.rounding, "unconfirmed"}
-        return "rounding" if follows or way.fit.rounding == "exact" else "misrounding"
-    return next(iter(kinds)) if len(kinds) == 1 else "several"
-
-
 def _is_of_the_quote(variance: Variance, fit: Fit) -> bool:
     """Returns whether a charge without differences is the quote itself, and not today's price.
 
     A table may have been edited since the quote, under the same id.
     """
     grain = variance.counted.worth.scaleb(-variance.counted.decimals)
-    gap = subtract(multiply(variance.charged, variance.counted.worth), variance.expected)
+    charge = add(variance.charged, variance.refunded)
+    gap = subtract(multiply(charge, variance.counted.worth), variance.expected)
     return (
         abs(gap) < grain or fit.table.charge(fit.table.rates[fit.cell], fit.units.number) == variance.expected
     )
 
 
-def _sentence(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> str:
-    """Returns an explanation in words."""
-    parts = ["a failed task was charged"] if variance.refunded else []
-    differences = _differences(variance, way, tables)
-    parts += [differences] if differences else []
-    if way.fit.rounding != "exact":
-        parts.append(f"{variance.counted.unit} rounded {way.fit.rounding}")
-    text = ", ".join(parts) or f"the charge is the quoted amount in {variance.counted.unit}, rounded"
-    if way.contradicted:
-        text += f", although the statement says {_stated_text(variance)}"
-    elif way.differences and way.confirmed == len(way.differences):
-        text += ", as the statement says"
-    return text
+def _are_same_units(best: Way, other: Way) -> bool:
+    """Returns whether two ways are more units once and the quoted units several times, at the same rate."""
+    return (
+        set(best.differences) == {"quantity"}
+        and other.fit.times > 1
+        and (best.fit.table.id, best.fit.cell) == (other.fit.table.id, other.fit.cell)
+        and best.contradicted == other.contradicted
+    )
 
 
-def _named(variance: Variance, ways: Sequence[_Way], tables: Sequence[PriceTable]) -> str:
-    """Returns the first of some ways in words, and how many more there are."""
-    named = [_differences(variance, way, tables) for way in ways[:_MAX_ALTERNATIVES]]
-    more = len(ways) - len(named)
-    return "; or ".join(filter(None, [*named, f"{more} more" if more else ""]))
-
-
-def _differences(variance: Variance, way: _Way, tables: Sequence[PriceTable]) -> str:
-    """Returns the differences from the quote in words, such as `billed 10 s for a 5 s request`."""
-    fit = way.fit
-    length = ""
-    if "quantity" in way.differences:
-        length = f"billed {_amount(fit.units.number, variance.unit)} for {_request(variance)}"
-        if fit.units.length in {"truncate", "nearest", "ceil"} and variance.duration_s is not None:
-            rounded = {"truncate": "rounded down", "nearest": "rounded to the nearest", "ceil": "rounded up"}
-            length += f" (the stated {format_decimal(variance.duration_s)} s {rounded[fit.units.length]})"
-    rate = ""
-    if fit.table.id != variance.table or fit.cell != variance.cell:
-        rate = f"at the {_rate(variance, fit)}"
-        if fit.table.id != variance.table:
-            is_list = _is_list_of(fit.table, variance, tables)
-            rate += f" from table {fit.table.id}" + (", without the contract discount" if is_list else "")
-    if fit.discounted_twice:
-        rate = f"{rate or 'billed'} with the contract discount deducted twice".strip()
-    if fit.times > 1:
-        return f"billed at {'twice' if fit.times == 2 else f'{fit.times} times'} the price"  # noqa: PLR2004
-    if length and rate:
-        return f"{length}, {rate}"
-    return length or (rate if rate.startswith("billed") or not rate else f"billed {rate}")
-
-
-def _rate(variance: Variance, fit: Fit) -> str:
-    cell = fit.cell
-    model = "" if cell.model == variance.cell.model else f"{cell.model} "
-    resolution = "" if cell.resolution == "any" else f"{cell.resolution} "
-    return f"{model}{resolution}{cell.tier.replace('_', ' ')} rate"
-
-
-def _amount(units: Decimal, unit: str) -> str:
-    if unit == "second":
-        return f"{format_decimal(units)} s"
-    if unit[0].isdigit():
-        return f"{format_decimal(units)} x {unit}"
-    return f"{format_decimal(units)} {unit}{'' if units == 1 else 's'}"
-
-
-def _request(variance: Variance) -> str:
-    if variance.unit == "second":
-        return f"a {format_decimal(variance.quantity)} s request"
-    return f"a request of {_amount(variance.quantity, variance.unit)}"
-
-
-def _stated_text(variance: Variance) -> str:
-    """Returns the facts that the statement states, in words."""
-    stated = variance.stated
-    facts = [
-        f"{name} {str(value).lower()}"
-        for name, value in stated.facts.items()
-        if name not in {"model", "resolution"}
-    ]
-    model = None if stated.model == variance.cell.model else stated.model
-    parts = [
-        model,
-        stated.resolution,
-        *facts,
-        variance.duration_s and f"{format_decimal(variance.duration_s)} s",
-    ]
-    return ", ".join(str(part) for part in parts if part)
+def _joined(cause: str, refund: str) -> str:
+    return f"{cause}; {refund}" if refund else cause

@@ -8,7 +8,8 @@ the id of a row in the table `terms` with the fields of `terms.TERMS`. Amounts a
 | ledger | the number of the ledger, counted from 0 |
 | inside | whether the reservation was sent in the period |
 | written_off | whether an operator settled the reservation at 0 |
-| due | the amount that should be charged: the quote, or 0 if it was released, written off or refunded |
+| due | the amount that should be charged: the quote, or 0 if it was released, written off or refunded; see also
+`stated_ends` |
 | copies | the number of reservations, in all ledgers, that have the same task |
 | spare | whether another reservation with the same task represents this one |
 | paired | whether a person assigned the task to the reservation, and the ledger does not have the task yet |

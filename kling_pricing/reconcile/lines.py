@@ -13,7 +13,7 @@ from typing import Any
 from kling_pricing.money import from_nanos
 from kling_pricing.reconcile.categories import STANDING, Category
 from kling_pricing.reconcile.memory import RememberedFile
-from kling_pricing.reconcile.messages import LineDetails, cause_and_remedy
+from kling_pricing.reconcile.messages import LineDetails, cause_and_remedy, shared_cause
 from kling_pricing.reconcile.model import Dimension, Line, Rows, Total
 from kling_pricing.reconcile.problems import IGNORED
 from kling_pricing.reconcile.statements import Statement
@@ -64,7 +64,10 @@ _COLUMNS = {
     "fits": "candidate.fits",
     "candidates": "candidate.names",
     "explanation": "explanation.cause",
+    "shared": "explanation.shared",
     "kind": "explanation.kind",
+    "ended": "reserved.ended",
+    "stated_end": "stated_end.state",
     "alternatives": "explanation.alternatives",
     "whole": "line.whole",
     "overlaps": "merged.task_id IN (SELECT task_id FROM superseded WHERE file IS NOT NULL)",
@@ -77,12 +80,13 @@ _SELECT = f"""
     LEFT JOIN merged ON merged.rowid = line.merged
     LEFT JOIN shared ON category = 'reserved_twice' AND shared.task_id = reserved.task_id
     LEFT JOIN explanation ON explanation.id = line.explanation
+    LEFT JOIN stated_end ON stated_end.task_id = reserved.task_id
     LEFT JOIN candidate ON category = 'in_doubt_candidate'
       AND (candidate.charge = line.rowid OR candidate.reservation = line.reservation)
 """
 _Row: Any = namedtuple("_Row", tuple(_COLUMNS))  # type: ignore[misc]  # noqa: PYI024 (the columns above)
 _ORDER = f"""
-    ORDER BY category, line.currency, coalesce(dispatched_at, {_AT}) NULLS LAST,
+    ORDER BY category, line.currency, explanation.shared NULLS LAST, coalesce(dispatched_at, {_AT}) NULLS LAST,
       coalesce(reserved.task_id, charge.task_id) NULLS LAST, reserved.id NULLS LAST, line.place NULLS LAST
 """
 _DIMENSIONS: Mapping[Dimension, tuple[str, str]] = {
@@ -216,10 +220,13 @@ class Lines:
             copies=row.copies,
             reservations=row.reservations,
             stated_state=row.stated_state,
+            failed=row.ended is not None,
+            failed_as_stated=row.stated_end is not None,
             problem=row.problem,
             fits=row.fits,
             candidates=row.candidates,
             explanation=row.explanation,
+            shared=row.shared,
             kind=row.kind,
             alternatives=row.alternatives,
             whole=_amount(row.whole),
@@ -232,7 +239,8 @@ class Lines:
             is_exception=row.is_exception,
         )
         cause, remedy = cause_and_remedy(line, details)
-        return line._replace(cause=cause, remedy=remedy)
+        shared = shared_cause(line, details)
+        return line._replace(cause=cause, remedy=remedy, shared_cause=shared if remedy else "")
 
     def _rows_of(self, row: Any) -> tuple[str, ...]:
         """Returns the places of a task on the statements."""

@@ -30,6 +30,7 @@ from kling_pricing.money import MAX_DECIMALS, NANOS
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.charge_sql import UNFINISHED
 from kling_pricing.reconcile.problems import IGNORED
+from kling_pricing.reconcile.stated_ends import apply_stated_ends
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import WORTH_DIGITS, Unit
 from kling_pricing.reconcile.workspace import Workspace
@@ -102,6 +103,7 @@ def match(
         remembered: the number of remembered files with charges.
         usual: the currency of lines without a currency of their own.
     """
+    apply_stated_ends(workspace)
     workspace.run(_MONEY)
     workspace.run(f"CREATE TYPE category AS ENUM ({', '.join(map(repr, get_args(Category)))})")
     workspace.run(

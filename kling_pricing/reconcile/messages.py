@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kling_pricing.money import format_decimal
 from kling_pricing.reconcile.categories import Category
+from kling_pricing.reconcile.explanations import NO_EXPLANATION
 from kling_pricing.reconcile.model import Line
 from kling_pricing.reconcile.problems import PROBLEMS
 
@@ -33,11 +34,14 @@ class LineDetails(NamedTuple):
         copies: the number of reservations that have the task.
         reservations: their ids, if there are several.
         stated_state: the state of the task on the statement.
+        failed: whether a response or a callback stated that the task failed.
+        failed_as_stated: whether the statement states that the task failed.
         problem: of a row that cannot be read: the column, the kind of problem, and the column's text.
         fits: of a candidate: the number of charges or requests that fit it.
         candidates: the nearest of those.
-        explanation: the explanation of the variance, or of another observation, in words.
-        kind: the kind of the explanation.
+        explanation: the explanation of the variance, or a hint, or another observation, in words.
+        shared: the explanation without the details of the task.
+        kind: the kind of the explanation; None: there is none, or only a hint.
         alternatives: other explanations that fit as well.
         whole: the whole charge of the task, in whichever period; None: no charge is stated.
         elsewhere: the task's other rows, outside the period, each with its time.
@@ -53,10 +57,13 @@ class LineDetails(NamedTuple):
     copies: int | None
     reservations: Sequence[str] | None
     stated_state: str | None
+    failed: bool
+    failed_as_stated: bool
     problem: Mapping[str, str] | None
     fits: int | None
     candidates: Sequence[str] | None
     explanation: str | None
+    shared: str | None
     kind: str | None
     alternatives: str | None
     whole: Decimal | None
@@ -79,6 +86,31 @@ def cause_and_remedy(line: Line, details: LineDetails) -> _CauseAndRemedy:
     ]
     cause = "; ".join(filter(None, [cause, *notes]))
     return cause, remedy if details.is_exception else ""
+
+
+_SHARED_CAUSES: Mapping[Category, str] = {
+    "billed_twice": "the task was charged more than once",
+    "reserved_twice": "several reservations are bound to the task",
+    "currency_mismatch": "the task was charged in another currency than expected",
+    "in_doubt_candidate": "a request without a known task matches a charge for an unknown task",
+    "not_in_ledger": "the task is not in this ledger",
+}
+"""Category -> the cause that all its lines share."""
+
+
+def shared_cause(line: Line, details: LineDetails) -> str:
+    """Returns the cause of a line without the details of its task."""
+    if line.category in _SHARED_CAUSES:
+        return _SHARED_CAUSES[line.category]
+    if line.category == "invalid_row":
+        problem = details.problem or {"column": "", "kind": "row", "text": ""}
+        cause = PROBLEMS[problem["kind"]].cause.replace(": {text}", "").format(text="...")
+        return f"the value in column {problem['column']} {cause}" if problem["column"] else cause
+    if line.category == "not_billed":
+        if line.task_id is None:
+            return "no response named a task for the request, and no charge matches it"
+        return f"the task is {'on the statement without a charge' if line.rows else 'not on the statement'}"
+    return details.shared or NO_EXPLANATION
 
 
 def shown_text(text: str) -> str:
@@ -136,9 +168,7 @@ def _not_billed_yet(line: Line, details: LineDetails) -> _CauseAndRemedy:
 
 
 def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
-    command = f"`kling-pricing resolve {line.reservation_id} --not-charged`"
-    if details.state == "settled":
-        command = f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"
+    command = _command_not_charged(line, details)
     if line.task_id is None:
         search = (
             "Look for the request at the provider. If the request became a task, assign the task to the "
@@ -147,6 +177,13 @@ def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
     else:
         search = "Ask the provider whether the task will be charged"
     return _absence(line, details), f"{search}; if the job costs nothing, run {command}."
+
+
+def _command_not_charged(line: Line, details: LineDetails) -> str:
+    """Returns the command that returns the money of a task that costs nothing."""
+    if details.state == "settled":
+        return f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"
+    return f"`kling-pricing resolve {line.reservation_id} --not-charged`"
 
 
 def _absence(line: Line, details: LineDetails) -> str:
@@ -206,7 +243,7 @@ def _timing(line: Line, details: LineDetails) -> _CauseAndRemedy:
         cause = f"the task was charged in the period and sent {_side(line.submitted_at, details)}"
     if line.due is None or details.whole is None or details.whole == line.due:
         return cause, ""
-    explanation = details.explanation or _NO_EXPLANATION
+    explanation = _explanation(details) or NO_EXPLANATION
     cause = f"{cause}; {_money(line.due, line)} was expected: {explanation}"
     return cause, _remedy_with_alternatives(line, details, details.whole - line.due)
 
@@ -217,19 +254,33 @@ def _side(at: datetime | None, details: LineDetails) -> str:
     return side if at is None else f"{side} ({_instant(at)})"
 
 
-_NO_EXPLANATION = "no known price table, tier, length or rule accounts for this charge"
-
-
 def _explained(line: Line, details: LineDetails) -> _CauseAndRemedy:
-    return details.explanation or "", _remedy_with_alternatives(line, details, line.variance)
+    return _explanation(details), _remedy_with_alternatives(line, details, line.variance)
+
+
+def _explanation(details: LineDetails) -> str:
+    """Returns the explanation; of a failed task, also who stated that it failed."""
+    cause = details.explanation or ""
+    if details.kind != "failed_charged":
+        return cause
+    if details.failed_as_stated:
+        return f"{cause}; the statement itself says that the task failed"
+    if _is_contradicted(details):
+        return f"{cause}; the statement says that the task succeeded, but a response said that it failed"
+    return cause
+
+
+def _is_contradicted(details: LineDetails) -> bool:
+    """Returns whether a response stated that the task failed, and the statement that it succeeded."""
+    return details.failed and not details.failed_as_stated and details.stated_state == "succeeded"
 
 
 def _within_tolerance(_line: Line, _details: LineDetails) -> _CauseAndRemedy:
-    return f"{_NO_EXPLANATION}; the variance is within the tolerance", ""
+    return f"{NO_EXPLANATION}; the variance is within the tolerance", ""
 
 
 def _unexplained(line: Line, details: LineDetails) -> _CauseAndRemedy:
-    return _NO_EXPLANATION, _remedy_with_alternatives(line, details, line.variance)
+    return details.explanation or NO_EXPLANATION, _remedy_with_alternatives(line, details, line.variance)
 
 
 def _matched(_line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -263,10 +314,11 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
     extra = _money(abs(difference), line)
     compared = f"{extra} {'more' if difference > 0 else 'less'} than expected"
     if details.kind == "failed_charged":
-        charge = _money(details.whole or Decimal(0), line)
-        return (
-            f"Dispute the charge of {charge}: according to the price table, the provider refunds failed tasks."
-        )
+        dispute = f"the charge of {_money(details.whole or Decimal(0), line)}"
+        reason = "according to the price table, the provider refunds failed tasks."
+        if _is_contradicted(details):
+            return f"Check whether the clip was delivered. If it was not, dispute {dispute}: {reason}"
+        return f"Dispute {dispute}: {reason}"
     if details.kind == "written_off":
         return (
             "Find out whether the task was delivered. If the charge is right, correct the operator's entry "
@@ -279,8 +331,18 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
             f"The charge is {compared}. Restore the price table as it was when the task was quoted, "
             "and put the changed prices into a table with another id."
         )
+    if details.kind == "not_charged" and details.whole is None:
+        command = _command_not_charged(line, details)
+        return f"No payment is due. To return the money to its budgets, run {command}."
     if details.kind == "not_charged":
         return "No payment is due; reconcile with `--settle` to return the money to its budgets."
+    if details.kind == "refund":
+        return f"The charge is {compared}. Reconcile with `--settle` to return the rest to its budgets."
+    if details.kind == "biased_rounding":
+        return (
+            "Ask the provider how it rounds amounts, and add the rule to the price table. Dispute roundings "
+            "that do not follow the rule."
+        )
     if details.kind == "misrounding":
         return (
             f"The charge is {compared}. Ask the provider why the charge is not rounded as the price table "

@@ -42,6 +42,8 @@ class Line(NamedTuple):
         rows: the task's rows on the statement, each as `file:row`.
         cause: the explanation of the variance, or the problem, in words; empty if there is neither.
         remedy: the action that the line needs; empty if the line is not an exception.
+        shared_cause: the cause without the details of the task, the same for all lines with this cause; empty
+            if the line is not an exception.
     """
 
     category: Category
@@ -71,6 +73,12 @@ class Line(NamedTuple):
     rows: tuple[str, ...]
     cause: str
     remedy: str
+    shared_cause: str = ""
+
+    @property
+    def is_exception(self) -> bool:
+        """Whether the line needs action."""
+        return bool(self.remedy)
 
 
 class Total(NamedTuple):
@@ -226,4 +234,4 @@ class Reconciled(Protocol):
 def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:
     """Yields the lines that need action."""
     categories = [category for category in get_args(Category) if category != "matched"]
-    return (line for line in reconciled.lines(*categories) if line.remedy)
+    return (line for line in reconciled.lines(*categories) if line.is_exception)

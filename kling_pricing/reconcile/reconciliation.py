@@ -13,10 +13,12 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
 | `memory.recall` | `charge`, `fact`, `past_statement` | remembered rows in `charge` |
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
+| `stated_ends.apply_stated_ends` (by `match`) | `charge`, `terms` | `stated_end`; due amounts of `reserved` |
 | `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
 | `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
 | `candidates.propose` | `line`, `charge`, `row_facts`, `reserved`, `terms` | `candidate`; category of `line` |
 | `explain.explain` | `line`, `row_facts`, `terms`, prices (`explainer`) | `explanation`; category of `line` |
+| `patterns` (by `explain`) | `line`, `explanation` | more rows of `explanation`; category of `line` |
 | `explain.tolerate` | unexplained lines, the tolerance | category of `line` |
 | `explain.note_contradictions` | matched lines, `row_facts`, `terms` | more rows of `explanation` |
 | `categories.mark_exceptions` | `line`, `explanation`, `reserved` | `is_exception` and `is_open` of `line` |

@@ -5,19 +5,21 @@ The ways to charge for a model are calculated once per statement unit, and looke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
+from itertools import product
 from math import ceil, floor
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from kling_pricing.money import divide, round_to, subtract
 from kling_pricing.tables.capabilities import ModelCapabilities
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
-from kling_pricing.tables.rates import Cell, Rate
-from kling_pricing.tables.rules import Between, OneOf
+from kling_pricing.tables.rates import Cell, Quantity, Rate
+from kling_pricing.tables.rules import Between, Choice, OneOf, hold, possible
+from kling_pricing.wire.facts import EMPTY_FACTS
 
 Rounding: TypeAlias = Literal["exact", "up", "down"]
 Length: TypeAlias = Literal["quoted", "stated", "truncate", "nearest", "ceil", "other"]
@@ -25,7 +27,6 @@ Length: TypeAlias = Literal["quoted", "stated", "truncate", "nearest", "ceil", "
 whole seconds or blocks of seconds, or another length that the model allows."""
 
 _MAX_LENGTH_S = 60
-_STEPS_S = (1, 5)
 _ROUNDINGS: tuple[Literal["truncate", "nearest", "ceil"], ...] = ("truncate", "nearest", "ceil")
 _TIMES = (2, 3)
 
@@ -59,10 +60,21 @@ class Counted(NamedTuple):
 
 
 class Units(NamedTuple):
-    """A number of units, and its source."""
+    """A number of units, and its source.
+
+    Attributes:
+        number: the number of units.
+        length: its source.
+        step_s: the seconds to a multiple of which the stated length is rounded.
+    """
 
     number: Decimal
     length: Length
+    step_s: int = 1
+
+
+LengthsOf: TypeAlias = Callable[[PriceTable, Cell], Sequence[Units]]
+"""The numbers of units that a table may charge for in a cell."""
 
 
 class Fit(NamedTuple):
@@ -93,6 +105,7 @@ class Repricer:
     def __init__(self, book: PriceBook, provider: str) -> None:
         self.tables = book.tables_of(provider)
         self._lengths = _lengths(book)
+        self._steps: dict[tuple[str, Cell, str], tuple[int, ...]] = {}
         self._by_model = lru_cache(maxsize=1024)(self._fits_by_model)
         self._by_task = lru_cache(maxsize=16384)(self._fits_by_task)
 
@@ -126,18 +139,23 @@ class Repricer:
 
     def _fits_by_model(self, model: str, counted: Counted, unit: str) -> Mapping[int, Sequence[Fit]]:
         """Returns the fits for every length that the model allows, by the amount they give."""
-        lengths = self._lengths.get((model, unit), ())
-        return self._index(model, counted, [Units(length, "other") for length in lengths], ())
+        lengths = [Units(length, "other") for length in self._lengths.get((model, unit), ())]
+        return self._index(model, counted, lambda _table, _cell: lengths, ())
 
     def _fits_by_task(
         self, model: str, counted: Counted, unit: str, quoted: Decimal, stated: Decimal | None
     ) -> Mapping[int, Sequence[Fit]]:
         """Returns the fits for the quoted quantity and the stated length, by the amount they give."""
-        seconds = self._seconds_of(unit)
-        lengths = [] if stated is None or not seconds else list(_roundings(stated, seconds))
-        return self._index(model, counted, [Units(quoted, "quoted"), *lengths], _TIMES)
+        seconds = self.seconds_of(unit)
 
-    def _seconds_of(self, unit: str) -> int:
+        def lengths(table: PriceTable, cell: Cell) -> list[Units]:
+            steps = self._steps_of(table, cell, unit) if stated is not None and seconds else ()
+            rounded = () if stated is None else _roundings(stated, seconds, steps)
+            return [Units(quoted, "quoted"), *rounded]
+
+        return self._index(model, counted, lengths, _TIMES)
+
+    def seconds_of(self, unit: str) -> int:
         """Returns how many seconds a unit has; 0: it is not a unit of time."""
         return next(
             (
@@ -149,15 +167,29 @@ class Repricer:
             0,
         )
 
+    def _steps_of(self, table: PriceTable, cell: Cell, unit: str) -> tuple[int, ...]:
+        """Returns the seconds to whose multiples a length in a cell may be rounded: 1, and the table's own."""
+        place = (table.id, cell, unit)
+        if place not in self._steps:
+            own = {
+                choice.result.step
+                for choice in table.quantity
+                if choice.result.unit == unit
+                and choice.result.fact.endswith("_s")
+                and _counts(table, choice, cell)
+            }
+            self._steps[place] = tuple(sorted({1, *own}))
+        return self._steps[place]
+
     def _index(
-        self, model: str, counted: Counted, lengths: Sequence[Units], times: Sequence[int]
+        self, model: str, counted: Counted, lengths: LengthsOf, times: Sequence[int]
     ) -> Mapping[int, Sequence[Fit]]:
         """Returns the fits for some lengths, by the amount they give."""
         fits: dict[int, list[Fit]] = {}
         for table in self.tables:
             for rate in table.rates.values():
                 if rate.cell.model == model:
-                    for units in lengths:
+                    for units in lengths(table, rate.cell):
                         for fit, exact in _ways(table, rate, units, counted, times):
                             for steps, rounding, is_nearest in counted.expressed(exact):
                                 rounded = fit._replace(rounding=rounding, is_nearest=is_nearest)
@@ -177,10 +209,27 @@ def _ways(
     if units.length == "quoted":
         for many in times:
             yield fit._replace(times=many), once * many
-    if table.contract is not None and counted.unit == table.currency and table.contract.discount_of(rate.cell):
-        charge = table.charge(rate, units.number)
-        twice = subtract(charge, table.contract.taken_off(rate.cell, charge))
-        yield fit._replace(discounted_twice=True), Fraction(twice)
+    twice = _discounted_twice(table, rate, units.number, counted)
+    if twice is not None:
+        yield fit._replace(discounted_twice=True), twice
+
+
+def _discounted_twice(table: PriceTable, rate: Rate, units: Decimal, counted: Counted) -> Fraction | None:
+    """Returns the price in the statement's unit, with a contract's discount taken off twice; None: none is.
+
+    Of a number of own units, whose value has the discount already, the discount is taken off once more.
+    """
+    discount = Decimal(0) if table.contract is None else table.contract.discount_of(rate.cell)
+    if table.contract is None or not discount:
+        return None
+    if rate.own_units is not None and counted.unit == rate.own_unit:
+        return Fraction(rate.own_units) * Fraction(units) * (1 - Fraction(discount))
+    charge = table.charge(rate, units)
+    twice = Fraction(subtract(charge, table.contract.taken_off(rate.cell, charge)))
+    if counted.unit == table.currency:
+        return twice
+    counts_in = table.counted_in(rate)
+    return twice / Fraction(counts_in[1]) if counts_in is not None and counts_in[0] == counted.unit else None
 
 
 def _in_unit(table: PriceTable, rate: Rate, units: Decimal, counted: Counted) -> Fraction | None:
@@ -195,15 +244,32 @@ def _in_unit(table: PriceTable, rate: Rate, units: Decimal, counted: Counted) ->
     return Fraction(table.charge(rate, units)) / Fraction(counts_in[1])
 
 
-def _roundings(stated: Decimal, seconds: int) -> Iterator[Units]:
-    """Yields the stated length in units of some seconds, exactly and rounded."""
+def _roundings(stated: Decimal, seconds: int, steps: Iterable[int]) -> Iterator[Units]:
+    """Yields the stated length in units of some seconds, exactly and rounded to multiples of some seconds."""
     if seconds == 1:
         yield Units(stated, "stated")
-    for step in _STEPS_S:
+    for step in steps:
         for rounding in _ROUNDINGS:
             rounded = round_to(stated, step, rounding)
             if rounded > 0 and rounded % seconds == 0:
-                yield Units(divide(rounded, seconds), rounding)
+                yield Units(divide(rounded, seconds), rounding, step)
+
+
+def _counts(table: PriceTable, choice: Choice[Quantity], cell: Cell) -> bool:
+    """Returns whether a table may count the units of a cell in a certain way."""
+    unknown: dict[str, Any] = dict.fromkeys(EMPTY_FACTS)
+    facts = unknown | {"model": cell.model, "resolution": cell.resolution}
+    if hold(choice.when, facts) is False:
+        return False
+    values = {
+        fact: condition.values if isinstance(condition, OneOf) else (None,)
+        for fact, condition in choice.when.items()
+        if fact not in {"model", "resolution"}
+    }
+    return any(
+        cell.tier in possible(table.tiers, facts | dict(zip(values, combination, strict=True)))
+        for combination in product(*values.values())
+    )
 
 
 def _lengths(book: PriceBook) -> dict[tuple[str, str], tuple[Decimal, ...]]:

@@ -11,7 +11,8 @@ from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
-from kling_pricing.tables.rates import ANY
+from kling_pricing.tables.rates import ANY, Cell
+from kling_pricing.tables.rules import possible
 from kling_pricing.wire.facts import EMPTY_FACTS
 from kling_pricing.wire.fields import folded
 
@@ -51,6 +52,11 @@ class RowFacts(NamedTuple):
         """Returns the only tier of a table that fits these facts; None: several fit, or no fact is stated."""
         tiers = table.choose_tier({**EMPTY_FACTS, **self.facts, **({"model": model} if model else {})})
         return tiers[0] if len(tiers) == 1 and self.facts.keys() - {"model", "resolution"} else None
+
+    def allows_tier(self, cell: Cell, table: PriceTable) -> bool:
+        """Returns whether no stated fact contradicts the tier of a cell; other facts are unknown."""
+        unknown: dict[str, Any] = dict.fromkeys(EMPTY_FACTS)
+        return cell.tier in possible(table.tiers, unknown | dict(self.facts) | {"model": cell.model})
 
 
 def read_row_facts(

@@ -8,6 +8,7 @@ from decimal import Decimal
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add, format_decimal, sum_of
 from kling_pricing.reconcile.categories import CATEGORIES, STANDINGS, exceptions_text
+from kling_pricing.reconcile.causes import exceptions_by_cause
 from kling_pricing.reconcile.model import Payable, Reconciled, Total
 from kling_pricing.reports import accruals
 from kling_pricing.reports import reconciliation_tables as tables
@@ -43,6 +44,7 @@ def document(reconciled: Reconciled) -> Document:
     order: list[str] = list(CATEGORIES)
     by_category.sort(key=lambda total: (total.currency, order.index(total.name)))
     journal = accruals.section(reconciled)
+    by_cause = exceptions_by_cause(reconciled)
     return Document(
         kind="reconciliation",
         title=f"{reconciled.provider}, {period_text(reconciled.since, reconciled.until)}",
@@ -59,7 +61,8 @@ def document(reconciled: Reconciled) -> Document:
             tables.totals("by_project", "By project", "Project", by_project, overall),
             tables.totals("by_model", "By model", "Model", by_model, overall),
             tables.totals("by_day", "By day", "Day (UTC)", by_day, overall, chronological=True),
-            tables.exceptions(reconciled),
+            tables.causes(by_cause),
+            tables.exceptions(reconciled, by_cause),
             journal,
             tables.lines(reconciled, sum(total.lines for total in overall.values())),
         ),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from kling_pricing.money import sum_of
 from kling_pricing.reconcile.categories import CATEGORIES, Standing, exceptions_text
+from kling_pricing.reconcile.causes import Cause, cause_key
 from kling_pricing.reconcile.model import Line, Reconciled, Total, exceptions_of
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.document import Column, DisplayName, Row, Section
-from kling_pricing.reports.formatting import labels_text, percent, safe, safe_or_none, safe_text
+from kling_pricing.reports.formatting import counted, labels_text, percent, safe, safe_or_none, safe_text
 
 NAMED = {"project": "no project", "model": "unknown model", "day": "unknown day"}
 """The words for lines without such a name."""
@@ -21,6 +23,7 @@ _CATEGORY = Column(
     "Category",
     display_names={name: DisplayName(rule.title, TONES[rule.standing]) for name, rule in CATEGORIES.items()},
 )
+_CAUSE_NUMBER = Column("cause_number", "Cause no.", "count")
 _AMOUNTS = (
     Column("expected", "Expected", "amount"),
     Column("variance", "Variance", "amount"),
@@ -174,16 +177,64 @@ def _line_row(line: Line) -> Row:
     )
 
 
-def exceptions(reconciled: Reconciled) -> Section:
-    """Returns the table of the exceptions."""
+def causes(by_cause: Sequence[Cause]) -> Section:
+    """Returns the table of the causes of the exceptions."""
+    lines = sum(cause.lines for cause in by_cause)
+    return Section(
+        "causes",
+        "Exceptions by cause",
+        f"{counted(lines, 'line')} that {'needs' if lines == 1 else 'need'} action, "
+        f"{counted(len(by_cause), 'cause')}; the largest variance first."
+        if by_cause
+        else "No line needs action.",
+        (
+            _CAUSE_NUMBER,
+            _CATEGORY,
+            Column("cause", "Cause", "prose"),
+            Column("currency", "Currency"),
+            Column("lines", "Lines", "count"),
+            *_AMOUNTS,
+            Column("example", "For example"),
+        ),
+        lambda: [
+            (
+                cause.number,
+                cause.category,
+                safe_text(cause.cause),
+                cause.currency,
+                cause.lines,
+                cause.expected,
+                cause.variance,
+                cause.billed,
+                safe_or_none(cause.example),
+            )
+            for cause in by_cause
+        ],
+        tuple(
+            _cause_total([cause for cause in by_cause if cause.currency == currency], currency)
+            for currency in dict.fromkeys(cause.currency for cause in by_cause)
+        ),
+    )
+
+
+def _cause_total(by_cause: Sequence[Cause], currency: str) -> Row:
+    """Returns the sums of the causes in a currency."""
+    lines = sum(cause.lines for cause in by_cause)
+    sums = (sum_of(getattr(cause, name) for cause in by_cause) for name in ("expected", "variance", "billed"))
+    return (None, "Total", None, currency, lines, *sums, None)
+
+
+def exceptions(reconciled: Reconciled, by_cause: Sequence[Cause]) -> Section:
+    """Returns the table of the exceptions, each with the number of its cause."""
+    numbers = {(cause.category, cause.cause, cause.currency): cause.number for cause in by_cause}
     return Section(
         "exceptions",
         "Exceptions",
         f"Lines that need action: {exceptions_text(reconciled.exceptions, reconciled.open)}."
         if reconciled.exceptions
         else "No line needs action.",
-        _without_on_page("model", "resolution", "tier", "quantity", "submitted_at"),
-        lambda: map(_line_row, exceptions_of(reconciled)),
+        (_CAUSE_NUMBER, *_without_on_page("model", "resolution", "tier", "quantity", "submitted_at")),
+        lambda: ((numbers[cause_key(line)], *_line_row(line)) for line in exceptions_of(reconciled)),
         length=reconciled.exceptions,
     )
 
