@@ -7,7 +7,7 @@ from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from kling_pricing.money import from_nanos
@@ -58,7 +58,9 @@ _COLUMNS = {
     "copies": "reserved.copies",
     "reservations": "shared.ids",
     "stated_state": "charge.state",
-    "problem": "charge.problem",
+    "problem": "unread.problem",
+    "unread_task": "unread.task_id",
+    "unread_places": "unread.places",
     "fits": "candidate.fits",
     "candidates": "candidate.names",
     "explanation": "explanation.cause",
@@ -73,6 +75,7 @@ _SELECT = f"""
     SELECT {", ".join(_COLUMNS.values())}
     FROM line {_JOINED}
     LEFT JOIN merged ON merged.rowid = line.merged
+    LEFT JOIN unread ON unread.id = line.unread
     LEFT JOIN shared ON category = 'reserved_twice' AND shared.task_id = reserved.task_id
     LEFT JOIN explanation ON explanation.id = line.explanation
     LEFT JOIN candidate ON category = 'in_doubt_candidate'
@@ -124,6 +127,11 @@ class Lines:
         self._provider = provider
         self._period = (since, until, grace)
 
+    @cached_property
+    def _blind_rows(self) -> int:
+        """The number of rows that cannot be read and may charge any task."""
+        return int(self._workspace.one("SELECT count(*) FROM unread WHERE is_blind"))
+
     def read(self, categories: Sequence[Category]) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""
         where = f" WHERE category IN ({', '.join(map(repr, categories))})" if categories else ""
@@ -155,7 +163,7 @@ class Lines:
         )[0]
         single, charged = self._workspace.all(
             "SELECT count(*), count(native) FROM line WHERE place IS NOT NULL AND merged IS NULL"
-            " AND category <> 'invalid_row' AND NOT (category = 'timing' AND billed IS NULL)"
+            " AND place NOT IN (SELECT place FROM unread) AND NOT (category = 'timing' AND billed IS NULL)"
         )[0]
         many, charges = self._workspace.all(
             "SELECT count(*), count(native) FROM part WHERE inside"
@@ -170,7 +178,7 @@ class Lines:
         line = Line(
             category=row.category,
             provider=self._provider,
-            task_id=None if row.category == "invalid_row" else row.task_id,
+            task_id=row.unread_task if row.category == "invalid_row" else row.task_id,
             reservation_id=row.reservation,
             project=row.project,
             labels=_labels(row.labels),
@@ -208,6 +216,8 @@ class Lines:
             reservations=row.reservations,
             stated_state=row.stated_state,
             problem=row.problem,
+            unread_rows=tuple(self._row(**place) for place in row.unread_places or ()),
+            blind_rows=self._blind_rows,
             fits=row.fits,
             candidates=row.candidates,
             explanation=row.explanation,
@@ -223,15 +233,14 @@ class Lines:
 
     def _rows_of(self, row: Any) -> tuple[str, ...]:
         """Returns the places of a task on the statements."""
-        if row.place is None:
-            return ()
-        if row.places:
-            return tuple(self._row(place["place"], place["file"], place["row"]) for place in row.places)
-        return (self._row(row.place, row.file, row.row),)
+        places = {place["place"]: place for place in [*(row.places or ()), *(row.unread_places or ())]}
+        if row.place is not None and not row.places:
+            places.setdefault(row.place, {"place": row.place, "file": row.file, "row": row.row})
+        return tuple(self._row(**places[place]) for place in sorted(places))
 
-    def _row(self, place: int, file: int, number: int | None) -> str:
+    def _row(self, place: int, file: int, row: int | None) -> str:
         statement = self._statements[file]
-        return f"{statement.name}:{place - statement.first + statement.first_row if number is None else number}"
+        return f"{statement.name}:{place - statement.first + statement.first_row if row is None else row}"
 
 
 @lru_cache(maxsize=65536)

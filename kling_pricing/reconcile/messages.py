@@ -34,6 +34,8 @@ class LineDetails(NamedTuple):
         reservations: their ids, if there are several.
         stated_state: the state of the task on the statement.
         problem: of a row that cannot be read: the column, the kind of problem, and the column's text.
+        unread_rows: the rows that cannot be read, of a line that has such rows.
+        blind_rows: the number of rows of the statements that cannot be read and may charge any task.
         fits: of a candidate: the number of charges or requests that fit it.
         candidates: the nearest of those.
         explanation: the explanation of the variance, or of another observation, in words.
@@ -53,6 +55,8 @@ class LineDetails(NamedTuple):
     reservations: Sequence[str] | None
     stated_state: str | None
     problem: Mapping[str, str] | None
+    unread_rows: Sequence[str]
+    blind_rows: int
     fits: int | None
     candidates: Sequence[str] | None
     explanation: str | None
@@ -89,11 +93,21 @@ def shown_text(text: str) -> str:
     return f"text of {len(text)} characters"
 
 
-def _invalid_row(_line: Line, details: LineDetails) -> _CauseAndRemedy:
+def _invalid_row(line: Line, details: LineDetails) -> _CauseAndRemedy:
     problem = details.problem or {"column": "", "kind": "row", "text": ""}
     kind, column = PROBLEMS[problem["kind"]], problem["column"]
     cause = kind.cause.format(text=problem["text"] if kind.shows else shown_text(problem["text"]))
-    return f"the value in column {column} {cause}" if column else cause, kind.remedy
+    cause = f"the value in column {column} {cause}" if column else cause
+    if line.task_id is None:
+        return cause, kind.remedy
+    (file, _, row), more = details.unread_rows[0].rpartition(":"), len(details.unread_rows) - 1
+    rows = f"row {row} of {file} cannot be read"
+    if more:
+        rows += f", and neither can {more} more row{'s' * (more > 1)} of the task"
+    cause = f"{rows}: {cause.removeprefix('the row cannot be read: ')}"
+    if line.billed is not None:
+        cause += f"; the task's other rows charge {_money(line.billed, line)}"
+    return cause, f"{kind.remedy} Until then, neither settle nor release the task."
 
 
 def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -130,6 +144,14 @@ def _not_billed_yet(line: Line, details: LineDetails) -> _CauseAndRemedy:
 
 
 def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    if details.blind_rows:
+        rows = "1 row of the statement cannot be read and may charge this task; correct it"
+        if details.blind_rows > 1:
+            rows = (
+                f"{details.blind_rows} rows of the statement cannot be read, and one of them may charge this "
+                "task; correct them"
+            )
+        return _absence(line, details), f"{rows[0].upper()}{rows[1:]}, and reconcile again."
     command = f"`kling-pricing resolve {line.reservation_id} --not-charged`"
     if details.state == "settled":
         command = f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"

@@ -6,10 +6,12 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 |---|---|---|
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
 | `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
+| `mangled_ids.restore_ids` | `charge`, tasks of `reserved` | ids and problems of `charge` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
 | `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
+| `unreadable_rows.add_unreadable` | `charge`, `reserved`, `terms`, `line` | `unread`; category of `line` |
 | `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
 | `candidates.propose` | `line`, `charge`, `row_facts`, `reserved`, `terms` | `candidate`; category of `line` |
 | `explain.explain` | `line`, `row_facts`, `terms`, prices (`explainer`) | `explanation`; category of `line` |
@@ -42,6 +44,7 @@ from kling_pricing.reconcile.categories import Category, mark_exceptions
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
+from kling_pricing.reconcile.mangled_ids import restore_ids
 from kling_pricing.reconcile.matching import StatementPeriod, match
 from kling_pricing.reconcile.model import Dimension, Line, Rows, Tolerance, Total
 from kling_pricing.reconcile.precharges import resolve_precharges
@@ -51,6 +54,7 @@ from kling_pricing.reconcile.settle import Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import units_of
+from kling_pricing.reconcile.unreadable_rows import add_unreadable
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import in_utc, utc_clock
@@ -260,6 +264,7 @@ def reconcile(
                 on_reservations=lambda done: report("reading ledgers", done, None),
             )
             read = reading_statements.result()
+        restore_ids(workspace, read)
         refuse_rounded_ids(workspace, read)
         if any(statement.is_precharged for statement in read):
             resolve_precharges(workspace, start)
@@ -268,6 +273,7 @@ def reconcile(
             pair(workspace, pairs)
         report("matching", 0, 3)
         match(workspace, read, units.values(), period, usual=tables[-1].currency)
+        add_unreadable(workspace, tables[-1].currency)
         facts = read_row_facts(workspace, book, read, tables[-1])
         propose(workspace, period, window)
         report("explaining", 1, 3)

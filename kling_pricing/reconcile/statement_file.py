@@ -247,6 +247,14 @@ class ResolutionEntry(ColumnEntry):
     )
 
 
+class DurationEntry(ColumnEntry):
+    """The column with the length of the video."""
+
+    unit: Literal["s", "ms", "min"] = Field(
+        "s", description="The unit of lengths that do not name their own: seconds, milliseconds or minutes."
+    )
+
+
 class StateEntry(ColumnEntry):
     """The column with the state of the task."""
 
@@ -290,7 +298,7 @@ class ColumnsEntry(FileModel):
     )
     model: ModelColumnEntry | None = None
     resolution: ResolutionEntry | None = None
-    duration_s: ColumnEntry | None = None
+    duration_s: DurationEntry | None = None
     state: StateEntry | None = None
     facts: list[FactEntry] = []
     row_id: ColumnEntry | None = Field(
@@ -354,7 +362,16 @@ class StatementFile(FileModel):
         None,
         description="The decimal separator in CSV. Null means that the separator is detected from the amounts.",
     )
-    sheet: Text | None = Field(None, description="The sheet to read from a workbook. Default: the first sheet.")
+    thousands: Literal[",", ".", " ", "'"] | None = Field(
+        None,
+        description="The thousands separator in amounts that are text. Null means that an amount with such a "
+        "separator is read only if no other reading is possible.",
+    )
+    sheet: Text | None = Field(
+        None,
+        description="The sheet to read from a workbook. Default: the only sheet with the columns of this "
+        "mapping.",
+    )
     columns: ColumnsEntry | None = None
     answers: AnswersEntry | None = None
 
@@ -362,6 +379,8 @@ class StatementFile(FileModel):
     def _one_kind(self) -> StatementFile:
         if (self.columns is None) == (self.answers is None):
             raise ValueError("give either `columns` or `answers`")
+        if self.thousands is not None and self.thousands == (self.decimal or "."):
+            raise ValueError("`thousands` is the decimal separator too; give the right `decimal` beside it")
         return self
 
     @property
