@@ -31,6 +31,7 @@ _PLACES = {
     "history": "spending:history_command",
     "verify": "spending:verify_command",
     "ledger": "ledger:ledger",
+    "statement": "statement:statement",
     "reconcile": "reconcile:reconcile_command",
     "report": "report:report_command",
     "sandbox": "rehearse:sandbox_command",
@@ -96,6 +97,7 @@ def app() -> None:
 
     \b
     Bills:
+      kling-pricing statement check november.csv --provider qingbo
       kling-pricing reconcile --statement november.csv --provider qingbo \\
           --from 2026-11-01 --until 2026-12-01
       kling-pricing report --month 2026-11

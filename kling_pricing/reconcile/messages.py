@@ -93,13 +93,17 @@ def shown_text(text: str) -> str:
     return f"text of {len(text)} characters"
 
 
-def _invalid_row(line: Line, details: LineDetails) -> _CauseAndRemedy:
-    problem = details.problem or {"column": "", "kind": "row", "text": ""}
+def row_problem(problem: Mapping[str, str]) -> tuple[str, str]:
+    """Returns the cause and the remedy of a row that cannot be read, by its `charge.problem`."""
     kind, column = PROBLEMS[problem["kind"]], problem["column"]
     cause = kind.cause.format(text=problem["text"] if kind.shows else shown_text(problem["text"]))
-    cause = f"the value in column {column} {cause}" if column else cause
+    return f"the value in column {column} {cause}" if column else cause, kind.remedy
+
+
+def _invalid_row(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    cause, remedy = row_problem(details.problem or {"column": "", "kind": "row", "text": ""})
     if line.task_id is None:
-        return cause, kind.remedy
+        return cause, remedy
     (file, _, row), more = details.unread_rows[0].rpartition(":"), len(details.unread_rows) - 1
     rows = f"row {row} of {file} cannot be read"
     if more:
@@ -107,7 +111,7 @@ def _invalid_row(line: Line, details: LineDetails) -> _CauseAndRemedy:
     cause = f"{rows}: {cause.removeprefix('the row cannot be read: ')}"
     if line.billed is not None:
         cause += f"; the task's other rows charge {_money(line.billed, line)}"
-    return cause, f"{kind.remedy} Until then, neither settle nor release the task."
+    return cause, f"{remedy} Until then, neither settle nor release the task."
 
 
 def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:

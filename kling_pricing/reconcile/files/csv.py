@@ -134,7 +134,8 @@ class CsvReader(FileReader):
         decides nothing, because its separator may be a thousands separator; 1.251,5 and 1.251.000 decide both.
         """
         source = source._replace(has_blanks=True)
-        if self.layout.decimal is not None or self._delimiter == ",":
+        has_numbers = any(name in source.texts for name in self.numbers)
+        if self.layout.decimal is not None or self._delimiter == "," or not has_numbers:
             return source._replace(decimal=self.layout.decimal or ".")
         numbers = " UNION ALL ".join(
             f"SELECT {source.texts[name]} AS number FROM {source.relation}"
