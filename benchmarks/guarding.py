@@ -10,6 +10,10 @@ Each transaction updates the balance if enough is left, and inserts the other ro
 (The store takes two locks, so that processes take turns.)
 The baseline looks nothing up, makes no other checks, and returns nothing.
 
+With threads, the store runs the verbs that wait in one transaction. It is compared with itself behind a lock,
+so that each verb has a transaction of its own, and with the baseline behind a lock.
+One table uses the disk; another one uses memory, where each commit takes 0.7 ms longer, as on a slower disk.
+
 Contestants take turns within each round, so that a slow moment of the machine affects all of them.
 Each time is the median over all rounds; each ratio to the baseline is the median of the ratios within rounds.
 """
@@ -26,8 +30,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from statistics import median
+from threading import Lock, Thread
+from typing import Any
 from uuid import uuid4
 
 from kling_pricing import Budget, BudgetGuard, load_price_book, quote
@@ -41,7 +48,14 @@ from kling_pricing.money import nanos_up
 
 ROUNDS, ROUND_CALLS = 200, 10
 PROCESSES, CONTENDED_ROUNDS, CONTENDED_CALLS = 4, 5, 250
-CALLS = max(ROUNDS * ROUND_CALLS, 1 + CONTENDED_ROUNDS * CONTENDED_CALLS)
+THREADS, THREAD_ROUNDS, THREAD_CALLS = 16, 7, 40
+PROCESSOR_CALLS = 200
+FLUSH_US = 700
+CALLS = max(
+    ROUNDS * ROUND_CALLS,
+    1 + CONTENDED_ROUNDS * CONTENDED_CALLS,
+    1 + THREADS * THREAD_ROUNDS * THREAD_CALLS,
+)
 """Maximum number of calls of one process."""
 
 PAYLOAD = {"model": "kling-v3", "prompt": "A paper boat in the rain", "duration": 5, "resolution": "1080p"}
@@ -83,7 +97,7 @@ class Baseline:
 
     def __init__(self, path: Path) -> None:
         self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT)
-        self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -237,6 +251,106 @@ def measured(functions: dict[str, Callable[[], object]]) -> dict[str, tuple[int,
     }
 
 
+class SlowFlush(sqlite3.Connection):
+    """A connection whose commits take longer, as on a disk that takes `FLUSH_US` to flush."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """See `sqlite3.Connection.execute`."""
+        cursor = super().execute(*arguments)
+        if arguments[0] == "COMMIT":
+            time.sleep(FLUSH_US / 10**6)
+        return cursor
+
+
+def threaded(folder: Path) -> dict[str, tuple[int, Decimal, Decimal]]:
+    """Returns calls per second of many threads, relative to single transactions, and to the baseline."""
+    lock = Lock()
+
+    def alone(act: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
+            with lock:
+                return act()
+
+        return run
+
+    baseline, single, shared, guard = (
+        Baseline(folder / "baseline.db"),
+        Store(folder / "single.db"),
+        Store(folder / "shared.db"),
+        Guard(folder / "guard.db"),
+    )
+    functions = {
+        "baseline behind a lock": alone(baseline.admit),
+        "the store, single transactions": alone(single.admit),
+        "the store, shared transactions": shared.admit,
+        "the guard, shared transactions": guard.admit,
+    }
+    for function in functions.values():
+        function()
+    rounds: dict[str, list[int]] = {name: [] for name in functions}
+    for _ in range(THREAD_ROUNDS):
+        for name, function in functions.items():
+            threads = [Thread(target=repeat, args=(function,)) for _ in range(THREADS)]
+            start = time.perf_counter_ns()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            rounds[name].append(time.perf_counter_ns() - start)
+    plain, alone_ns, *_ = rounds.values()
+    return {
+        name: (
+            THREADS * THREAD_CALLS * 10**9 // int(median(times_ns)),
+            median(Decimal(other) / own for other, own in zip(alone_ns, times_ns, strict=True)),
+            median(Decimal(other) / own for other, own in zip(plain, times_ns, strict=True)),
+        )
+        for name, times_ns in rounds.items()
+    }
+
+
+def repeat(function: Callable[[], object]) -> None:
+    """Makes the calls of one thread."""
+    for _ in range(THREAD_CALLS):
+        function()
+
+
+def processor_us(function: Callable[[], object]) -> int:
+    """Returns the processor time of one call in one thread, in microseconds: that of the best of many rounds.
+
+    A round is so long that the WAL is copied into the database in it.
+    """
+    times_ns = []
+    for _ in range(ROUNDS * ROUND_CALLS // PROCESSOR_CALLS):
+        start = time.process_time_ns()
+        for _ in range(PROCESSOR_CALLS):
+            function()
+        times_ns.append((time.process_time_ns() - start) // PROCESSOR_CALLS)
+    return min(times_ns) // 1000
+
+
+def print_threads() -> None:
+    """Prints the figures of many threads, and the processor time of one."""
+    in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 (benchmarks keep no secrets)
+    plain_connect = sqlite3.connect
+    for title, place, flush in (("disk", None, False), (f"flush of {FLUSH_US} us", in_memory, True)):
+        with tempfile.TemporaryDirectory(dir=place) as name:
+            if flush:
+                sqlite3.connect = partial(plain_connect, factory=SlowFlush)  # type: ignore[assignment]
+            figures = threaded(Path(name))
+            sqlite3.connect = plain_connect
+        print(
+            f"{f'admit, {THREADS} threads, {title}':<48} {'per second':>10} {'/ single':>10} {'/ baseline':>10}"
+        )
+        for kind, (rate, to_single, to_baseline) in figures.items():
+            print(f"{kind:<48} {rate:>10} {to_single:>10.2f} {to_baseline:>10.2f}")
+        print()
+    for title, place in (("disk", None), ("memory", in_memory)):
+        with tempfile.TemporaryDirectory(dir=place) as name:
+            store, guard = Store(Path(name) / "store.db"), Guard(Path(name) / "guard.db")
+            for kind, function in (("ledger.reserve", store.admit), ("guard.admit", guard.admit)):
+                print(f"{f'processor time of {kind}, {title}':<48} {processor_us(function):>7} us")
+
+
 def contend(kind: str, path: str, verb: str) -> None:
     """Runs in each of several processes: for each line of input, makes calls and prints their times."""
     act = getattr(KINDS[kind](Path(path)), verb)
@@ -309,6 +423,7 @@ def main() -> None:
             for kind, (rate, usual, slowest) in together.items():
                 print(f"{kind:<48} {rate:>10} {Decimal(rate) / first:>10.2f} {Decimal(slowest) / usual:>15.1f}")
             print()
+    print_threads()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from kling_pricing.errors import (
     BudgetError,
     BudgetExceededError,
     BudgetFrozenError,
+    BudgetWeakenedError,
     CapabilityError,
     IdempotencyError,
     KlingPricingError,
     LedgerError,
     LedgerUnavailableError,
     PriceNotFoundError,
+    ReceiverError,
     ReservationNotFoundError,
     ReservationStateError,
     StatementError,
@@ -30,7 +32,7 @@ from kling_pricing.wire.media import MediaFacts
 
 if TYPE_CHECKING:
     from kling_pricing.budgets import Budget, Budgets, load_budgets
-    from kling_pricing.guard import Admission, BudgetGuard
+    from kling_pricing.guard import Admission, BudgetGuard, BudgetPlan, Decision
     from kling_pricing.guard.async_guard import AsyncBudgetGuard
     from kling_pricing.hooks.context import spending
     from kling_pricing.ledger.journal import Bucket, Entry, Observation
@@ -50,8 +52,11 @@ __all__ = [
     "BudgetExceededError",
     "BudgetFrozenError",
     "BudgetGuard",
+    "BudgetPlan",
+    "BudgetWeakenedError",
     "Budgets",
     "CapabilityError",
+    "Decision",
     "Endpoint",
     "Entry",
     "IdempotencyError",
@@ -66,6 +71,7 @@ __all__ = [
     "PriceBook",
     "PriceNotFoundError",
     "Quote",
+    "ReceiverError",
     "Reservation",
     "ReservationNotFoundError",
     "ReservationStateError",
@@ -90,7 +96,9 @@ _LAZY = {
     "Bucket": "ledger.journal",
     "Budget": "budgets",
     "BudgetGuard": "guard",
+    "BudgetPlan": "guard",
     "Budgets": "budgets",
+    "Decision": "guard",
     "Entry": "ledger.journal",
     "Observation": "ledger.journal",
     "Option": "quoting.comparison",

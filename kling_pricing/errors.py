@@ -8,14 +8,16 @@
       CapabilityError         the API would refuse the request: violations (all of them), suggestions
       PriceNotFoundError      the request is valid but has no published price: provider, model, priced_instead
       BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
-      BudgetFrozenError       spending is frozen: actor, reason, frozen_at
+      BudgetFrozenError       spending is frozen: budget, actor, reason, frozen_at
       BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
+        BudgetWeakenedError        a change lessens protection without naming that: removed, weaker
       LedgerError             the ledger cannot carry out the operation
         ReservationNotFoundError   the reservation is not in the ledger
         ReservationStateError      the reservation's state does not allow it: reservation_id, state, task_id
         IdempotencyError           the key or task was already used with different content
         LedgerUnavailableError     the ledger cannot be read or written, so nothing may be spent
       WebhookError            a signed callback is rejected: the HTTP status of the response
+      ReceiverError           a receiver of alerts is not set up, or does not accept an alert: receiver
       StatementError          a provider's statement or its mapping cannot be read: file, row, column
       ScenarioError           a scenario of the sandbox is invalid: file, line, key path
 
@@ -180,13 +182,15 @@ class BudgetExceededError(KlingPricingError):
     """A request does not fit a budget; nothing was reserved.
 
     Attributes:
-        budget: the name of the budget that refuses the request; None when no budget matches the request.
+        budget: the name of the budget that refuses the request; None when no budget matches the request, or
+            when the budgets do not let its project or its labels spend.
         requested: the amount that the request needs, in `currency`.
         available: the amount that the budget allows, in `currency`: the amount left in its window, or the limit
             per request if the request exceeds that limit.
         currency: the currency of the amounts.
         window_end: the UTC instant at which the budget's window ends and the next begins; None when the
-            window never ends, or when no window limits the request.
+            window never ends, or when no window limits the request. For a rolling window, the instant at which
+            enough of what is counted now will have left the window; None when the cap itself is too low.
         cheapest: the cost of the cheapest valid variant; None when no variant exists, or when the budget does
             not allow capping.
     """
@@ -215,13 +219,17 @@ class BudgetFrozenError(KlingPricingError):
     """Spending is frozen; nothing was reserved and nothing may be sent.
 
     Attributes:
+        budget: the name of the frozen budget; None: all spending is frozen.
         actor: the person or program that froze it.
         reason: the reason.
         frozen_at: the UTC instant at which it was frozen.
     """
 
-    def __init__(self, message: str, *, actor: str, reason: str, frozen_at: datetime | None) -> None:
+    def __init__(
+        self, message: str, *, budget: str | None, actor: str, reason: str, frozen_at: datetime | None
+    ) -> None:
         super().__init__(message)
+        self.budget = budget
         self.actor = actor
         self.reason = reason
         self.frozen_at = frozen_at
@@ -234,6 +242,7 @@ class BudgetError(KlingPricingError):
         file: the file's name; empty when the budgets are not from a file.
         line: the line in that file, starting at 1; None when no line applies.
         key_path: the key in the file or object, such as `budgets[0].cap`.
+        others: the other mistakes in the same file.
     """
 
     def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
@@ -241,6 +250,26 @@ class BudgetError(KlingPricingError):
         self.file = file
         self.line = line
         self.key_path = key_path
+        self.others: tuple[BudgetError, ...] = ()
+
+    @property
+    def problems(self) -> tuple[BudgetError, ...]:
+        """This error and the other mistakes in the same file."""
+        return (self, *self.others)
+
+
+class BudgetWeakenedError(BudgetError):
+    """A change of budgets removes a budget or lessens protection without naming that; nothing has changed.
+
+    Attributes:
+        removed: the names of the budgets that the change removes and that were not named.
+        weaker: the changes that lessen protection, as text; empty if weaker protection was allowed.
+    """
+
+    def __init__(self, message: str, *, removed: Sequence[str], weaker: Sequence[str]) -> None:
+        super().__init__(message)
+        self.removed = tuple(removed)
+        self.weaker = tuple(weaker)
 
 
 class LedgerError(KlingPricingError):
@@ -287,6 +316,18 @@ class WebhookError(KlingPricingError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ReceiverError(KlingPricingError):
+    """A receiver of alerts is not set up, or does not accept an alert. The message contains no secret.
+
+    Attributes:
+        receiver: the receiver's name, `env:NAME` or `file:PATH`.
+    """
+
+    def __init__(self, problem: str, *, receiver: str) -> None:
+        super().__init__(f"{receiver}: {problem}")
+        self.receiver = receiver
 
 
 class StatementError(KlingPricingError):

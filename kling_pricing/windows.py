@@ -1,4 +1,4 @@
-"""Instants, clocks, time zones, and the calendar windows of budgets.
+"""Instants, clocks, time zones, and the windows of budgets: calendar windows and rolling windows.
 
 A day begins at the first instant at which the local clock shows its date or a later one.
 If a clock change skips midnight, the day begins after the gap.
@@ -6,6 +6,10 @@ If it repeats midnight, the day begins at the first of the two.
 Windows therefore follow each other without gap or overlap.
 A day usually has 23, 24 or 25 hours. A date that a place skipped by moving across the date line has no hours.
 Both ends of a window are computed in UTC; local times are never subtracted.
+
+A rolling window moves in steps of 1/24 of its length, which begin at whole multiples since 1970.
+What is booked counts from the start of its step until 25 steps later. With 24 steps, what was booked at the end
+of a step would leave up to one step too early.
 """
 
 from __future__ import annotations
@@ -34,6 +38,39 @@ class Period(NamedTuple):
 
 FOREVER = Period(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 """The period of a window that never ends."""
+
+
+STEPS = 24
+"""The number of steps in a rolling window."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LENGTH_UNITS = ((timedelta(days=1), "d", 2), (timedelta(hours=1), "h", 1), (timedelta(minutes=1), "m", 1))
+"""The units of a length, the longest first, each with its letter and the least number for which it is used."""
+
+
+def step_of(length: timedelta) -> timedelta:
+    """Returns the step of a rolling window whose length is a whole number of minutes."""
+    return length / STEPS
+
+
+def length_text(length: timedelta) -> str:
+    """Returns the length of a rolling window as text: `90m`, `24h`, `7d`."""
+    unit, letter = next(
+        (unit, letter) for unit, letter, least in _LENGTH_UNITS if not length % unit and length // unit >= least
+    )
+    return f"{length // unit}{letter}"
+
+
+def counting_period(at: datetime, step: timedelta) -> Period:
+    """Returns the period in which a rolling window counts what is booked at an instant."""
+    start = _EPOCH + (at - _EPOCH) // step * step
+    return Period(start, start + (STEPS + 1) * step)
+
+
+def rolling_period(at: datetime, step: timedelta) -> Period:
+    """Returns a rolling window at an instant: 24 whole steps, and the step that contains the instant."""
+    start = counting_period(at, step).start
+    return Period(start - STEPS * step, start + step)
 
 
 def calendar_period(calendar: Calendar, at: datetime, zone: tzinfo, week_starts: str = "monday") -> Period:

@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from kling_pricing import (
+    Admission,
     Alert,
     Budget,
     BudgetExceededError,
+    BudgetFrozenError,
     BudgetGuard,
     PriceBook,
     ReservationStateError,
@@ -85,7 +87,7 @@ def race() -> None:
         alerts: list[Alert] = []
         budgets = BUDGETS if command.get("install") else None
         guard = BudgetGuard(command["ledger"], budgets, book=book, on_alert=alerts.append)
-        work = {"fill": fill, "one_job": one_job}[command["do"]]
+        work = {"fill": fill, "one_job": one_job, "until_frozen": until_frozen}[command["do"]]
         done: list[str] = []
         barrier = threading.Barrier(command["threads"])
 
@@ -121,6 +123,27 @@ def fill(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
             except BudgetExceededError:
                 orders.remove(labels)  # nothing is given back, so it will never fit
     return mine
+
+
+def until_frozen(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
+    """Admits and dispatches until both are refused by a freeze; returns the ids of what was sent.
+
+    It reserves several jobs ahead, so that some are reserved before the freeze and dispatched after it.
+    """
+    sent: list[str] = []
+    ahead: list[Admission] = []
+    refused = 0
+    while refused < command["refusals"]:
+        try:
+            if len(ahead) < DICE.randrange(1, 4):
+                ahead.append(guard.admit(VIDEO, project="trailer"))
+            else:
+                admission = ahead.pop(0)
+                guard.dispatch(admission)
+                sent.append(admission.reservation_id)
+        except BudgetFrozenError:
+            refused += 1
+    return sent
 
 
 def one_job(guard: BudgetGuard, command: Mapping[str, Any]) -> list[str]:
@@ -319,6 +342,10 @@ def _dispatching(guard: BudgetGuard) -> Callable[[], object]:
     return lambda: guard.dispatch(admission)
 
 
+def _admitting_and_dispatching(guard: BudgetGuard) -> Callable[[], object]:
+    return lambda: guard.admit_and_dispatch(VIDEO, project="trailer", key="shot")
+
+
 def _sent(guard: BudgetGuard) -> str:
     admission = guard.admit(VIDEO, project="trailer", key="shot")
     guard.dispatch(admission)
@@ -389,7 +416,9 @@ def _recording(guard: BudgetGuard) -> Callable[[], object]:
 
 def _applying(guard: BudgetGuard) -> Callable[[], object]:
     _bound(guard)
-    return lambda: guard.apply([BUDGETS[0].model_copy(update={"cap": Decimal(20)}), BUDGETS[1]])
+    return lambda: guard.apply(
+        [BUDGETS[0].model_copy(update={"cap": Decimal(20)}), BUDGETS[1]], allow_weaker=True
+    )
 
 
 def _freezing(guard: BudgetGuard, ledger: str) -> Callable[[], object]:
@@ -408,6 +437,7 @@ ADMINISTRATION = {"freeze": _freezing, "thaw": _thawing}
 SCENES: dict[str, Scene] = {
     "admit": _admitting,
     "dispatch": _dispatching,
+    "admit_and_dispatch": _admitting_and_dispatching,
     "bind": _binding,
     "bind after the webhook": _binding_late,
     "settle": _settling,
@@ -505,7 +535,7 @@ def admit_one(ledger: str, key: str) -> None:
     guard.close()
 
 
-def fork_in_use(ledger: str) -> None:
+def fork_in_use(ledger: str, threads: int = 3) -> None:
     """Forks repeatedly while other threads are in transactions; each child admits once."""
     guard = BudgetGuard(ledger)
     guard.admit(VIDEO, project="trailer", key="first")
@@ -523,7 +553,7 @@ def fork_in_use(ledger: str) -> None:
             with forked(child):
                 pass
 
-    busy = [threading.Thread(target=work) for _ in range(3)]
+    busy = [threading.Thread(target=work) for _ in range(threads)]
     forking = [threading.Thread(target=fork_often) for _ in range(2)]
     for thread in busy + forking:
         thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
@@ -13,9 +14,11 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, KlingPricingError
 from kling_pricing.guard import freeze_all, thaw_all
+from kling_pricing.ledger.administration import prepare
 from kling_pricing.tables.price_book import PriceBook
 from tests.commands import run
 from tests.conftest import Clock
+from tests.golden.make import golden_sql
 from tests.servers import execute
 
 TRAILER = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(25), currency="USD")
@@ -24,7 +27,8 @@ TRAILER = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(25), 
 def test_the_ledger_keeps_who_did_what(ledger: str, book: PriceBook, clock: Clock) -> None:
     """Every administrative verb writes its actor, its reason, and the values before and after it."""
     with BudgetGuard(ledger, [TRAILER], book=book, clock=clock, actor="li") as guard:
-        guard.apply([TRAILER.model_copy(update={"cap": Decimal(50)})], reason="the second trailer")
+        raised = TRAILER.model_copy(update={"cap": Decimal(50)})
+        guard.apply([raised], allow_weaker=True, reason="the second trailer")
         guard.open_budget("trailer", "1.5", reason="spent by hand")
         freeze_all(ledger, actor="wang", reason="the bill looks wrong")
         freeze_all(ledger, actor="wang", reason="again")
@@ -57,6 +61,32 @@ def test_an_actor_is_the_systems_user_by_default(
         BudgetGuard(f"sqlite:///{tmp_path}/spend.db", book=book, actor="")
 
 
+def test_the_ledger_keeps_who_administers_it(postgres_ledger: str, tmp_path: Path, book: PriceBook) -> None:
+    """A grant, a migration and an accepted loss are kept too; a repeated grant is kept once."""
+    name = f"guards_{os.getpid()}"
+    execute(postgres_ledger, f"CREATE ROLE {name}")
+    try:
+        for _ in range(2):
+            prepare(postgres_ledger, create=True, grant=name, actor="li", reason="a new team")
+    finally:
+        execute(postgres_ledger, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+    with BudgetGuard(postgres_ledger, [TRAILER], book=book, actor="li") as guard:
+        granted, _ = guard.log()
+    assert (granted.actor, granted.action, granted.new, granted.reason) == (
+        "li",
+        "grant",
+        {"role": name},
+        "a new team",
+    )
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(golden_sql("sqlite", 3))
+    prepare(f"sqlite:///{path}", create=False, actor="wang")
+    with BudgetGuard(f"sqlite:///{path}", book=book) as guard:
+        (migrated,) = guard.log()
+    assert (migrated.actor, migrated.action, migrated.old) == ("wang", "migrate", {"schema": 3})
+
+
 @pytest.mark.parametrize("change", ["UPDATE {} SET actor = 'x'", "DELETE FROM {}"])
 def test_nobody_changes_the_record(ledger: str, book: PriceBook, clock: Clock, change: str) -> None:
     """Triggers stop even the owner of a ledger from changing the record."""
@@ -78,7 +108,7 @@ def test_the_command_shows_the_log(ledger: str, book: PriceBook, clock: Clock) -
     run("budget", "freeze", "--all", "--reason", "why not", "--actor", "wang", "--ledger", ledger)
     shown = run("budget", "log", "--ledger", ledger)
     role = "" if ledger.startswith("sqlite") else " (postgres)"
-    lines = [line.partition(" UTC  ")[2] for line in shown.stdout.splitlines()]
+    lines = [line.partition(" UTC  ")[2] for line in shown.stdout.splitlines() if not line.startswith(" ")]
     assert lines == [f"li{role}  apply budgets", f"wang{role}  freeze all: why not"]
     rows = [json.loads(line) for line in run("budget", "log", "--json", "--ledger", ledger).stdout.splitlines()]
     assert [(row["actor"], row["action"], row["subject"]) for row in rows] == [

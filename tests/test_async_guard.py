@@ -261,7 +261,7 @@ def test_waits_for_a_thread_count_towards_the_limit(
     tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Verbs that wait for a thread while another program has locked the ledger give up with the first ones."""
-    monkeypatch.setattr("kling_pricing.ledger.sqlite.file.BUSY_TIMEOUT_S", 1)
+    monkeypatch.setattr("kling_pricing.ledger.sqlite.opening.BUSY_TIMEOUT_S", 1)
     path = tmp_path / "spend.db"
 
     async def work() -> None:

@@ -166,7 +166,7 @@ def test_the_definition_of_a_budget_never_changes(kind: str) -> None:
 class _LaterEntry(BudgetEntry):
     """A budget with a key that a later release might have."""
 
-    enforce: str = "refuse"
+    review: str = "none"
 
 
 class _LaterFile(BudgetsFile):
@@ -181,7 +181,7 @@ def test_a_new_optional_key_changes_no_digest() -> None:
     given = json.loads(OBJECTS.document)
     later = _LaterFile.model_validate(given)
     assert (later.digest, later.budgets[0].definition) == (OBJECTS.digest, OBJECTS.budgets[0].definition)
-    given["budgets"][0]["enforce"] = "observe"
+    given["budgets"][0]["review"] = "weekly"
     assert _LaterFile.model_validate(given).digest != OBJECTS.digest
     assert Budgets([Budget(**BUDGET)]).digest == (
         "867dcab07005a35bdb127b938a60c15d81fce360f06a1f77f1ceefb4193cef2a"
@@ -239,7 +239,7 @@ BAD_BUDGETS = [
         {"window": "fortnight"},
         5,
         "window",
-        "must be lifetime, day, week, month, quarter, year, or {start: ..., ",
+        "must be lifetime, day, week, month, quarter, year, {start: ..., ",
     ),
     ({"window": "[day]"}, 5, "window", "got a list"),
     ({"window": "{start: 2026-01-02}"}, 5, "window", "end: this key is required; add it"),
@@ -454,7 +454,9 @@ def test_the_schema_knows_every_key() -> None:
     """An editor with the schema accepts all keys of the complete file and refuses others."""
     schema = budgets_file_schema()
     entry = schema["$defs"]["BudgetEntry"]
-    assert schema["properties"].keys() == {"budgets", "unmatched", "accounting_rates", "capping"}
+    assert schema["properties"].keys() == {
+        *("budgets", "unmatched", "notify", "accounting_rates", "capping", "projects", "require_labels"),
+    }
     assert set(entry["required"]) == {"name", "cap", "currency"}
     assert entry["properties"].keys() == Budget.model_fields.keys()
     assert (schema["additionalProperties"], entry["additionalProperties"]) == (False, False)
@@ -632,10 +634,10 @@ def test_a_running_guard_adopts_a_newer_revision(ledger: str, clock: Clock) -> N
     first = BudgetGuard(ledger, yuan(None), clock=clock)
     second = BudgetGuard(ledger, clock=clock)
     for rate, cap, held in (("7", 10, "2.499"), ("8", "5.355", "5.355")):
-        second.apply(yuan(rate, cap))
+        second.apply(yuan(rate, cap), allow_weaker=True)
         first.dispatch(first.admit(video(), project="a"))
         assert [(row.cap, row.held) for row in first.status()] == [(Decimal(cap), Decimal(held))]
-    second.apply(yuan("8", 100))
+    second.apply(yuan("8", 100), allow_weaker=True)
     first.record("qingbo", "t", 1, labels={"project": "a"})
     assert counts(first) == [(Decimal("5.355"), 8)]
 
@@ -645,7 +647,7 @@ def test_a_lowered_cap_applies_at_once(ledger: str, clock: Clock) -> None:
     guard = BudgetGuard(ledger, [Budget(**BUDGET)], clock=clock)
     guard.admit(video(), project="a")
     for cap, left in (("0.3", "-0.057"), ("0.714", "0.357"), ("0.713999999", "0.356999999")):
-        guard.apply([Budget(**{**BUDGET, "cap": cap})])
+        guard.apply([Budget(**{**BUDGET, "cap": cap})], allow_weaker=True)
         assert [row.available for row in guard.status()] == [Decimal(left)]
         if Decimal(left) < Decimal("0.357"):
             with pytest.raises(BudgetExceededError) as refused:
@@ -683,7 +685,8 @@ def test_a_budget_with_another_definition_carries_over_or_is_renamed(
     with pytest.raises(BudgetError, match="give the budget another name, or set carry_over: true"):
         guard.apply(Budgets([Budget(**{**DAILY, **change})], accounting_rates=rates))
     assert (guard.status(), guard.journal()) == before
-    guard.apply(Budgets([Budget(**{**DAILY, **change}, carry_over=True)], accounting_rates=rates))
+    new = Budgets([Budget(**{**DAILY, **change}, carry_over=True)], accounting_rates=rates)
+    guard.apply(new, allow_weaker=True)
     held, spent = Decimal("0.357"), Decimal("0.3")
     others = 0 if "match" in change else held
     rate = 7 if "currency" in change else 1
@@ -695,7 +698,7 @@ def test_a_reservation_that_was_carried_over_settles_in_the_new_bucket(ledger: s
     """A reservation from before the revision is released and settled in the new bucket."""
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     released, settled = [guard.admit(video(), project="a") for _ in range(2)]
-    guard.apply([Budget(**{**DAILY, "window": "month"}, carry_over=True)])
+    guard.apply([Budget(**{**DAILY, "window": "month"}, carry_over=True)], allow_weaker=True)
     assert [row.held for row in guard.status()] == [Decimal("0.714")]
     guard.release(released)
     guard.dispatch(settled)
@@ -705,21 +708,21 @@ def test_a_reservation_that_was_carried_over_settles_in_the_new_bucket(ledger: s
 
 
 def test_a_removed_budget_comes_back_with_its_balance(ledger: str, clock: Clock) -> None:
-    """With another definition it must carry over, however long it was removed."""
+    """However long it was removed, it counts what was spent meanwhile, unless it says `carry_over: false`."""
     other = Budget(name="other", cap=10, currency="USD")
     guard = BudgetGuard(ledger, [Budget(**DAILY)], clock=clock)
     guard.admit(video(), project="a")
-    guard.apply([other])
+    guard.apply([other], remove=["all"])
     guard.admit(video(), project="a")
     with pytest.raises(BudgetError, match="carry_over: true"):
-        guard.apply([other, Budget(**{**DAILY, "window": "month"})])
-    guard.apply([other, Budget(**DAILY)])
+        guard.apply([other, Budget(**{**DAILY, "window": "month"}, carry_over=False)])
+    guard.apply([other, Budget(**DAILY, carry_over=False)])
     assert [(row.budget, row.held) for row in guard.status()] == [
         ("other", Decimal("0.357")),
         ("all", Decimal("0.357")),
     ]
-    guard.apply([other])
-    guard.apply([other, Budget(**DAILY, carry_over=True)])
+    guard.apply([other], remove=["all"])
+    guard.apply([other, Budget(**DAILY)])
     assert [row.held for row in guard.status()] == [Decimal("0.357"), Decimal("0.714")]
 
 
@@ -749,10 +752,10 @@ def test_an_opening_balance_cannot_be_carried_over(ledger: str, clock: Clock) ->
     guard.open_budget("all", 3)
     monthly = [Budget(**{**DAILY, "window": "month"}, carry_over=True)]
     with pytest.raises(BudgetError, match="opening balance, which cannot be carried over"):
-        guard.apply(monthly)
+        guard.apply(monthly, allow_weaker=True)
     assert counts(guard) == [(0, 3)]
     clock.pass_by(days=1)
-    guard.apply(monthly)
+    guard.apply(monthly, allow_weaker=True)
     assert [row.spent for row in guard.status()] == [0]
 
 

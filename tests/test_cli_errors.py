@@ -39,7 +39,12 @@ ARGUMENTS: dict[str, str] = {
     "kind": "prices",
     "name": "trailer",
     "new_provider": "newcomer",
+    "names": "trailer",
+    "request_file": "request.json",
+    "project": "trailer",
+    "allowance": "nothing",
     "url": "sqlite:///spend.db",
+    "receiver": "env:ALERTS_URL",
 }
 """A good value of each argument; `budget file` for `file` of the group `budget`."""
 
@@ -55,11 +60,13 @@ REQUIRED: dict[str, list[str]] = {
     "since": ["--from", "2026-11-01"],
     "until": ["--until", "2026-12-01"],
     "everything": ["--all"],
+    "cap": ["--cap", "0.5"],
     "reason": ["--reason", "the bill looks wrong"],
 }
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
+    "actor": ("", "actor must be text of 1 to 200 printable characters"),
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "amount": ("1e3", "'1e3' is not a plain decimal number"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
@@ -72,6 +79,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "book": ("nowhere", "nowhere: no such folder"),
     "budgets": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+    "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "currency": ("usd", "currency must be three capital letters"),
     "duration": ("5.5", "not a valid integer"),
     "file": ("nowhere.json", "nowhere.json"),
@@ -84,16 +92,21 @@ BAD: dict[str, tuple[str, str]] = {
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
+    "above": ("nobody", "unknown budget nobody; use one of: trailer"),
+    "names": ("nobody", "unknown budget nobody; use one of: trailer"),
+    "request_file": ("nowhere.json", "nowhere.json"),
     "account_currency": ("dollars", "the account currency must be a code of three capital letters"),
+    "every": ("0", "0 is not in the range"),
     "encoding": ("utf-99", "unknown encoding 'utf-99'; give a name such as gb18030"),
     "labels": ("user", "'user' is not a label with a value; write LABEL=VALUE, such as user=li"),
     "ledger": ("sqlite:///", "'sqlite:///' is not the URL of a ledger"),
     "ledgers": ("sqlite:///", "sqlite:///"),
+    "limit": ("0", "0 is not in the range"),
     "mapping": ("nowhere", "nowhere"),
     "media": ("nowhere.json", "nowhere.json: cannot be read"),
     "memory_limit": ("lots", "500MB"),
     "month": ("2026-13", "2026-13"),
-    "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer"),
+    "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer|no budget nobody is in force"),
     "out": ("request.json/below", "request.json/below"),
     "new_provider": (
         "Acme Inc",
@@ -103,6 +116,7 @@ BAD: dict[str, tuple[str, str]] = {
     "own": ("nowhere", "'nowhere' does not exist"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
     "port": ("70000", "70000 is not in the range"),
+    "receiver": ("nowhere", "name no receiver nowhere|a receiver's name is env:NAME or file:PATH"),
     "record": ("nowhere/calls.har", "nowhere/calls.har: cannot be written"),
     "scenario": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "seed": ("x", "'x' is not a valid integer"),
@@ -114,6 +128,7 @@ BAD: dict[str, tuple[str, str]] = {
         "unknown provider 'nobody'; use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
     ),
     "ref": ("", "must be text of 1 to 200 printable characters"),
+    "remove": ("trailer", "budget trailer is to be removed, but the new budgets contain it"),
     "reservation": ("", "must be text of 1 to 200 printable characters"),
     "since": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "spent": ("1e3", "'1e3' is not a plain decimal number"),
@@ -132,18 +147,27 @@ BAD: dict[str, tuple[str, str]] = {
 
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
-    *("everything", "accept_loss"),  # flags
+    *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last", "watch"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account"),  # any text will do
+    "budget",  # a name that no budget has lists nothing
     "grant",  # only the server knows its roles
+    *("request", "allowance"),  # an unknown id is refused by the ledger
 }
-FILTERS = {("history", "project"), ("history", "key"), ("report", "project")}
-"""Parameters that choose what is listed: an unknown name lists nothing."""
+FILTERS = {
+    ("history", "project"),
+    ("history", "key"),
+    ("report", "project"),
+    ("decide", "project"),
+    ("decide", "key"),
+}
+"""Parameters that select what is listed, so an unknown name lists nothing, or that each request reports."""
 
 
 NEEDED: dict[object, list[str]] = {
     ("resolve",): ["--charged"],
+    ("budget", "allow"): ["--amount", "1", "--currency", "USD", "--budget", "trailer"],
     "batch_tolerance": ["--tolerance", "1"],
     "formats": ["--out", "reports"],
     "record": ["--port", "0"],
@@ -221,6 +245,8 @@ REFUSALS: dict[str, list[str]] = {
     "tables diff": ["qingbo/2026-04-29", "kling/2026-09-20"],
     "tables check": ["broken"],
     "budget check": ["broken.yaml"],
+    "budget plan": ["other.yaml"],
+    "budget apply": ["other.yaml"],
     "budget open": ["trailer", "--spent", "0.5"],
     "pre-submit": ["dear.json", "--project", "trailer"],
     "bind": ["nothing", "t-1"],
@@ -230,6 +256,14 @@ REFUSALS: dict[str, list[str]] = {
     "resolve": ["nothing", "--charged"],
     "record": ["qingbo", "t-1", "0.7", "--project", "trailer"],
     "verify": [],
+    "alerts test": ["env:KLING_PRICING_NOWHERE"],
+    "decide": ["dear.json", "--project", "trailer"],
+    "budget ask": ["long.json", *REQUIRED["project"], *REQUIRED["reason"]],
+    "budget allow": [
+        *("trailer", "--amount", "1", "--currency", "USD", "--budget", "trailer"),
+        *("--until", "2020-01-01", *REQUIRED["reason"]),
+    ],
+    "budget revoke": ["nothing", *REQUIRED["reason"]],
     "ledger init": ["sqlite:///spend.db", "--grant", "guard"],
     "reconcile": [*REQUIRED["provider"], *REQUIRED["since"], *REQUIRED["until"], "--statement", "strange.csv"],
 }
@@ -247,9 +281,12 @@ REFUSE_NOTHING = {
         "report",
         "sandbox",
     ),
-    "budget apply",  # budgets that the ledger does not take cannot be used
+    *("alerts list", "alerts deliver", "alerts resume"),  # these budgets name no receivers
+    *("budget set", "budget show", "budget log"),
     "in-doubt",  # it asks the provider, and lists
-    *("ledger migrate", "ledger info", "budget freeze", "budget thaw"),  # refused on a server only
+    *("ledger migrate", "ledger info"),  # refused on a server only
+    *("budget freeze", "budget thaw"),  # an unknown budget is bad input
+    "budget allowances",
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
 }
 
@@ -260,6 +297,7 @@ def refusing(folder: Path) -> Path:
     (folder / "long.json").write_text(json.dumps(video(duration=99)))
     (folder / "dear.json").write_text(json.dumps(video(duration=15, resolution="1080p", audio=True)))
     (folder / "nameless.json").write_text("{}")
+    (folder / "other.yaml").write_text("budgets: [{name: other, cap: 1, currency: USD}]\n")
     (folder / "broken.yaml").write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
     (folder / "strange.csv").write_text(f"{STATEMENT}t-9,kling-v3,completed,1793880000000,357000\n")
     prices = folder / "broken" / "prices" / "acme" / "2026-11-01.yaml"

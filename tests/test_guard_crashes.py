@@ -115,6 +115,7 @@ NO_MONEY, HELD, SPENT = (Decimal(0), Decimal(0)), (COST, Decimal(0)), (Decimal(0
 OUTCOMES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "admit": (("nothing", None), ("reserved", HELD)),
     "dispatch": (("reserved", HELD), ("dispatching", HELD)),
+    "admit_and_dispatch": (("nothing", None), ("dispatching", HELD)),
     "bind": (("dispatching", HELD), ("bound with task", HELD)),
     "bind after the webhook": (("dispatching", HELD), ("settled with task 0.3", SPENT)),
     "settle": (("bound with task", HELD), ("settled with task 0.3", SPENT)),

@@ -1,5 +1,6 @@
 """From an admission to a job that was sent, on every kind of store: keys, dispatch, doubt, `with` blocks."""
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -8,11 +9,14 @@ import pytest
 from kling_pricing import (
     Budget,
     BudgetExceededError,
+    BudgetFrozenError,
+    BudgetGuard,
     IdempotencyError,
     PriceBook,
     ReservationStateError,
 )
-from tests.conftest import Clock, OpenGuard, video
+from kling_pricing.guard import freeze_all
+from tests.conftest import AT, Clock, OpenGuard, video
 from tests.guards import CLIP, COST, ZERO, VerifiedGuard, bound, left, sent
 
 # keys
@@ -22,7 +26,8 @@ def test_a_key_gives_the_same_reservation_while_it_is_unsent(open_guard: OpenGua
     """Admitting a key again holds the money once and keeps the changes, even if more money is available now."""
     guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
     first = guard.admit(CLIP, project="trailer", key="k")
-    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")])
+    raised = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")
+    guard.apply([raised], allow_weaker=True)
     replay = guard.admit(CLIP, project="trailer", key="k")
     assert (replay.reservation_id, replay.changes, replay.quote.total) == (
         first.reservation_id,
@@ -104,7 +109,8 @@ def test_refusals_are_not_kept(open_guard: OpenGuard) -> None:
     guard = open_guard(cap=Decimal("0.1"))
     with pytest.raises(BudgetExceededError):
         guard.admit(CLIP, project="trailer", key="k")
-    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")])
+    raised = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")
+    guard.apply([raised], allow_weaker=True)
     assert guard.admit(CLIP, project="trailer", key="k").reservation.attempt == 1
 
 
@@ -161,6 +167,95 @@ def test_pre_submit_admits_and_dispatches(open_guard: OpenGuard) -> None:
 
 
 # doubt
+
+
+def told(guard: BudgetGuard) -> list[tuple[Any, ...]]:
+    """Returns the journal without ids: kinds, budgets, amounts and details."""
+    return [(entry.kind, entry.budget, entry.held, entry.spent, entry.detail) for entry in guard.journal()]
+
+
+@pytest.mark.parametrize("cap", [Decimal(10), Decimal("0.5")], ids=["unchanged", "capped"])
+def test_one_transaction_has_the_effect_of_two(open_guard: OpenGuard, cap: Decimal) -> None:
+    """Admitting and dispatching at once writes the same reservation and journal as one after the other."""
+    guard = open_guard(cap=cap, on_exceed="cap", match={"project": "*"}, alerts=(Decimal("0.01"),))
+    admitted = guard.admit(CLIP, project="trailer", labels={"user": "li"})
+    payload = guard.dispatch(admitted)
+    before = told(guard)
+    admission, body = guard.admit_and_dispatch(CLIP, project="teaser", labels={"user": "li"})
+    assert (body, admission.dispatched, admission.replayed) == (payload, True, False)
+    assert admission.quote == admitted.quote
+    assert [line for line in before if line[0] != "revision"] == told(guard)[len(before) :]
+    two, one = guard.reservation(admitted), guard.reservation(admission)
+    own: dict[str, Any] = {
+        "id": "",
+        "key": "",
+        "project": "",
+        "labels": {},
+        "created_at": AT,
+        "dispatched_at": AT,
+        "deadline": AT,
+    }
+    assert one._replace(**own, fingerprint="") == two._replace(**own, fingerprint="")
+    assert one.deadline - one.created_at == two.deadline - two.created_at == timedelta(minutes=5)
+    assert admission.reservation == one
+    with pytest.raises(ReservationStateError, match="dispatching"):
+        guard.dispatch(admission)
+
+
+def test_one_transaction_dispatches_an_unsent_reservation(open_guard: OpenGuard) -> None:
+    """Admitting and dispatching the key of an unsent reservation hands out its payload, and only once."""
+    guard = open_guard(cap=Decimal("0.5"), on_exceed="cap")
+    first = guard.admit(CLIP, project="trailer", key="k")
+    raised = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")
+    guard.apply([raised], allow_weaker=True)
+    admission, body = guard.admit_and_dispatch(CLIP, project="trailer", key="k")
+    assert (admission.reservation_id, admission.replayed) == (first.reservation_id, True)
+    assert body == CLIP | {"duration": 3}
+    with pytest.raises(ReservationStateError, match="dispatching"):
+        guard.admit_and_dispatch(CLIP, project="trailer", key="k")
+    with pytest.raises(IdempotencyError):
+        guard.admit_and_dispatch(CLIP | {"duration": 10}, project="trailer", key="k")
+
+
+def test_one_transaction_after_an_expiry_makes_a_new_attempt(open_guard: OpenGuard, clock: Clock) -> None:
+    """Admitting and dispatching the key of an expired reservation releases that one and sends a new one."""
+    guard = open_guard()
+    guard.admit(CLIP, project="trailer", key="k")
+    clock.pass_by(minutes=15)
+    admission, _ = guard.admit_and_dispatch(CLIP, project="trailer", key="k")
+    assert [(job.attempt, job.state) for job in guard.history()] == [(1, "released"), (2, "dispatching")]
+    assert left(guard)[0] == COST
+    assert admission.reservation.attempt == 2
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "replayed"])
+def test_one_transaction_is_refused_while_spending_is_frozen(
+    open_guard: OpenGuard,
+    ledger: str,
+    known: bool,  # noqa: FBT001
+) -> None:
+    """While spending is frozen, nothing is admitted or dispatched at once, and nothing is changed."""
+    guard = open_guard()
+    if known:
+        guard.admit(CLIP, project="trailer", key="k")
+    freeze_all(ledger, actor="li", reason="the bill looks wrong")
+    before = guard.history()
+    with pytest.raises(BudgetFrozenError, match="the bill looks wrong"):
+        guard.admit_and_dispatch(CLIP, project="trailer", key="k")
+    assert guard.history() == before
+
+
+def test_one_transaction_adopts_new_budgets_and_refuses_beyond_them(
+    open_guard: OpenGuard, ledger: str, book: PriceBook, clock: Clock
+) -> None:
+    """A request beyond budgets that were just installed is refused, and leaves nothing behind."""
+    guard = open_guard()
+    other = VerifiedGuard(ledger, book=book, clock=clock)
+    other.apply([Budget(name="trailer", match={"project": "trailer"}, cap=COST, currency="USD")])
+    guard.admit_and_dispatch(CLIP, project="trailer")
+    with pytest.raises(BudgetExceededError):
+        guard.admit_and_dispatch(CLIP, project="trailer")
+    assert [job.state for job in guard.history()] == ["dispatching"]
 
 
 def test_a_dispatch_without_a_task_is_in_doubt_after_a_while(open_guard: OpenGuard, clock: Clock) -> None:

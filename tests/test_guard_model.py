@@ -842,10 +842,19 @@ class GuardMachine(RuleBasedStateMachine):
             lambda: self.guard.open_budget(budget, money(spent), labels=bucket_labels),
         )
 
+    def replace(self, budgets: Budgets) -> None:
+        """Applies budgets, and agrees to every change."""
+        kept = {budget.name for budget in budgets.budgets}
+        removed = {budget.name for budget in self.guard.budgets().budgets} - kept
+        self.guard.apply(budgets, remove=removed, allow_weaker=True)
+
     @rarely
     @rule(revision=revisions())
     def apply(self, revision: Revision) -> None:
-        self.both(lambda: self.model.apply(revision), lambda: self.guard.apply(revision.budgets()))
+        self.both(
+            lambda: self.model.apply(revision),
+            lambda: self.replace(revision.budgets()),
+        )
 
     @rule(minutes=st.sampled_from([1, 5, 5, 10, 15, 15, 90, 12 * 60, 24 * 60, -1, -16, -120, -24 * 60]))
     def the_clock_advances_or_steps_back(self, minutes: int) -> None:

@@ -4,16 +4,20 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from kling_pricing import Budget, BudgetExceededError, BudgetGuard, PriceBook
+from kling_pricing.guard import allow, freeze_all, freeze_budgets, thaw_all, thaw_budgets
 from tests.guard_workers import BUDGETS, COST, NANO, PROVIDER, VIDEO, finished, piped, started
 
 PROCESSES, THREADS = 8, 4
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 USERS = {
     "li": {"project": "trailer", "team": "film", "user": "li"},
@@ -240,3 +244,72 @@ def test_nothing_is_lost_when_processes_are_killed(
     }
     sys.stdout.write(f"{figures}\n")  # for -s, or -rP
     assert figures["kills"] >= seconds
+
+
+@pytest.mark.parametrize("by_name", [True, False], ids=["by name", "all spending"])
+def test_nothing_is_admitted_or_dispatched_after_a_freeze_returned(
+    crew: Crew, ledger: str, book: PriceBook, *, by_name: bool
+) -> None:
+    """Eight processes admit and dispatch; after the entry of the freeze, the journal has releases only.
+
+    Thawing gives back exactly what was left.
+    """
+    guard = BudgetGuard(ledger, [budget("trailer", 10**6 * COST, match={"project": "trailer"})], book=book)
+    workers = Thread(target=lambda: results.extend(crew.all_do(**command)))
+    command = {"do": "until_frozen", "ledger": ledger, "threads": 2, "refusals": 9}
+    results: list[dict[str, Any]] = []
+    workers.start()
+    while not any(job.state == "dispatching" for job in guard.history()):
+        pass  # the race has not begun
+    if by_name:
+        freeze_budgets(ledger, ["trailer"], actor="li", reason="audit")
+    else:
+        freeze_all(ledger, actor="li", reason="audit")
+    workers.join()
+    entries = guard.journal()
+    (frozen,) = [entry.seq for entry in entries if entry.kind.startswith("freeze")]
+    assert {entry.kind for entry in entries if entry.seq > frozen} <= {"release"}
+    assert {entry.kind for entry in entries if entry.seq < frozen} >= {"reserve", "dispatch"}
+    sent = {name for result in results for name in result["done"]}
+    assert sent == {job.id for job in guard.history() if job.state == "dispatching"}
+    before = guard.status()
+    assert before[0].held == COST * sum(job.state in {"reserved", "dispatching"} for job in guard.history())
+    if by_name:
+        thaw_budgets(ledger, ["trailer"], actor="li", reason="done")
+    else:
+        thaw_all(ledger, actor="li", reason="done")
+    assert guard.status() == before
+    guard.dispatch(guard.admit(VIDEO, project="trailer"))
+    guard.verify()
+
+
+@pytest.mark.parametrize(
+    ("amount", "fit"),
+    [(20 * COST, 35), (20 * COST - NANO, 34), (20 * COST + NANO, 35)],
+    ids=["exactly", "a nano short", "a nano more"],
+)
+def test_an_allowance_that_is_raced_for_is_used_to_the_nano(
+    crew: Crew, ledger: str, book: PriceBook, amount: Decimal, fit: int
+) -> None:
+    """32 threads in 8 processes use a cap and an allowance above it in full, and nobody exceeds their sum.
+
+    The cap and the amount are not multiples of the price, so that one request takes from both.
+    """
+    cap = 15 * COST
+    budgets = [budget("trailer", cap - 7 * NANO, match={"project": "trailer"}), budget("everyone", cap)]
+    guard = BudgetGuard(ledger, budgets, book=book)
+    allow(
+        ledger, "trailer", amount=amount + 7 * NANO, currency="USD", budgets=["trailer", "everyone"],
+        until=LATER, reason="race",
+    )  # fmt: skip
+    results = crew.all_do(do="fill", ledger=ledger, threads=THREADS, orders=[USERS["li"]])
+    admitted = [name for result in results for name in result["done"]]
+    assert len(admitted) == fit
+    (allowance,) = guard.allowances()
+    assert allowance.held == fit * COST - cap + 7 * NANO
+    assert allowance.available == cap + amount - fit * COST
+    guard.verify()
+    for name in admitted:
+        guard.release(name)
+    assert guard.allowances()[0].available == amount + 7 * NANO
+    guard.verify()

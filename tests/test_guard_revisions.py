@@ -72,19 +72,27 @@ def test_a_budget_with_another_definition_carries_over_or_has_another_name(guard
     with pytest.raises(BudgetError, match="give the budget another name, or set carry_over: true"):
         guard.apply([trailer(**daily)])
     assert balances(guard) == {"trailer": (COST, Decimal("0.7"))}
-    guard.apply([trailer(**daily, carry_over=True)])
+    guard.apply([trailer(**daily, carry_over=True)], allow_weaker=True)
     assert balances(guard) == {"trailer": (COST, Decimal("0.7"))}
     guard.verify()
 
 
-def test_a_removed_budget_keeps_its_definition(guard: BudgetGuard) -> None:
-    """A budget that is removed and added again must keep its definition, and still counts its earlier spend."""
+def test_a_removed_budget_comes_back_and_counts(guard: BudgetGuard) -> None:
+    """A budget that comes back counts all spend in its window, unless it says `carry_over: false`."""
     other = Budget(name="other", cap=Decimal(5), currency="USD")
-    guard.apply([other])
+    guard.apply([other], remove=["trailer"])
     with pytest.raises(BudgetError, match="give the budget another name"):
-        guard.apply([other, trailer(window="day")])
-    guard.apply([other, trailer(cap=Decimal(20))])
+        guard.apply([other, trailer(window="day", carry_over=False)])
+    guard.admit(CLIP, project="trailer")
+    guard.apply([other, trailer(cap=Decimal(20), carry_over=False)])
     assert guard.status()[1].available == Decimal("18.586")
+    guard.apply([other], remove=["trailer"])
+    guard.apply([other, trailer(cap=Decimal(20))])
+    assert guard.status()[1].available == Decimal("17.872")
+    guard.apply([other], remove=["trailer"])
+    guard.apply([other, trailer(window="month")])
+    assert guard.status()[1].available == Decimal("7.872")
+    guard.verify()
 
 
 def test_an_opening_balance_cannot_be_carried_over(guard: BudgetGuard) -> None:
@@ -92,7 +100,7 @@ def test_an_opening_balance_cannot_be_carried_over(guard: BudgetGuard) -> None:
     guard.open_budget("trailer", "3")
     entries = len(guard.journal())
     with pytest.raises(BudgetError, match="began its window with an opening balance"):
-        guard.apply([trailer(window="month", carry_over=True)])
+        guard.apply([trailer(window="month", carry_over=True)], allow_weaker=True)
     assert (len(guard.journal()), guard.status()[0].window_end.year) == (entries, 9999)
     guard.verify()
 

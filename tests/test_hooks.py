@@ -385,7 +385,7 @@ def test_a_capped_job_is_resent_with_the_same_changes(
         provider.fail_next("500:accepted")
         with client(guard, provider) as guarded, spending(key="shot-1"):
             guarded.post("/v1/tasks", json=CLIP)
-            guard.apply([PLENTY])
+            guard.apply([PLENTY], remove=[], allow_weaker=True)
             assert guarded.post("/v1/tasks", json=CLIP).status_code == 200
         payloads = [request.json for request in provider.submissions]
         assert payloads == [{**CLIP, "duration": 3}] * 2
@@ -497,7 +497,7 @@ AFTER = PRICES.replace("valid_from: null", f"valid_from: {CHANGE}").replace("sil
 
 
 def test_a_price_change_before_the_dispatch_causes_a_new_quote(
-    tmp_path: Path, folder: Callable[..., Path], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: Callable[..., Path], clock: Clock
 ) -> None:
     """A request is reserved at the price in force when it is sent."""
     book = load_price_book(folder({"prices/acme/1.yaml": BEFORE, "prices/acme/2.yaml": AFTER}))
@@ -506,16 +506,11 @@ def test_a_price_change_before_the_dispatch_causes_a_new_quote(
         running("acme", book) as provider,
         BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [budget], book=book, clock=clock) as guard,
     ):
-        admit = guard.admit
-
-        def admit_slowly(*args: Any, **kwargs: Any) -> Any:
-            admission = admit(*args, **kwargs)
-            clock.now = AT + timedelta(seconds=2)
-            return admission
-
-        monkeypatch.setattr(guard, "admit", admit_slowly)
+        guard.admit(CLIP, project="trailer", key="shot", provider="acme")
+        clock.now = AT + timedelta(seconds=2)
         with client(guard, provider, hosts={provider.host: "acme"}) as guarded:
-            assert guarded.post("/v1/tasks", json=CLIP).status_code == 200
+            sent = guarded.post("/v1/tasks", json=CLIP, headers={"Idempotency-Key": "shot"})
+            assert sent.status_code == 200
         assert [(reservation.state, reservation.reserved) for reservation in guard.history()] == [
             ("released", Decimal("0.5")),
             ("bound", Decimal(2)),
@@ -834,19 +829,19 @@ def test_cancelling_before_the_request_is_sent_releases_the_reservation(
 ) -> None:
     """The running step continues in its thread and then releases the reservation."""
     dispatched, cancelled, released = (threading.Event() for _ in range(3))
-    dispatch, release_refused = guard.dispatch, guard.release_refused
+    admit_and_dispatch, release_refused = guard.admit_and_dispatch, guard.release_refused
 
-    def dispatch_slowly(admission: Any) -> dict[str, Any]:
-        payload = dispatch(admission)
+    def dispatch_slowly(*args: Any, **options: Any) -> Any:
+        result = admit_and_dispatch(*args, **options)
         dispatched.set()
         assert cancelled.wait(10)
-        return payload
+        return result
 
     def release_and_report(*args: Any) -> None:
         release_refused(*args)
         released.set()
 
-    monkeypatch.setattr(guard, "dispatch", dispatch_slowly)
+    monkeypatch.setattr(guard, "admit_and_dispatch", dispatch_slowly)
     monkeypatch.setattr(guard, "release_refused", release_and_report)
 
     async def work() -> None:

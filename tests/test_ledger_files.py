@@ -216,6 +216,10 @@ def test_recover_shows_the_loss_and_freezes_the_ledger(path: Path, opened: Calla
         ) as frozen:
             guard.admit(VIDEO, project="p")
         assert frozen.value.reason == "2 journal entries were lost: the disk failed"
+        assert [(action.action, action.subject) for action in guard.log()[-2:]] == [
+            ("recover", "journal"),
+            ("freeze", "all"),
+        ]
         guard.record("qingbo", "lost-1", COST, labels={"project": "p"})
         thawed = run("budget", "thaw", "--all", "--reason", "lost jobs recorded", "--ledger", url)
         assert thawed.stdout == "Spending is allowed again.\n"

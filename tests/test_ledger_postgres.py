@@ -15,8 +15,17 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from kling_pricing import Budget, BudgetError, BudgetGuard, LedgerError, LedgerUnavailableError, PriceBook
-from kling_pricing.guard import apply_budgets
+from kling_pricing import (
+    Budget,
+    BudgetError,
+    BudgetGuard,
+    Budgets,
+    LedgerError,
+    LedgerUnavailableError,
+    PriceBook,
+)
+from kling_pricing.alerts import AlertDelivery
+from kling_pricing.guard import apply_budgets, freeze_all
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.administration import info, prepare
 from kling_pricing.ledger.postgres.server import VERSION
@@ -59,7 +68,7 @@ def test_a_granted_role_can_do_everything_that_a_guard_does(role: str, book: Pri
     assert [(bucket.spent, bucket.held) for bucket in guard.status()] == [(Decimal("1.69"), Decimal(0))]
     assert (len(guard.history()), guard.in_doubt(), guard.unclaimed()) == (3, [], [])
     assert guard.journal()[-1].kind == "record"
-    (history,) = connect(role, clock=utc_clock(None)).bucket_histories(*guard.status()[0][-2:])
+    (history,) = connect(role, clock=utc_clock(None)).bucket_histories(*guard.status()[0][7:9])
     assert (history.bucket, history.entries[-1].spent) == (guard.status()[0], Decimal(1))
     guard.verify()
     guard.close()
@@ -82,11 +91,25 @@ def test_a_granted_role_can_do_everything_that_a_guard_does(role: str, book: Pri
         "UPDATE kling_pricing.budget_revision SET document = '{}'",
         "DELETE FROM kling_pricing.frozen",
         "SELECT kling_pricing.put_calendar('[]', '{}', false, now())",
-        "SELECT kling_pricing.freeze_all('me', 'because')",
-        "SELECT kling_pricing.thaw_all('me', 'because')",
+        "SELECT kling_pricing.freeze_budgets(NULL, 'me', 'because')",
+        "SELECT kling_pricing.freeze_budgets('{trailer}', 'me', 'because')",
+        "SELECT kling_pricing.thaw_budgets(NULL, 'me', 'because')",
+        "SELECT kling_pricing.allow('a', 'trailer', 1, 'USD', '{trailer}', NULL, now(), NULL, 'me', 'because')",
+        "SELECT kling_pricing.revoke('a', 'me', 'because')",
+        "SELECT kling_pricing.use_allowances(now(), 'r', '[]', '{}')",
+        "UPDATE kling_pricing.allowance SET amount = amount * 2",
         "SELECT kling_pricing.grant_guard('public')",
         "SELECT kling_pricing.administer(now(), 'li', 'thaw', 'all', NULL, NULL, NULL)",
         "DELETE FROM kling_pricing.administration",
+        "INSERT INTO kling_pricing.alert (at, kind, cause) VALUES (now(), 'freeze', 'x')",
+        "SELECT id FROM kling_pricing.alert",
+        "UPDATE kling_pricing.alert_receiver SET delivered = 1000",
+        "INSERT INTO kling_pricing.alert_receiver (name, delivered) VALUES ('env:MINE', 0)",
+        "DELETE FROM kling_pricing.refused_requests",
+        "UPDATE kling_pricing.lease SET holder = 'me'",
+        "INSERT INTO kling_pricing.cap_overlay VALUES ('trailer', 9, now(), now(), 'me', 'because')",
+        "SELECT kling_pricing.set_cap('c', 'trailer', 9, now(), now(), 'me', 'because', NULL, NULL)",
+        "SELECT kling_pricing.end_cap_overlays('trailer')",
         "UPDATE kling_pricing.administration SET actor = 'li'",
         "CREATE TABLE kling_pricing.extra (a int)",
         "CREATE OR REPLACE FUNCTION kling_pricing.current_instant() RETURNS timestamptz AS 'now' LANGUAGE sql",
@@ -105,6 +128,26 @@ def test_not_even_the_owner_changes_the_journal(postgres_ledger: str, change: st
     apply_budgets(postgres_ledger, [TRAILER])
     with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
         execute(postgres_ledger, change.format("kling_pricing.journal"))
+
+
+@pytest.mark.parametrize("change", ["UPDATE {} SET kind = 'thaw'", "DELETE FROM {}", "TRUNCATE {}"])
+def test_not_even_the_owner_changes_the_outbox(postgres_ledger: str, change: str) -> None:
+    """Triggers stop even the owner from changing or deleting alerts."""
+    apply_budgets(postgres_ledger, [TRAILER])
+    freeze_all(postgres_ledger, actor="li", reason="stop")
+    with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+        execute(postgres_ledger, change.format("kling_pricing.alert"))
+
+
+def test_a_guards_role_may_deliver_alerts(role: str, postgres_ledger: str) -> None:
+    """The server that guards requests can also deliver, with the same role."""
+    apply_budgets(postgres_ledger, Budgets([TRAILER], notify=["env:UNSET_URL"]))
+    freeze_all(postgres_ledger, actor="li", reason="stop")
+    with AlertDelivery(role) as delivery:
+        (status,) = delivery.deliver().receivers
+        assert (status.waiting, status.receiver.failures) == (1, 1)
+        delivery.resume("env:UNSET_URL")
+        assert delivery.receivers()[0].receiver.failures == 0
 
 
 def test_only_the_administrator_installs_budgets(role: str, postgres_ledger: str, book: PriceBook) -> None:

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,19 @@ def test_a_reservation_whose_response_was_lost_is_returned(
     assert (proxy.cuts, guard.status()[0].held) == (1, COST)
 
 
+def test_one_transaction_whose_response_was_lost_still_wins(
+    guard: BudgetGuard, proxy: Proxy, alerts: list[Alert]
+) -> None:
+    """After a lost response, the repeated call returns the same reservation, which was dispatched once."""
+    proxy.lose_response_to(b"kling_pricing.reserve_and_dispatch")
+    admission, body = guard.admit_and_dispatch(CLIP, project="trailer", key="k")
+    assert (body, admission.replayed) == (CLIP, False)
+    assert guard.history() == [admission.reservation]
+    assert (proxy.cuts, story(guard), len(alerts)) == (1, ["reserve", "dispatch"], 1)
+    with pytest.raises(LedgerError, match="already sent"):
+        guard.admit_and_dispatch(CLIP, project="trailer", key="k")
+
+
 def test_a_dispatch_whose_response_was_lost_still_wins(guard: BudgetGuard, proxy: Proxy) -> None:
     """Only the caller whose dispatch won receives the payload, even after a lost response."""
     admission = guard.admit(CLIP, project="trailer")
@@ -129,7 +143,7 @@ def test_a_revision_whose_response_was_lost_is_installed_once(guard: BudgetGuard
     """A revision is installed once although the response to its COMMIT was lost."""
     raised = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(2), currency="USD")
     proxy.lose_response_to(b"COMMIT")
-    guard.apply([raised])
+    guard.apply([raised], allow_weaker=True)
     assert (proxy.cuts, story(guard), guard.status()[0].cap) == (1, ["revision"], Decimal(2))
 
 
@@ -159,13 +173,27 @@ def test_an_overrun_whose_response_was_lost_is_reported(
     assert len(alerts) == 1
 
 
+@pytest.mark.parametrize("until", [None, datetime(2099, 1, 1, tzinfo=UTC)])
+def test_a_cap_whose_response_was_lost_is_set_once(
+    guard: BudgetGuard, proxy: Proxy, until: datetime | None
+) -> None:
+    """A cap is set once, and logged once, although the response to its COMMIT was lost."""
+    proxy.lose_response_to(b"COMMIT")
+    guard.set_cap("trailer", 2, until=until)
+    assert (proxy.cuts, [action.action for action in guard.log()]) == (1, ["apply", "set"])
+    assert guard.status()[0].cap == Decimal(2)
+    guard.verify()
+
+
+CAPPED = TRAILER.model_copy(update={"cap": Decimal("0.8")})
+
 COUNTED: dict[str, tuple[bytes, Callable[[BudgetGuard], Any]]] = {
     "record": (
         b"kling_pricing.record_spend",
         lambda guard: guard.record("qingbo", "t-2", "0.6", labels={"project": "trailer"}),
     ),
     "open": (b"kling_pricing.open_bucket", lambda guard: guard.open_budget("trailer", "0.6")),
-    "apply": (b"COMMIT", lambda guard: guard.apply([TRAILER.model_copy(update={"cap": Decimal("0.8")})])),
+    "apply": (b"COMMIT", lambda guard: guard.apply([CAPPED], allow_weaker=True)),
 }
 
 
@@ -189,7 +217,8 @@ def test_threads_that_all_lose_their_connections_find_new_ones(
     guard: BudgetGuard, postgres_ledger: str, proxy: Proxy
 ) -> None:
     """Verbs in many threads succeed although the server has ended every session of the pool."""
-    guard.apply([Budget(name="trailer", match={"project": "trailer"}, cap=8 * COST, currency="USD")])
+    raised = Budget(name="trailer", match={"project": "trailer"}, cap=8 * COST, currency="USD")
+    guard.apply([raised], allow_weaker=True)
     with ThreadPoolExecutor(8) as threads:
         admissions = list(threads.map(lambda _: guard.admit(CLIP, project="trailer"), range(8)))
         execute(
@@ -439,7 +468,7 @@ def test_a_session_idle_in_a_transaction_does_not_stop_the_guards(
     with BudgetGuard(postgres_ledger, [TRAILER], book=book) as guard, psycopg.connect(postgres_ledger) as idle:
         idle.execute("LOCK TABLE kling_pricing.budget_revision, kling_pricing.schema_version IN ROW SHARE MODE")
         changes: dict[str, Callable[[], object]] = {
-            "apply": lambda: apply_budgets(postgres_ledger, [RAISED]),
+            "apply": lambda: apply_budgets(postgres_ledger, [RAISED], allow_weaker=True),
             "migrate": lambda: prepare(postgres_ledger, create=False),
         }
         if change == "migrate":
@@ -455,5 +484,5 @@ def test_a_session_idle_in_a_transaction_does_not_stop_the_guards(
                 changing.result()
             assert time.monotonic() - asked < 6
         idle.rollback()
-        apply_budgets(postgres_ledger, [RAISED])
+        apply_budgets(postgres_ledger, [RAISED], allow_weaker=True)
         assert guard.status()[0].cap == 2

@@ -586,7 +586,7 @@ def test_waits_for_another_program_do_not_add_up(
 ) -> None:
     """Verbs of several threads and processes that wait in a queue all give up after the limit of one verb."""
     limit_s = 1.5
-    monkeypatch.setattr("kling_pricing.ledger.sqlite.file.BUSY_TIMEOUT_S", limit_s)
+    monkeypatch.setattr("kling_pricing.ledger.sqlite.opening.BUSY_TIMEOUT_S", limit_s)
     first = opened()
     guards = [first] * 4 if shared else [first, *(opened() for _ in range(3))]
     if not begun:

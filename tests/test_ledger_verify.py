@@ -1,19 +1,27 @@
 """`verify` finds an edit of any column that holds money or state, on both kinds of store."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import pytest
 
-from kling_pricing import BudgetGuard, LedgerError
+from kling_pricing import Budget, BudgetGuard, Budgets, LedgerError, PriceBook
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.granting import Grant
+from kling_pricing.ledger.sqlite import verifying
+from tests.commands import run
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, TABLES, fill
+from tests.golden.make import BEGIN, CLIP, END, TABLES, fill, fill_interventions, second_budgets
+from tests.servers import execute
 
 
 class Edit(NamedTuple):
@@ -132,7 +140,11 @@ EDITS = {
 """An edit that `verify` finds, by table and column."""
 
 _RESPONSE = "nothing else in the ledger records the provider's response"
+_DELIVERY = "it moves no money, and nothing else records deliveries"
+_RECEIVER_COLUMNS = ("name", "delivered", "failures", "failed_at", "problem", "next_at", "stopped_at")
+_REFUSED = "nothing else counts the requests that were refused"
 _UNPRICED = "nothing else counts the requests that pass without a price"
+_REMEMBERED = "a verification of everything does not use it, and writes it anew"
 _ACTION = "administrative action .*: its seal is"
 _SEAL = "seal is .*, but the columns that never change give"
 EDITS |= {
@@ -194,6 +206,33 @@ EDITS |= {
         ("seal", "'another'"),
     )
 }
+_AN_ALERT = "budget = 'all' AND kind = 'threshold'"
+EDITS |= {
+    f"alert.{name}": Edit(value, message, _AN_ALERT)
+    for name, value, message in (
+        ("entry", "entry + 100000", "its row in the outbox is missing"),
+        ("at", EARLIER, "alert .*: at is"),
+        ("kind", "'overrun'", "alert .*: kind is"),
+        ("threshold", "'0.9'", "alert .*: threshold is"),
+        ("reservation", "'another'", "alert .*: reservation is"),
+        ("budget", "'another'", "alert .*: budget is"),
+        ("labels", """'{"user":"li"}'""", "alert .*: labels is"),
+        ("currency", "'CNY'", "alert .*: currency is"),
+        ("window_start", EARLIER, "alert .*: window_start is"),
+    )
+}
+_OVERLAY = "the cap of budget all until an instant: it differs"
+EDITS |= {
+    f"cap_overlay.{name}": Edit(value, message)
+    for name, value, message in (
+        ("budget", "'trailer'", _OVERLAY),
+        ("cap", "cap + 1", _OVERLAY),
+        ("set_at", EARLIER, _OVERLAY),
+        ("ends_at", EARLIER, _OVERLAY),
+        ("actor", "'another'", _OVERLAY),
+        ("reason", "'another'", _OVERLAY),
+    )
+}
 _CALENDAR = "the calendar: digest is .*, but its rows give"
 _FREEZE = "the freeze: actor, reason and instant is .*, but the journal gives"
 EDITS |= {
@@ -216,23 +255,112 @@ EDITS |= {
     "budget.listed_labels": Edit("""'{"project":["x"]}'""", "budget all: listed_labels is", "name = 'all'"),
     "budget.split_labels": Edit("'{project}'", "budget all: split_labels is", "name = 'all'"),
     "budget.schedule": Edit("'other'", "budget all: schedule is other", "name = 'all'"),
+    "budget.step_us": Edit("step_us + 1", "budget recent: step_us is 25200000001", "name = 'recent'"),
+    "bucket.step_us": Edit("step_us * 2", "step_us is 50400000000, but its budget", "budget = 'recent'"),
+    **{
+        f"rolling_window.{name}": Edit(value, "reached is .*, but the journal needs an alert", postgres=server)
+        for name, value, server in (
+            ("budget", "'other'", None),
+            ("definition", "'other'", None),
+            ("labels", "'other'", None),
+            ("reached", """'["0.9 of 400"]'""", "'{0.9 of 400}'"),
+        )
+    },
     "budget.recurs": Edit("true", "budget all: recurs is True", "name = 'all'"),
+    "verified.newest_entry": Edit(
+        "newest_entry + 1000",
+        "the journal: the newest entry is .*, but the last verification read entries up to",
+    ),
+}
+_COVERED = "reservation = (SELECT id FROM reservation WHERE key = 'covered')"
+_GRANTED = "but the administrative action gives"
+EDITS |= {
+    "frozen.scope": Edit(
+        "'budget:trailer'", "the freeze of trailer: actor, reason and instant", "scope = 'all'"
+    ),
+    "budget.observes": Edit("NOT observes", "budget all: observes is True", "name = 'all'"),
+    "allowance.id": Edit("'other'", "the allowance that a journal entry refers to is missing", "key IS NULL"),
+    "allowance.held": Edit("held + 1", "allowance .*: held is .*, but the journal gives", "key IS NULL"),
+    "allowance.spent": Edit("spent + 1", "allowance .*: spent is .*, but the journal gives", "key IS NULL"),
+    "allowance.revoked_at": Edit(EARLIER, f"revoked_at is 2020-02-29.*, {_GRANTED} empty", "key IS NULL"),
+    "allowance_request.id": Edit("'other'", "request other: the administrative action that made it is missing"),
+    "reservation_allowance.reservation": Edit(
+        "'other'", "reservation .*: its part of allowance .* is missing", _COVERED
+    ),
+    "reservation_allowance.allowance": Edit(
+        "'other'", "the journal entry for its part of allowance other is missing", _COVERED
+    ),
+    "reservation_allowance.bucket": Edit(
+        "1", "the covered part of allowance .* is above .* of bucket 1 .*, but the journal gives", _COVERED
+    ),
+    "reservation_allowance.above": Edit(
+        "above + 1", "the covered part of allowance .* is above .*, but the journal gives above", _COVERED
+    ),
+    "reservation_allowance.rate": Edit(
+        "'7.5'", "the covered part of allowance .* at 7.5, but the journal gives", _COVERED, "7.5"
+    ),
+    "reservation_allowance.held": Edit(
+        "held + 1", "the held part of allowance .* is .*, but the journal gives", _COVERED
+    ),
+    "reservation_allowance.spent": Edit(
+        "spent + 1", "the spent part of allowance .* is .*, but the journal gives", _COVERED
+    ),
+    "journal.allowance": Edit(
+        "'other'", "allowance other: the allowance that a journal entry refers to is missing", "kind = 'cover'"
+    ),
+}
+EDITS |= {
+    f"{table}.{column}": Edit(value, f"{noun} .*: {column} is .*, {_GRANTED}", "key IS NULL", postgres)
+    for table, noun in (("allowance", "allowance"), ("allowance_request", "request"))
+    for column, value, postgres in (
+        ("project", "'another'", None),
+        ("amount", "amount + 1", None),
+        ("currency", "'EUR'", None),
+        ("budgets", "'[\"x\"]'", "'{x}'"),
+        ("key", "'another'", None),
+        ("actor", "'another'", None),
+        ("reason", "'another'", None),
+        ("created_at", EARLIER, None),
+        ("until", EARLIER, None),
+        ("request", "NULL", None),
+    )
+    if table == "allowance" or column not in {"until", "request"}
 }
 
 UNCHECKED = {
     "schema_version.version": "a guard refuses another version when it opens the ledger",
     "reservation.seq": "it only orders reservations from the same instant",
+    "rolling_window.id": "it only orders the locks",
     "administration.seq": "it only orders the actions",
     "journal.seq": "it only orders the entries",
     "journal.told": "it only identifies a repeated call",
     "observation.id": "it only orders the observations",
+    "alert.seq": "it only orders the alerts",
+    "alert.id": "receivers only compare it with the ids of other alerts",
+    "alert.cause": "it only prevents that an alert is raised again",
+    "alert.window_end": "a new calendar may have moved the end of the window since then",
+    "alert.facts": "the journal keeps the text of the alert",
+    **dict.fromkeys(("alert.cap", "alert.used"), "the balance has changed since then"),
+    **{f"alert_receiver.{name}": _DELIVERY for name in _RECEIVER_COLUMNS},
+    **{f"lease.{name}": _DELIVERY for name in ("name", "holder", "ends_at")},
+    **{
+        f"refused_requests.{name}": _REFUSED
+        for name in ("budget", "labels", "reason", "day", "requests", "told")
+    },
     "calendar_digest.begun_at": "it only selects the buckets whose windows are compared with the calendar",
-    "frozen.scope": "a freeze of any scope stops all spending",
+    "allowance.seq": "it only orders the allowances",
+    "allowance_request.seq": "it only orders the requests",
+    **{
+        f"verified.{name}": _REMEMBERED
+        for name in ("id", "newest_observation", "balances", "fully_verified_at")
+    },
     **{f"unpriced_requests.{name}": _UNPRICED for name in ("provider", "path", "day", "requests", "told")},
 }
 """The reason why `verify` cannot find an edit, by table and column."""
 
-GENERATED = {"budget_revision.may_be_unmatched", "budget_revision.accounting_rates"}
+GENERATED = {
+    f"budget_revision.{name}" for name in ("may_be_unmatched", "accounting_rates", "projects", "require_labels")
+}
 """Columns that PostgreSQL derives from the document, so nobody can edit them."""
 
 IDENTITIES = {"budget_revision.revision", "bucket.id"}
@@ -246,8 +374,29 @@ DELETIONS = {
     "reservation_line": ("bucket = 1", "its line in bucket 1 is missing"),
     "calendar": ("schedule = 'lifetime'", _CALENDAR),
     "administration": ("action = 'apply'", "the administrative action that installed it is missing"),
+    "alert": ("budget = 'all'", "its row in the outbox is missing"),
+    "allowance": ("key IS NULL", "the allowance that a journal entry refers to is missing"),
+    "allowance_request": ("TRUE", "administrative action .*: its request for an allowance is missing"),
+    "reservation_allowance": ("TRUE", "its part of allowance .* is missing"),
+    "journal, allow": ("kind = 'allow'", "allowance .*: the journal entry of its grant is missing"),
+    "journal, revoke": ("kind = 'revoke'", "allowance .*: the journal entry of its revocation is missing"),
+    "journal, cover": ("kind = 'cover'", "the journal entry for its part of allowance .* is missing"),
+    "journal, freeze_budget": (
+        "kind = 'freeze_budget'",
+        "the freeze of capped: actor, reason and instant is .*, but the journal gives empty",
+    ),
+    "journal, thaw_budget": (
+        "kind = 'thaw_budget'",
+        "the freeze of trailer: actor, reason and instant is empty, but the journal gives",
+    ),
+    "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
+    "cap_overlay": ("TRUE", _OVERLAY),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
+    "journal, alert": (
+        "kind = 'alert' AND seq < (SELECT max(seq) FROM journal)",
+        "alert .*: its journal entry",
+    ),
     "journal, revision": ("kind = 'revision'", "budget revision 1: its journal entry is missing"),
     "journal, opening": ("kind = 'opening'", "bucket all .* spent is .*, but the journal gives"),
     "journal, reserve": ("kind = 'reserve' AND seq < 9", "the journal entry that created it is missing"),
@@ -266,10 +415,26 @@ UNDELETED = {
     "schema_version": "a guard refuses a ledger without a version",
     "observation": _RESPONSE,
     "unpriced_requests": _UNPRICED,
+    "alert_receiver": _DELIVERY,
+    "lease": _DELIVERY,
+    "refused_requests": _REFUSED,
+    "verified": _REMEMBERED,
     "journal, freeze": "in a file it is the newest entry, whose loss is found before any check",
-    "journal, alert": "it moves no money; the alert fires again",
+    "journal, set": "it moves no money; the administrative action of the change is checked",
 }
 """The reason why `verify` cannot find a deletion, by table, and for the journal by kind of entry."""
+
+
+RECENT = Budget(
+    name="recent",
+    match={"user": "any"},
+    cap=400,
+    currency="USD",
+    window={"rolling": "7d"},
+    alerts=["0.001"],
+    carry_over=True,
+)
+"""A budget with a rolling window that counts the newest jobs."""
 
 
 class Filled:
@@ -278,19 +443,27 @@ class Filled:
     def __init__(self, url: str, guard: BudgetGuard) -> None:
         self.guard = guard
         self.is_file = url.startswith("sqlite")
-        self._url = url
+        self.url = url
 
     def execute(self, *statements: str) -> list[tuple[str, ...]]:
         """Runs statements without triggers and foreign keys, and returns the rows of the last one."""
         rows: list[tuple[str, ...]] = []
         if self.is_file:
-            with closing(sqlite3.connect(Path(self._url.removeprefix("sqlite:///")))) as connection:
+            with closing(sqlite3.connect(Path(self.url.removeprefix("sqlite:///")))) as connection:
                 connection.execute("PRAGMA ignore_check_constraints = ON")
+                copying = connection.execute(
+                    "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+                    " AND name IN ('journal_enters_outbox', 'revision_names_receivers')"
+                ).fetchall()
+                for name, _ in copying:
+                    connection.execute(f"DROP TRIGGER {name}")
                 for statement in statements:
                     rows = connection.execute(statement).fetchall()
+                for _, trigger in copying:
+                    connection.execute(trigger)
                 connection.commit()
             return rows
-        with psycopg.connect(self._url) as connection:
+        with psycopg.connect(self.url) as connection:
             connection.execute("SET search_path = kling_pricing, public")
             connection.execute("SET session_replication_role = replica")
             for statement in statements:
@@ -332,7 +505,15 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     """Returns a filled ledger without the triggers that protect its journal."""
     clock.now = BEGIN
     fill(ledger, clock)
+    with BudgetGuard(ledger, clock=clock) as guard:
+        before = second_budgets()
+        guard.apply(Budgets([*before.budgets, RECENT], accounting_rates=before.accounting_rates))
+    fill_interventions(ledger, clock)
     store = connect(ledger, clock=clock)
+    store.set_cap("all", Decimal(500), END + timedelta(days=900), Author("li", "a rush"))
+    store.freeze(Author("li", "one budget"), ["trailer"])
+    store.thaw(Author("li", "one budget again"), ["trailer"])
+    store.freeze(Author("li", "the other budget"), ["capped"])
     store.freeze(Author("li", "the bill looks wrong"))
     store.close()
     with BudgetGuard(ledger, clock=clock) as guard:
@@ -346,7 +527,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
                 " WHERE contype = 'c' AND connamespace = 'kling_pricing'::regnamespace"
             )
             filled_ledger.execute(*(f"ALTER TABLE {table} DROP CONSTRAINT {name}" for table, name in checks))
-        guard.verify()
+        guard.verify(remember=True)
         yield filled_ledger
 
 
@@ -364,7 +545,7 @@ def test_every_column_is_edited_or_has_a_reason(filled: Filled) -> None:
 
 
 def test_verify_names_every_edit(filled: Filled) -> None:
-    """`verify` reports every edit of a ledger's tables, and passes once the edit is undone."""
+    """`verify` reports every edit of a ledger's tables, and passes once all edits are undone."""
     columns = filled.columns() - (set() if filled.is_file else IDENTITIES)
     for name in sorted(EDITS.keys() & columns):
         table, column = name.split(".")
@@ -375,7 +556,7 @@ def test_verify_names_every_edit(filled: Filled) -> None:
             filled.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
             with pytest.raises(LedgerError, match=edit.message):
                 filled.guard.verify()
-        filled.guard.verify()
+    filled.guard.verify()
 
 
 def test_verify_names_every_deleted_row(filled: Filled) -> None:
@@ -390,7 +571,7 @@ def test_verify_names_every_deleted_row(filled: Filled) -> None:
             filled.execute(f"DELETE FROM {table} WHERE {where}")
             with pytest.raises(LedgerError, match=message):
                 filled.guard.verify()
-        filled.guard.verify()
+    filled.guard.verify()
 
 
 def test_verify_counts_the_differences(filled: Filled) -> None:
@@ -401,3 +582,227 @@ def test_verify_counts_the_differences(filled: Filled) -> None:
         filled.guard.verify()
     assert int(str(refusal.value).partition(": ")[2].split()[0]) >= int(count[0])
     assert str(refusal.value).count("spent is") == 10
+
+
+# since the last verification
+
+
+def sent(guard: BudgetGuard, task_id: str) -> None:
+    """Sends one more job."""
+    admission = guard.admit(CLIP, project="trailer", labels={"user": "li"})
+    guard.dispatch(admission)
+    guard.bind(admission, task_id)
+
+
+@pytest.fixture
+def thawed(filled: Filled, clock: Clock) -> Filled:
+    """Returns the filled ledger, which admits again."""
+    store = connect(filled.url, clock=clock)
+    store.thaw(Author("li", "the bill was right"))
+    grant = Grant("trailer", Decimal(9), "USD", ("quarter",), None, END + timedelta(days=90))
+    store.allow(grant, Author("li", "its budget is used up"))
+    store.close()
+    filled.guard.verify(remember=True)
+    return filled
+
+
+def test_a_verification_continues_where_the_last_one_ended(thawed: Filled) -> None:
+    """A verification since the last one reads only the newer entries, and finds edits of their rows."""
+    guard = thawed.guard
+    nothing_new = guard.verify(since_last=True)
+    assert nothing_new.first_entry == nothing_new.last_entry + 1
+    guard.settle(("qingbo", "t-10"), "0.7", basis="statement")  # began before
+    sent(guard, "new")
+    newer = guard.verify(since_last=True)
+    newest = newer.last_entry
+    assert newer.first_entry == nothing_new.first_entry < newest
+    assert newer.fully_verified_at == nothing_new.fully_verified_at is not None
+    for table, change, where, message in (
+        (
+            "reservation",
+            "state = 'dispatching'",
+            "task_id = 'new'",
+            "state is dispatching, but",
+        ),
+        ("reservation", "model = 'another'", "task_id = 'new'", _SEAL),
+        (
+            "reservation",
+            f"closed_at = {EARLIER}",
+            "task_id = 't-10'",
+            "closed_at is 2020.*, but the journal gives",
+        ),
+        (
+            "reservation_line",
+            "held = held + 1",
+            f"reservation IN ({_NEW})",
+            "held is .*, but the journal gives",
+        ),
+        ("bucket", "held = held + 1", "id = 1", "bucket all .* held is .*, but the journal gives"),
+        ("bucket", "cap = cap + 1", "id = 1", "bucket all: cap is .*, but the budget has"),
+        (
+            "journal",
+            "held_delta = held_delta + 1",
+            f"reservation IN ({_NEW})",
+            "held is .*, but the journal gives",
+        ),
+    ):
+        with thawed.restored(table):
+            thawed.execute(f"UPDATE {table} SET {change} WHERE {where}")
+            with pytest.raises(LedgerError, match=message):
+                guard.verify(since_last=True, remember=True)
+    assert guard.verify(since_last=True, remember=True).first_entry == newer.first_entry
+    assert guard.verify(since_last=True).first_entry == newest + 1
+    assert guard.verify().fully_verified_at is None
+
+
+_NEW = "SELECT id FROM reservation WHERE task_id = 'new'"
+
+
+def test_what_is_remembered_cannot_hide_damage(thawed: Filled) -> None:
+    """A verification of everything finds forged balances in its own memory, and damage to an older row."""
+    guard = thawed.guard
+    number = "json_set" if thawed.is_file else "jsonb_set"
+    path, value = (
+        ("'$.\"1\"'", "json_array(held + 1, spent)")
+        if thawed.is_file
+        else ("'{1}'", "jsonb_build_array(held + 1, spent)")
+    )
+    thawed.execute(
+        f"UPDATE verified SET balances = {number}(balances, {path}, (SELECT {value} FROM bucket WHERE id = 1))",
+        "UPDATE bucket SET held = held + 1 WHERE id = 1",
+        "UPDATE reservation SET tier = 'another' WHERE key = 'quoted'",
+    )
+    guard.verify(since_last=True)
+    with pytest.raises(LedgerError, match=r"^ledger .*: 2 differences") as refusal:
+        guard.verify(remember=True)
+    assert "bucket all" in str(refusal.value)
+    assert "seal is" in str(refusal.value)
+
+
+def test_without_a_memory_everything_is_read(ledger: str, clock: Clock, book: PriceBook) -> None:
+    """The first verification since the last one reads everything, and is remembered."""
+    budget = Budget(name="all", cap=Decimal(100), currency="USD")
+    with BudgetGuard(ledger, [budget], book=book, clock=clock) as guard:
+        first = guard.verify(since_last=True, remember=True)
+        assert (first.first_entry, first.fully_verified_at, first.is_remembered) == (1, None, True)
+        guard.record("qingbo", "elsewhere", "0.5", labels={"project": "trailer"})
+        second = guard.verify(since_last=True, remember=True)
+        assert (second.first_entry, second.fully_verified_at) == (first.last_entry + 1, clock.now)
+
+
+def test_the_command_remembers_and_continues(tmp_path: Path, book: PriceBook) -> None:
+    """The command says which entries it has read, and shows no progress in a pipe."""
+    url = f"sqlite:///{tmp_path}/spend.db"
+    budget = Budget(name="all", cap=Decimal(100), currency="USD")
+    with BudgetGuard(url, [budget], book=book) as guard:
+        whole = run("verify", "--ledger", url)
+        assert (whole.stdout, whole.stderr) == ("OK: the balances match the journal\n", "")
+        guard.record("qingbo", "elsewhere", "0.5", labels={"project": "trailer"})
+        newer = run("verify", "--since-last", "--ledger", url)
+        assert newer.stdout.startswith("OK: the balances match the journal (entries 2 to 2; the last full ")
+        repeated = run("verify", "--since-last", "--ledger", url)
+        assert "(no new entries; the last full verification was at " in repeated.stdout
+
+
+def test_a_guards_role_verifies_but_is_not_remembered(postgres_ledger: str, book: PriceBook) -> None:
+    """A role that may only use guards cannot make the ledger remember a verification."""
+    role = f"verifier_{os.getpid()}"
+    url = postgres_ledger.replace("postgres@", f"{role}@")
+    execute(postgres_ledger, f"CREATE ROLE {role} LOGIN", f"SELECT kling_pricing.grant_guard('{role}')")
+    try:
+        budget = Budget(name="all", cap=Decimal(100), currency="USD")
+        BudgetGuard(postgres_ledger, [budget], book=book).verify(remember=True)
+        with BudgetGuard(url, book=book) as guard:
+            guard.record("qingbo", "elsewhere", "0.5", labels={"project": "trailer"})
+            verification = guard.verify(since_last=True, remember=True)
+        assert (verification.first_entry, verification.is_remembered) == (2, False)
+        with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT kling_pricing.remember_verified(9, 9, '{}', true)")
+    finally:
+        execute(postgres_ledger, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+# while guards go on
+
+
+def test_verify_sees_one_snapshot_while_guards_go_on(
+    ledger: str, book: PriceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verifications during admissions and settlements find no difference, since the last one too."""
+    monkeypatch.setattr(verifying, "_SMALL", 0)  # two connections even for a small file
+    budgets = [
+        Budget(name="all", cap=Decimal(1000), currency="USD"),
+        Budget(name="each-user", match={"user": "*"}, cap=Decimal(1000), currency="USD"),
+    ]
+    with BudgetGuard(ledger, budgets, book=book) as guard, ThreadPoolExecutor(2) as pool:
+
+        def work(user: str) -> None:
+            for _ in range(15):
+                admission = guard.admit(CLIP, project="trailer", labels={"user": user})
+                guard.dispatch(admission)
+                guard.settle(admission, "0.7")
+
+        working = [pool.submit(work, user) for user in ("li", "wang")]
+        verifications = 0
+        while verifications < 2 or not all(done.done() for done in working):
+            guard.verify(remember=True)
+            guard.verify(since_last=True, remember=True)
+            verifications += 1
+        for done in working:
+            done.result()
+        assert sum(bucket.spent for bucket in guard.status() if bucket.budget == "all") == 30 * Decimal("0.7")
+        guard.verify()
+
+
+def test_progress_reaches_its_total_and_an_interruption_leaves_nothing(filled: Filled) -> None:
+    """Each part reports its progress, and Ctrl-C ends a verification at once without remembering it."""
+    reports: list[tuple[str, int, int]] = []
+    filled.guard.verify(on_progress=lambda *report: reports.append(report))
+    assert [done for _, done, _ in reports] == sorted(done for _, done, _ in reports)
+    assert reports[0][1] == 0
+    assert reports[-1][1] == reports[-1][2] > 0
+    filled.execute("DELETE FROM verified")
+
+    def interrupt(_stage: str, _done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filled.guard.verify(remember=True, on_progress=interrupt)
+    assert filled.guard.verify(since_last=True).first_entry == 1
+
+
+# indexes
+
+
+@pytest.mark.parametrize(
+    ("index", "text"),
+    [("sqlite_autoindex_bucket_1", b"each-user"), ("sqlite_autoindex_reservation_2", b"shot-20")],
+    ids=["bucket", "key"],
+)
+def test_verify_compares_indexes_with_their_tables(
+    tmp_path: Path, book: PriceBook, index: str, text: bytes
+) -> None:
+    """One flipped bit in the index of the buckets or of the keys, which decide about money, is found."""
+    path = tmp_path / "spend.db"
+    budget = Budget(name="each-user", match={"user": "*"}, cap=Decimal(1000), currency="USD")
+    with BudgetGuard(f"sqlite:///{path}", [budget], book=book) as guard:
+        for number in range(30):
+            guard.admit(CLIP, project="trailer", key=f"shot-{number}", labels={"user": f"u{number}"})
+        guard.verify()
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [index]).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    data = bytearray(path.read_bytes())
+    place = data.index(text, (root - 1) * size, root * size) + len(text) - 1
+    data[place] ^= 1
+    path.write_bytes(data)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    with (
+        BudgetGuard(f"sqlite:///{path}", book=book) as guard,
+        pytest.raises(LedgerError, match=f"row .* missing from index {index}.*stop spending"),
+    ):
+        guard.verify()
+    result = run("verify", "--ledger", f"sqlite:///{path}")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert index in result.stderr

@@ -9,10 +9,12 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from kling_pricing.budgets.entries import BudgetsFile, unordered_digest
+from kling_pricing.budgets.budgets_file import BudgetsFile, unordered_digest
+from kling_pricing.budgets.checking import contradictions
+from kling_pricing.budgets.entries import INSTALLED
 from kling_pricing.budgets.objects import Budget, Budgets
-from kling_pricing.errors import BudgetError, TableError
-from kling_pricing.strict_yaml import explained, key_path, read
+from kling_pricing.errors import BudgetError, TableError, TableProblems
+from kling_pricing.strict_yaml import checked, explained, key_path, load
 
 BudgetsLike: TypeAlias = "str | Path | BudgetsFile | Iterable[Budget]"
 """The path of a budgets file, or the budgets themselves."""
@@ -22,17 +24,33 @@ def load_budgets(path: str | Path) -> BudgetsFile:
     """Reads a budgets file, as strictly as a price table.
 
     Raises:
-        BudgetError: the file cannot be read or is invalid; the error carries the file, line and key path.
+        BudgetError: the file cannot be read or is invalid; the error carries the file, line and key path, and
+            `others` has the other mistakes in the file.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise BudgetError(f"cannot be read: {error.strerror}", file=str(path)) from None
-    try:
-        budgets, _ = read(data, BudgetsFile, name=str(path))
-    except TableError as error:
-        raise BudgetError(error.problem, file=error.file, line=error.line, key_path=error.key_path) from None
+    problems = TableProblems()
+    with problems.collected():
+        document = load(data, name=str(path))
+        with problems.collected():
+            budgets = checked(document, BudgetsFile)
+        problems += [document.error(place, problem) for place, problem in contradictions(document.tree)]
+    if problems:
+        problems.sort(key=lambda problem: problem.line or 0)
+        raise _located(problems.first())
     return budgets
+
+
+def _located(error: TableError) -> BudgetError:
+    """Returns the error about a budgets file, with all other errors that the file has."""
+    first, *others = [
+        BudgetError(problem.problem, file=problem.file, line=problem.line, key_path=problem.key_path)
+        for problem in error.problems
+    ]
+    first.others = tuple(others)
+    return first
 
 
 def read_budgets(budgets: BudgetsLike) -> BudgetsFile:
@@ -55,7 +73,11 @@ def budgets_from_document(document: str) -> BudgetsFile:
         BudgetError: this version or this machine cannot use the budgets.
     """
     try:
-        return BudgetsFile.model_validate(json.loads(document))
+        tree = json.loads(document)
+        for budget in tree["budgets"]:
+            if not budget.get("carry_over", True):
+                del budget["carry_over"]  # a default, which the administrator may not have given
+        return BudgetsFile.model_validate(tree, context=INSTALLED)
     except ValidationError as error:
         path, problem = explained(error.errors(include_url=False)[0])
         raise BudgetError(

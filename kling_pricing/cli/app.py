@@ -20,6 +20,7 @@ _PLACES = {
     "compare": "compare:compare_command",
     "tables": "price_tables:tables",
     "budget": "budget:budget",
+    "decide": "decide:decide_command",
     "pre-submit": "spending:pre_submit_command",
     "bind": "spending:bind_command",
     "observe": "spending:observe_command",
@@ -29,7 +30,8 @@ _PLACES = {
     "resolve": "spending:resolve_command",
     "record": "spending:record_command",
     "history": "spending:history_command",
-    "verify": "spending:verify_command",
+    "verify": "verify:verify_command",
+    "alerts": "alerts:alerts",
     "ledger": "ledger:ledger",
     "statement": "statement:statement",
     "reconcile": "reconcile:reconcile_command",
@@ -91,6 +93,7 @@ def app() -> None:
     Budgets (need a ledger; set --ledger or KLING_PRICING_LEDGER):
       export KLING_PRICING_LEDGER=sqlite:///spend.db
       kling-pricing budget apply budgets.yaml
+      kling-pricing decide request.json --project trailer
       kling-pricing pre-submit request.json --project trailer
       kling-pricing observe response.json --provider qingbo
       kling-pricing budget status

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from kling_pricing.errors import (
     BudgetExceededError,
     BudgetFrozenError,
+    BudgetWeakenedError,
     CapabilityError,
     KlingPricingError,
     LedgerError,
     LedgerUnavailableError,
     PriceNotFoundError,
+    ReceiverError,
     WireFormatError,
 )
 
@@ -30,8 +32,10 @@ _CODES: Mapping[type, int] = {
     PriceNotFoundError: REFUSED,
     BudgetExceededError: REFUSED,
     BudgetFrozenError: REFUSED,
+    BudgetWeakenedError: REFUSED,
     LedgerError: REFUSED,
     LedgerUnavailableError: UNREADABLE,
+    ReceiverError: REFUSED,
 }
 """Error class -> exit code. A class that is not listed has the code of its nearest listed base class."""
 

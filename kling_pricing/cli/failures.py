@@ -36,6 +36,7 @@ def error_dict(error: KlingPricingError) -> dict[str, Any]:
 
 _MONEY_ATTRIBUTES = (
     *("budget", "requested", "available", "currency", "window_end", "cheapest"),
+    *("removed", "weaker"),
     *("reservation_id", "state", "task_id", "actor", "reason", "frozen_at"),
 )
 """The attributes of guard errors that the JSON output includes."""
@@ -74,7 +75,14 @@ _OUTCOMES = {REFUSED: "refused", UNREADABLE: "unreadable"}
 _HEADINGS = {REFUSED: "Refused", UNREADABLE: "Error"}
 
 
-def fail(error: KlingPricingError, *, as_json: bool, place: str = "", is_answer: bool = False) -> NoReturn:
+def fail(
+    error: KlingPricingError,
+    *,
+    as_json: bool,
+    place: str = "",
+    is_answer: bool = False,
+    code: int | None = None,
+) -> NoReturn:
     """Prints an error and ends the command with the error's exit code.
 
     Args:
@@ -82,8 +90,9 @@ def fail(error: KlingPricingError, *, as_json: bool, place: str = "", is_answer:
         as_json: whether to print the error as JSON, which goes to standard output.
         place: the input that caused the error, if the message does not name the input.
         is_answer: whether a refusal is the result of the command, so that its text goes to standard output.
+        code: the exit code; None: the one of the error's class.
     """
-    code = exit_code(error)
+    code = exit_code(error) if code is None else code
     if as_json:
         echo(to_json(error_dict(error)))
     else:

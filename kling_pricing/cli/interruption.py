@@ -1,8 +1,11 @@
-"""Handles Ctrl-C at points where no result is lost."""
+"""Handles Ctrl-C at points where no result is lost, and ends commands that run until they are stopped."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -48,3 +51,23 @@ class Interruption:
         self._is_pending = True
         if ends_now:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def stopping() -> Iterator[Event]:
+    """Yields an event that Ctrl-C and SIGTERM set. A second signal ends the command at once."""
+    stop = Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, *_: Any) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number, handler in before.items():
+        if handler in {signal.default_int_handler, signal.SIG_DFL}:  # otherwise it is ignored
+            signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

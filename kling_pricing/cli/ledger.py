@@ -9,9 +9,10 @@ import click
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
-from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, actor_option, json_option
+from kling_pricing.cli.ledger_options import actor_option, json_option
 from kling_pricing.cli.output import counted, echo, to_json
 from kling_pricing.ledger.administration import info, prepare, recover
+from kling_pricing.ledger.environment import LEDGER_VARIABLE
 
 _EXIT_CODES = exit_codes_help(
     refused="refused; nothing changed", unreadable="bad usage, or a ledger that cannot be used"
@@ -46,7 +47,7 @@ def ledger() -> None:
     help="Allow a PostgreSQL role to use guards, but not to edit the journal or the budgets.",
 )
 @actor_option
-def init_command(url: str, grant: str | None, actor: str | None) -> None:
+def init_command(url: str, grant: str | None, actor: str) -> None:
     """Create a ledger at URL, or upgrade an existing ledger.
 
     You can safely repeat the command.
@@ -62,7 +63,7 @@ def init_command(url: str, grant: str | None, actor: str | None) -> None:
 @ledger.command("migrate", epilog=_EXIT_CODES)
 @_url_argument
 @actor_option
-def migrate_command(url: str, actor: str | None) -> None:
+def migrate_command(url: str, actor: str) -> None:
     """Upgrade the ledger at URL for this kling-pricing version.
 
     Stop the guards first. If the ledger is a file, the command copies the file before changing it. You can
@@ -104,7 +105,7 @@ def info_command(url: str, as_json: bool) -> None:
 @click.option("--accept-loss", is_flag=True, help="Open the ledger without the missing entries, and freeze it.")
 @click.option("--reason", metavar="TEXT", help="Reason for accepting the loss, for `budget log`.")
 @actor_option
-def recover_command(url: str, accept_loss: bool, reason: str | None, actor: str | None) -> None:
+def recover_command(url: str, accept_loss: bool, reason: str | None, actor: str) -> None:
     """Show the journal entries that the ledger at URL has lost.
 
     A guard refuses a ledger whose newest journal entries are missing because its files were damaged or replaced

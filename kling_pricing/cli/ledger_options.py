@@ -15,11 +15,12 @@ from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
+from kling_pricing.ledger.actions import actor_name
+from kling_pricing.ledger.environment import LEDGER_VARIABLE
 from kling_pricing.ledger.model import Alert, Ref, Reservation
 from kling_pricing.money import format_decimal, ledger_amount
 from kling_pricing.tables.price_book import PriceBook
 
-LEDGER_VARIABLE = "KLING_PRICING_LEDGER"
 LEDGER_EXIT_CODES = exit_codes_help(
     refused="refused by the ledger; nothing changed",
     unreadable="bad usage, unreadable input, or a ledger that cannot be used",
@@ -44,8 +45,21 @@ reason_option = click.option(
 optional_reason_option = click.option(
     "--reason", metavar="TEXT", help="Reason that `budget log` shows with your name."
 )
+
+
+def _actor(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str:
+    """Reads the name of an actor; by default, the name of the system's user."""
+    try:
+        return actor_name(value)
+    except KlingPricingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 actor_option = click.option(
-    "--actor", metavar="NAME", help="Your name for `budget log`. Default: your user name on this system."
+    "--actor",
+    metavar="NAME",
+    callback=_actor,
+    help="Your name for `budget log`. Default: your user name on this system.",
 )
 
 

@@ -124,7 +124,7 @@ def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None
             return printable(with_options(result.explain()))
         return f"{row_text(result)} {printable(item.place)}"
 
-    _answer_all(files, quick, answer, as_json=as_json, headings=HEADINGS)
+    answer_all(files, quick, answer, as_json=as_json, headings=HEADINGS)
 
 
 @click.command("check", epilog=exit_codes_help("every request is valid", "at least one request is refused"))
@@ -161,15 +161,33 @@ def check_command(files: tuple[str, ...], as_json: bool, **settings: Any) -> Non
         ]
         return printable("\n".join([f"{item.place}: {'refused' if violations else 'valid'}", *reasons]))
 
-    _answer_all(files, None, answer, as_json=as_json, headings="")
+    answer_all(files, None, answer, as_json=as_json, headings="")
 
 
-def _answer_all(
-    files: tuple[str, ...], quick: Item | None, answer: Answer, *, as_json: bool, headings: str
+def _totals(tally: Tally) -> str:
+    return totals_text(tally.totals, tally.ranges, tally.counts)
+
+
+def answer_all(
+    files: tuple[str, ...],
+    quick: Item | None,
+    answer: Answer,
+    *,
+    as_json: bool,
+    headings: str,
+    summary: Callable[[Tally], str] = _totals,
 ) -> None:
     """Processes every request in order; reports a bad request and continues with the next one.
 
     Prints results in batches, and always before the command waits for more input.
+
+    Args:
+        files: the inputs.
+        quick: the only request, if it comes from no input.
+        answer: returns the result for one request.
+        as_json: whether results are JSON; the summary then goes to standard error.
+        headings: the line above the results of several requests.
+        summary: returns the closing lines for several requests.
     """
     tally = Tally()
     many = True
@@ -196,8 +214,11 @@ def _answer_all(
         tally.exit_code, many = INTERRUPTED, True
         _print(answers)
         echo("interrupted; all results above are complete", err=True)
+    except SystemExit:  # an answer has ended the command
+        _print(answers)
+        raise
     if many:
-        echo(totals_text(tally.totals, tally.ranges, tally.counts), err=as_json)
+        echo(summary(tally), err=as_json)
     sys.exit(tally.exit_code)
 
 

@@ -18,11 +18,12 @@ from rich.table import Column, Table
 
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import fail
-from kling_pricing.cli.ledger_options import LEDGER_VARIABLE, json_option, show_alert
+from kling_pricing.cli.ledger_options import json_option, show_alert
 from kling_pricing.cli.options import instant_option, known_provider, refuse_without_folder, tables_option
 from kling_pricing.cli.output import echo, signed, to_json
 from kling_pricing.cli.terminal import bar_columns, wide_console
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.ledger.environment import LEDGER_VARIABLE
 from kling_pricing.money import exact_amount, format_decimal
 from kling_pricing.reconcile import Tolerance
 from kling_pricing.reconcile.categories import exceptions_text

@@ -90,8 +90,7 @@ def pre_submit_command(
     with errors_shown(as_json=as_json):
         _, payload = only_request(file)
     with opened_guard(ledger, budgets=budgets, book=book, as_json=as_json) as guard:
-        admission = guard.admit(payload, project=project, key=key, labels=labels, **options)
-        body = guard.dispatch(admission)
+        admission, body = guard.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)
     reservation = admission.reservation
     amount = format_decimal(reservation.reserved)
     if as_json:
@@ -335,26 +334,3 @@ def history_command(
     with opened_guard(ledger, as_json=as_json) as guard:
         reservations = guard.history(project=project, key=key, since=since, until=until)
     show_reservations(reservations, as_json=as_json)
-
-
-@click.command(
-    "verify",
-    epilog=exit_codes_help(
-        "the balances match the journal",
-        "a balance or an entry is wrong; stop spending",
-        "bad usage, or a ledger that cannot be used",
-    ),
-)
-@ledger_option
-def verify_command(ledger: str) -> None:
-    """Verify that the balances match the journal.
-
-    The command recomputes every balance from the journal, which records every change to an amount.
-
-    \b
-    Example:
-      kling-pricing verify --ledger sqlite:///spend.db
-    """
-    with opened_guard(ledger) as guard:
-        guard.verify()
-    echo("OK: the balances match the journal")

@@ -6,6 +6,7 @@ import re
 
 _OPTIONS = {
     "allow_unknown": "--allow-unknown",
+    "allow_weaker": "--allow-weaker",
     "amount": "--amount",
     "at": "--at",
     "base_url": "--base-url",
@@ -19,6 +20,7 @@ _OPTIONS = {
     "orientation": "--orientation",
     "project": "--project",
     "provider": "--provider",
+    "remove": "--remove",
     "resolution": "--resolution",
     "url": "--url",
     "wire_format": "--wire-format",

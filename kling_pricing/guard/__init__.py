@@ -10,17 +10,34 @@ The guard hands out each payload once, to one caller, and settles each job from 
 """
 
 from kling_pricing.guard.admission import Admission, QuoteOptions
-from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes, freeze_all, thaw_all
+from kling_pricing.guard.allowing import allow, allowance_requests, allowances, revoke
+from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes, plan_budgets
+from kling_pricing.guard.budget_plans import BudgetPlan
+from kling_pricing.guard.decisions import BudgetEffect, Decision
+from kling_pricing.guard.forecasts import BudgetForecast
 from kling_pricing.guard.guard import BudgetGuard
 from kling_pricing.guard.references import Reference
+from kling_pricing.guard.stopping import freeze_all, freeze_budgets, freezes, thaw_all, thaw_budgets
 
 __all__ = [
     "Admission",
+    "BudgetEffect",
+    "BudgetForecast",
     "BudgetGuard",
+    "BudgetPlan",
+    "Decision",
     "QuoteOptions",
     "Reference",
+    "allow",
+    "allowance_requests",
+    "allowances",
     "apply_budgets",
     "calendar_changes",
     "freeze_all",
+    "freeze_budgets",
+    "freezes",
+    "plan_budgets",
+    "revoke",
     "thaw_all",
+    "thaw_budgets",
 ]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict
-from uuid import uuid4
+from os import urandom
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
-from kling_pricing.errors import KlingPricingError, LedgerError, LedgerUnavailableError, ReservationStateError
+from kling_pricing.errors import (
+    BudgetExceededError,
+    BudgetFrozenError,
+    KlingPricingError,
+    LedgerError,
+    LedgerUnavailableError,
+    ReservationStateError,
+)
 from kling_pricing.guard.fingerprint import fingerprint
 from kling_pricing.guard.reservation_requests import (
     exceeded,
@@ -19,6 +27,7 @@ from kling_pricing.guard.state import MAX_ROUNDS, GuardState, InForce
 from kling_pricing.ledger.model import (
     Mistimed,
     Outdated,
+    PricedVariant,
     Refused,
     Reservation,
     ReservationRequest,
@@ -33,6 +42,9 @@ from kling_pricing.quoting.variants import CheaperVariant, cheaper_variants
 from kling_pricing.strict_json import RequestLike, snapshot
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike
+
+_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
 class QuoteOptions(TypedDict, total=False):
@@ -95,7 +107,7 @@ class Admission:
         return dict(self._payload)
 
 
-class _Job(NamedTuple):
+class PricedRequest(NamedTuple):
     """A request to admit: the caller's payload under a key, and its quote."""
 
     payload: Mapping[str, Any]
@@ -106,6 +118,20 @@ class _Job(NamedTuple):
     intake: Intake
 
 
+class Offer(NamedTuple, Generic[_Answer]):
+    """The ledger's answer to a request, and the variants from which it could choose.
+
+    Attributes:
+        answer: the answer.
+        variants: the request as the caller wrote it, and then the cheaper variants that were offered.
+        wanted: the request in the form that the ledger takes.
+    """
+
+    answer: _Answer
+    variants: list[CheaperVariant]
+    wanted: ReservationRequest
+
+
 def admit(
     state: GuardState,
     payload: RequestLike,
@@ -113,11 +139,65 @@ def admit(
     key: str | None,
     labels: Mapping[str, str] | None,
     options: QuoteOptions,
+    *,
+    sends_at_once: bool = False,
 ) -> Admission:
-    """Reserves the money for a request; see `BudgetGuard.admit`."""
+    """Reserves the money for a request; see `BudgetGuard.admit`.
+
+    With `sends_at_once`, a new reservation is dispatched in the same transaction, but not one that is replayed.
+    """
+    ledger, expires_after, doubtful_after = state.ledger, state.expires_after, state.doubtful_after
+
+    def reserve(
+        wanted: ReservationRequest, candidates: list[PricedVariant]
+    ) -> Reserved | Refused | Outdated | Mistimed:
+        if sends_at_once:
+            return ledger.reserve_and_dispatch(
+                wanted, candidates, expires_after=expires_after, doubtful_after=doubtful_after
+            )
+        return ledger.reserve(wanted, candidates, expires_after=expires_after)
+
+    def admitted(job: PricedRequest) -> Admission | Outdated | Mistimed:
+        try:
+            answer, variants, wanted = offer(state, job, reserve)
+        except BudgetFrozenError as error:
+            state.refusals.add_frozen(error.budget, job.intake.at)
+            raise
+        if isinstance(answer, Refused):
+            state.refusals.add(answer, job.intake.at)
+            raise refusal(answer, job, variants, wanted)
+        if not isinstance(answer, Reserved):
+            return answer
+        try:
+            state.deliver(answer.alerts)
+            return admission(answer, job, variants)
+        except BaseException as error:
+            if answer.reservation.state == "dispatching":  # the caller does not receive the payload
+                with suppress(KlingPricingError):
+                    name, states = answer.reservation.id, ("dispatching",)
+                    ledger.release(name, type(error).__name__, states=states)
+            raise
+
+    return in_rounds(state, payload, project, key, labels, options, admitted)
+
+
+def in_rounds(
+    state: GuardState,
+    payload: RequestLike,
+    project: str,
+    key: str | None,
+    labels: Mapping[str, str] | None,
+    options: QuoteOptions,
+    work: Callable[[PricedRequest], _Result | Outdated | Mistimed],
+) -> _Result:
+    """Quotes a request and does some work with it. Repeats both if the budgets or the prices have changed.
+
+    Raises:
+        LedgerUnavailableError: they keep changing, or this machine's clock is wrong.
+    """
     body = snapshot(payload)
     all_labels = checked_labels(project, labels)
-    job_key = uuid4().hex if key is None else short_text("key", key)
+    job_key = urandom(16).hex() if key is None else short_text("key", key)
     for _ in range(MAX_ROUNDS):
         now = state.clock()
         try:
@@ -127,50 +207,57 @@ def admit(
             if key is not None:
                 _raise_if_sent(state, project, key)
             raise
-        answer, variants = _reserve(state, _Job(body, project, job_key, all_labels, original, intake))
-        if isinstance(answer, Reserved):
-            state.deliver(answer.alerts)
-            return _admission(answer, body, variants, intake)
-        if isinstance(answer, Outdated):
-            state.take_over(answer.revision)
+        result = work(PricedRequest(body, project, job_key, all_labels, original, intake))
+        if isinstance(result, Outdated):
+            state.take_over(result.revision)
             reason = (
                 "the ledger's budgets kept changing while money for the request was being reserved; try again"
             )
-        else:
+        elif isinstance(result, Mistimed):
             reason = (
                 f"the times on this machine's clock ({now.isoformat()}) and on the ledger's clock "
-                f"({answer.now.isoformat()}) fall in different windows or price periods; correct this "
+                f"({result.now.isoformat()}) fall in different windows or price periods; correct this "
                 "machine's clock"
             )
+        else:
+            return result
     raise LedgerUnavailableError(reason)
 
 
-def _reserve(state: GuardState, job: _Job) -> tuple[Reserved | Outdated | Mistimed, list[CheaperVariant]]:
-    """Reserves a request unchanged, or its best variant that fits.
+def offer(
+    state: GuardState,
+    job: PricedRequest,
+    ask: Callable[[ReservationRequest, list[PricedVariant]], _Answer],
+) -> Offer[_Answer]:
+    """Asks the ledger about a request as the caller wrote it, and then about its variants.
 
     Variants are tried only if every budget that refuses the request allows capping.
 
-    Returns:
-        The ledger's result, and the variants from which it chose.
-
-    Raises:
-        BudgetExceededError: neither the request nor a variant fits.
+    Args:
+        state: the state of the guard.
+        job: the request.
+        ask: asks the ledger about candidates.
     """
     in_force, wanted = state.with_budgets(lambda budgets: _request(state, job, budgets))
     variants = [CheaperVariant({}, job.payload, job.original)]
-    answer = _ask(state, wanted, variants)
+    answer = ask(wanted, _candidates(variants, wanted))
     if isinstance(answer, Refused) and answer.may_be_capped:
         allowed = limits(in_force.budgets, job.labels)
         variants += cheaper_variants(job.payload, job.original, allowed, job.intake)
-        answer = _ask(state, wanted, variants)
-    if isinstance(answer, Refused):
-        cheaper = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants[1:]]
-        cheapest = min(cheaper, key=lambda variant: variant.terms.expected, default=None)
-        raise exceeded(answer, job.original, wanted, cheapest)
-    return answer, variants
+        answer = ask(wanted, _candidates(variants, wanted))
+    return Offer(answer, variants, wanted)
 
 
-def _request(state: GuardState, job: _Job, in_force: InForce) -> ReservationRequest:
+def refusal(
+    refused: Refused, job: PricedRequest, variants: list[CheaperVariant], wanted: ReservationRequest
+) -> BudgetExceededError:
+    """Returns the error for a request of which neither the original nor a variant fits."""
+    cheaper = _candidates(variants[1:], wanted)
+    cheapest = min(cheaper, key=lambda variant: variant.terms.expected, default=None)
+    return exceeded(refused, job.original, wanted, cheapest)
+
+
+def _request(state: GuardState, job: PricedRequest, in_force: InForce) -> ReservationRequest:
     original = job.original
     urls = [medium.url for medium, _ in original.request.media]
     return reservation_request(
@@ -186,16 +273,11 @@ def _request(state: GuardState, job: _Job, in_force: InForce) -> ReservationRequ
     )
 
 
-def _ask(
-    state: GuardState, wanted: ReservationRequest, variants: list[CheaperVariant]
-) -> Reserved | Refused | Outdated | Mistimed:
-    candidates = [priced_variant(variant.quote, variant.changes, wanted) for variant in variants]
-    return state.ledger.reserve(wanted, candidates, expires_after=state.expires_after)
+def _candidates(variants: list[CheaperVariant], wanted: ReservationRequest) -> list[PricedVariant]:
+    return [priced_variant(variant.quote, variant.changes, wanted) for variant in variants]
 
 
-def _admission(
-    answer: Reserved, body: Mapping[str, Any], variants: list[CheaperVariant], intake: Intake
-) -> Admission:
+def admission(answer: Reserved, job: PricedRequest, variants: list[CheaperVariant]) -> Admission:
     """Returns the admission for a reservation. Its payload is the caller's, with the reservation's changes.
 
     Raises:
@@ -204,8 +286,8 @@ def _admission(
     reservation = answer.reservation
     chosen = next((variant for variant in variants if variant.changes == reservation.changes), None)
     if answer.replayed or chosen is None:
-        payload = wire_format_named(reservation.wire_format).amend(body, reservation.changes)
-        as_reserved = intake.with_options(
+        payload = wire_format_named(reservation.wire_format).amend(job.payload, reservation.changes)
+        as_reserved = job.intake.with_options(
             at=reservation.created_at, provider=reservation.provider, wire_format=reservation.wire_format
         )
         chosen = CheaperVariant(reservation.changes, payload, quote_payload(payload, as_reserved))

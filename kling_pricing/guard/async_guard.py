@@ -51,6 +51,12 @@ def _release_unsent(guard: BudgetGuard, _payload: Any, admission: Admission) -> 
     guard.release_refused(admission, "CancelledError")
 
 
+def _release_dispatched(
+    guard: BudgetGuard, dispatched: tuple[Admission, Any], *_args: Any, **_kwargs: Any
+) -> None:
+    guard.release_refused(dispatched[0], "CancelledError")
+
+
 class AsyncBudgetGuard:
     """A `BudgetGuard` with awaitable verbs, the same arguments and the same guarantees.
 
@@ -97,7 +103,9 @@ class AsyncBudgetGuard:
         await asyncio.to_thread(self._guard.close)
 
     admit = _awaited(BudgetGuard.admit, _release_admission)
+    decide = _awaited(BudgetGuard.decide)
     dispatch = _awaited(BudgetGuard.dispatch, _release_unsent)
+    admit_and_dispatch = _awaited(BudgetGuard.admit_and_dispatch, _release_dispatched)
     close_admission = _awaited(BudgetGuard.close_admission)
     bind = _awaited(BudgetGuard.bind)
     settle = _awaited(BudgetGuard.settle)
@@ -110,6 +118,11 @@ class AsyncBudgetGuard:
     record = _awaited(BudgetGuard.record)
     open_budget = _awaited(BudgetGuard.open_budget)
     apply = _awaited(BudgetGuard.apply)
+    plan = _awaited(BudgetGuard.plan)
+    budgets = _awaited(BudgetGuard.budgets)
+    set_cap = _awaited(BudgetGuard.set_cap)
+    cap_change = _awaited(BudgetGuard.cap_change)
+    cap_overlays = _awaited(BudgetGuard.cap_overlays)
     log = _awaited(BudgetGuard.log)
     reservation = _awaited(BudgetGuard.reservation)
     in_doubt = _awaited(BudgetGuard.in_doubt)
@@ -118,8 +131,15 @@ class AsyncBudgetGuard:
     journal = _awaited(BudgetGuard.journal)
     status = _awaited(BudgetGuard.status)
     unpriced = _awaited(BudgetGuard.unpriced)
+    forecasts = _awaited(BudgetGuard.forecasts)
+    refusals = _awaited(BudgetGuard.refusals)
     count_unpriced = _awaited(BudgetGuard.count_unpriced)
     verify = _awaited(BudgetGuard.verify)
+    ask = _awaited(BudgetGuard.ask)
+    allowances = _awaited(BudgetGuard.allowances)
+    allowance_requests = _awaited(BudgetGuard.allowance_requests)
+    freezes = _awaited(BudgetGuard.freezes)
+    waived = _awaited(BudgetGuard.waived)
 
     async def pre_submit(  # noqa: D102 (its docstring is assigned below)
         self,
@@ -130,12 +150,8 @@ class AsyncBudgetGuard:
         labels: Mapping[str, str] | None = None,
         **options: Unpack[QuoteOptions],
     ) -> dict[str, Any]:
-        admitted = await self.admit(payload, project=project, key=key, labels=labels, **options)
-        try:
-            return await self.dispatch(admitted)
-        except asyncio.CancelledError as error:  # cancelled between `admit` and `dispatch`
-            await shielded(self.close_admission(admitted, error))
-            raise
+        _, body = await self.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)
+        return body
 
     pre_submit.__doc__ = BudgetGuard.pre_submit.__doc__
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 
-from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, read_budgets
+from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, Consent, read_budgets
+from kling_pricing.budgets.differences import ensure_not_kept
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
+from kling_pricing.guard.budget_plans import BudgetPlan, CapChange, cap_change, make_plan
 from kling_pricing.guard.reservation_requests import booking
 from kling_pricing.guard.state import MAX_ROUNDS, GuardState
-from kling_pricing.ledger import connect
-from kling_pricing.ledger.actions import author
+from kling_pricing.ledger import Ledger, connect, errors
+from kling_pricing.ledger.actions import Author, author
 from kling_pricing.ledger.calendars import CalendarChange
+from kling_pricing.ledger.carry_over import budget_named
 from kling_pricing.ledger.claims import claim, claims
-from kling_pricing.ledger.model import Outdated, Reservation
+from kling_pricing.ledger.model import Alert, Outdated, Reservation
 from kling_pricing.ledger.redaction import checked_labels, currency_code, short_text
-from kling_pricing.money import ledger_amount, nanos_up
+from kling_pricing.money import format_decimal, ledger_amount, nanos_up
 from kling_pricing.windows import in_utc, utc_clock
 
 
@@ -65,11 +68,9 @@ def open_budget(
     reason: str | None,
 ) -> None:
     """Records the opening balance of a budget's window; see `BudgetGuard.open_budget`."""
-    budgets = state.newest_budgets().budgets.budgets
-    budget = next((budget for budget in budgets if budget.name == name), None)
-    if budget is None:
-        known = ", ".join(budget.name for budget in budgets)
-        raise BudgetError(f"unknown budget {name}; the ledger's budgets are {known}")
+    budget = budget_named(state.newest_budgets().budgets, name)
+    if budget.step is not None:
+        raise errors.no_opening(name)
     bucket_labels = [label for label, value in budget.match.items() if value == EACH]
     if sorted(bucket_labels) != sorted(labels or {}):
         if not bucket_labels:
@@ -83,10 +84,41 @@ def open_budget(
     state.deliver(state.ledger.open_bucket(claim(budget, bucket, None), opening, by))
 
 
-def apply(state: GuardState, budgets: BudgetsLike, reason: str | None) -> BudgetsFile:
+def apply(
+    state: GuardState,
+    budgets: BudgetsLike | BudgetPlan,
+    remove: Iterable[str],
+    allow_weaker: bool,  # noqa: FBT001 (its name is given by every caller's own keyword)
+    reason: str | None,
+) -> BudgetsFile:
     """Replaces the ledger's budgets; see `BudgetGuard.apply`."""
-    state.deliver(state.ledger.apply(read_budgets(budgets), author(state.actor, reason)))
+    state.deliver(_apply(state.ledger, budgets, remove, allow_weaker, author(state.actor, reason)))
     return state.newest_budgets().budgets
+
+
+def _apply(
+    ledger: Ledger,
+    budgets: BudgetsLike | BudgetPlan,
+    remove: Iterable[str],
+    allow_weaker: bool,  # noqa: FBT001
+    by: Author,
+) -> tuple[Alert, ...]:
+    names = [] if isinstance(remove, str) else [*remove]
+    if isinstance(remove, str) or not all(isinstance(name, str) for name in names):
+        raise KlingPricingError(f"remove must be a list of the names of budgets, got {shown(remove)}")
+    base = budgets.base if isinstance(budgets, BudgetPlan) else None
+    new = budgets.budgets if isinstance(budgets, BudgetPlan) else read_budgets(budgets)
+    ensure_not_kept(new, names)
+    return ledger.apply(new, by, Consent(frozenset(names), allow_weaker, base))
+
+
+def set_cap(
+    state: GuardState, name: str, cap: Decimal | int | str, until: datetime | None, reason: str | None
+) -> None:
+    """Changes the cap of one budget; see `BudgetGuard.set_cap`."""
+    amount, end = _cap_until(state, cap, until)
+    state.deliver(state.ledger.set_cap(name, amount, end, author(state.actor, reason)))
+    state.newest_budgets()
 
 
 def calendar_changes(ledger: str, budgets: BudgetsLike) -> tuple[CalendarChange, ...]:
@@ -100,50 +132,66 @@ def calendar_changes(ledger: str, budgets: BudgetsLike) -> tuple[CalendarChange,
         return store.calendar_changes(read_budgets(budgets))
 
 
-def freeze_all(ledger: str, *, actor: str | None = None, reason: str) -> None:
-    """Stops all spending in a ledger at once, for every process. Jobs that were sent are settled as usual.
-
-    Until `thaw_all`, nothing is admitted. A reservation that is not dispatched yet is released at its dispatch.
-    If spending is frozen already, the first freeze stays.
-
-    Args:
-        ledger: the ledger's URL.
-        actor: the person or program that freezes spending; by default, the system's user.
-        reason: the reason.
-
-    Raises:
-        LedgerError: the ledger cannot be used, or this role may not freeze spending.
-    """
-    with closing(connect(ledger, clock=utc_clock(None))) as store:
-        store.freeze(author(actor, reason))
+def cap_change_of(state: GuardState, name: str, cap: Decimal | int | str, until: datetime | None) -> CapChange:
+    """Returns the effect of a new cap; see `BudgetGuard.cap_change`."""
+    amount, end = _cap_until(state, cap, until)
+    return cap_change(state.ledger, state.newest_budgets().budgets, name, amount, end, state.clock())
 
 
-def thaw_all(ledger: str, *, actor: str | None = None, reason: str) -> bool:
-    """Allows spending again, and returns whether it was frozen; the arguments are those of `freeze_all`.
+def _cap_until(
+    state: GuardState, cap: Decimal | int | str, until: datetime | None
+) -> tuple[Decimal, datetime | None]:
+    """Returns a cap and its end as a ledger stores them."""
+    end = None if until is None else in_utc(until)
+    if end is not None and end <= state.clock():
+        raise KlingPricingError(f"until must be in the future, got {end.isoformat()}; give a later instant")
+    return Decimal(format_decimal(ledger_amount(cap))), end
+
+
+def plan_budgets(ledger: str, budgets: BudgetsLike) -> BudgetPlan:
+    """Returns the effect that `apply_budgets` would have on a new or existing ledger, and changes nothing.
 
     Raises:
-        LedgerError: the ledger cannot be used, or this role may not thaw spending.
+        BudgetError: the budgets cannot be used.
+        LedgerError: the ledger cannot be used.
     """
-    with closing(connect(ledger, clock=utc_clock(None))) as store:
-        return store.thaw(author(actor, reason))
+    clock = utc_clock(None)
+    with closing(connect(ledger, clock=clock)) as store:
+        return make_plan(store, budgets, clock())
 
 
 def apply_budgets(
-    ledger: str, budgets: BudgetsLike, *, actor: str | None = None, reason: str | None = None
+    ledger: str,
+    budgets: BudgetsLike | BudgetPlan,
+    *,
+    remove: Iterable[str] = (),
+    allow_weaker: bool = False,
+    actor: str | None = None,
+    reason: str | None = None,
 ) -> BudgetsFile:
     """Installs budgets in a new or existing ledger, as `BudgetGuard.apply` does, and returns them.
 
     Args:
         ledger: the ledger's URL.
-        budgets: the path of a budgets file, or `Budget` objects.
+        budgets: the path of a budgets file, `Budget` objects, or a plan from `plan_budgets`.
+        remove: the names of the budgets that the new ones do not contain.
+        allow_weaker: whether protection may become weaker.
         actor: the person or program that installs them; by default, the system's user.
         reason: the reason.
 
     Raises:
+        BudgetWeakenedError: a budget is removed that `remove` does not name, or protection becomes weaker
+            without `allow_weaker`; nothing has changed.
         BudgetError: the budgets cannot be used, or cannot replace the installed ones; nothing has changed.
         LedgerError: the ledger cannot be used.
     """
-    parsed = read_budgets(budgets)
+    parsed = budgets.budgets if isinstance(budgets, BudgetPlan) else read_budgets(budgets)
     with closing(connect(ledger, clock=utc_clock(None))) as store:
-        store.apply(parsed, author(actor, reason))
+        _apply(
+            store,
+            budgets if isinstance(budgets, BudgetPlan) else parsed,
+            remove,
+            allow_weaker,
+            author(actor, reason),
+        )
     return parsed

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from kling_pricing.errors import KlingPricingError, ReservationStateError
-from kling_pricing.guard.admission import Admission
+from kling_pricing.guard.admission import Admission, QuoteOptions, admit
 from kling_pricing.guard.settlement import mark_in_doubt, release
 from kling_pricing.guard.state import GuardState
+from kling_pricing.strict_json import RequestLike
+
+
+def admit_and_dispatch(
+    state: GuardState,
+    payload: RequestLike,
+    project: str,
+    key: str | None,
+    labels: Mapping[str, str] | None,
+    options: QuoteOptions,
+) -> tuple[Admission, dict[str, Any]]:
+    """Admits a request and hands out its payload; see `BudgetGuard.admit_and_dispatch`."""
+    admission = admit(state, payload, project, key, labels, options, sends_at_once=True)
+    if admission.reservation.state == "dispatching":
+        return admission, admission._give_out()  # noqa: SLF001 (only this module calls it)
+    return admission, dispatch(state, admission)
 
 
 def dispatch(state: GuardState, admission: Admission) -> dict[str, Any]:
@@ -22,7 +39,7 @@ def dispatch(state: GuardState, admission: Admission) -> dict[str, Any]:
             state=released.state,
         )
     state.ledger.dispatch(admission.reservation_id, doubtful_after=state.doubtful_after)
-    return admission._give_out()  # noqa: SLF001 (its only caller)
+    return admission._give_out()  # noqa: SLF001 (only this module calls it)
 
 
 def close_admission(state: GuardState, admission: Admission, error: BaseException | None) -> None:

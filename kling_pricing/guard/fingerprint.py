@@ -26,10 +26,19 @@ def fingerprint(payload: Mapping[str, Any], provider: str, wire_format: str, url
     """
     parts = [provider, wire_format, _without_addresses(payload, frozenset(urls))]
     try:
-        text = json.dumps(parts, sort_keys=True, allow_nan=False, default=_plain)
+        text = _text(parts)
     except (TypeError, ValueError):
         raise WireFormatError("the payload contains a value that is not JSON; use plain JSON data") from None
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError
+
+
+_text = json.JSONEncoder(sort_keys=True, allow_nan=False, default=_plain).encode
 
 
 def _without_addresses(value: Any, urls: frozenset[str]) -> Any:
@@ -42,9 +51,3 @@ def _without_addresses(value: Any, urls: frozenset[str]) -> Any:
     if isinstance(value, list | tuple):
         return [_without_addresses(item, urls) for item in value]
     return value.partition("?")[0] if isinstance(value, str) and value in urls else value
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Decimal):
-        return str(value)
-    raise TypeError

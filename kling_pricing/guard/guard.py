@@ -10,26 +10,28 @@ from typing import Any, Literal, Self, Unpack
 
 from kling_pricing.budgets import BudgetsLike
 from kling_pricing.guard import admission as admissions
-from kling_pricing.guard import budget_changes, budget_status, dispatch, settlement
-from kling_pricing.guard.administration import GuardAdministration
+from kling_pricing.guard import budget_changes, dispatch, settlement
+from kling_pricing.guard.administrative_verbs import GuardAdministration
 from kling_pricing.guard.admission import Admission, QuoteOptions
-from kling_pricing.guard.references import Reference, ref_of
+from kling_pricing.guard.inspection import GuardInspection
+from kling_pricing.guard.outlook import GuardOutlook
+from kling_pricing.guard.references import Reference
 from kling_pricing.guard.state import DOUBTFUL_AFTER, EXPIRES_AFTER, GuardState
-from kling_pricing.ledger.journal import Bucket, Entry, Observation, UnpricedRequests
+from kling_pricing.ledger.journal import UnpricedRequests
 from kling_pricing.ledger.model import Alert, Basis, Reservation
 from kling_pricing.strict_json import RequestLike
 from kling_pricing.tables.price_book import PriceBook
-from kling_pricing.windows import in_utc
 from kling_pricing.wire.task import Task
 
 
-class BudgetGuard(GuardAdministration):
+class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
     """Checks requests against budgets, and tracks their cost.
 
     Threads may share a guard. Processes that use the same ledger share its caps.
 
     Args:
-        ledger: the URL of the ledger, such as `sqlite:///spend.db` for a file in the working directory.
+        ledger: the URL of the ledger, such as `sqlite:///spend.db` for a file in the working directory; by
+            default, the value of the environment variable `KLING_PRICING_LEDGER`.
         budgets: the path of a budgets file, or `Budget` objects; by default, the ledger's budgets. The first
             guard on a ledger installs its budgets. Later guards must pass the same budgets or none. When
             `apply` installs a new revision, running guards adopt the revision at their next admission.
@@ -50,7 +52,7 @@ class BudgetGuard(GuardAdministration):
 
     def __init__(
         self,
-        ledger: str,
+        ledger: str | None = None,
         budgets: BudgetsLike | None = None,
         *,
         book: PriceBook | None = None,
@@ -86,6 +88,7 @@ class BudgetGuard(GuardAdministration):
     def close(self) -> None:
         """Closes the ledger; the next use opens it again."""
         self._state.unpriced.write()
+        self._state.refusals.write()
         self._state.ledger.close()
 
     # before a request is sent
@@ -146,7 +149,19 @@ class BudgetGuard(GuardAdministration):
 
         Pass a `key`, so that `history` can find the reservation that you bind to the task in the response.
         """
-        return self.dispatch(self.admit(payload, project=project, key=key, labels=labels, **options))
+        return self.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)[1]
+
+    def admit_and_dispatch(
+        self,
+        payload: RequestLike,
+        *,
+        project: str,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **options: Unpack[QuoteOptions],
+    ) -> tuple[Admission, dict[str, Any]]:
+        """Returns an admission and its payload, as `admit` and `dispatch` do, but in one transaction."""
+        return dispatch.admit_and_dispatch(self._state, payload, project, key, labels, options)
 
     @contextmanager
     def admission(
@@ -318,44 +333,6 @@ class BudgetGuard(GuardAdministration):
         """
         return budget_changes.record(self._state, provider, task_id, amount, labels, at, currency)
 
-    def reservation(self, ref: Reference) -> Reservation:
-        """Returns a reservation in its current state."""
-        return self._state.ledger.reservation(ref_of(ref))
-
-    def in_doubt(self) -> list[Reservation]:
-        """Returns the reservations in doubt, oldest first; `Reservation.reason` says why."""
-        return self._state.ledger.reservations(in_doubt=True)
-
-    def unclaimed(self) -> list[Observation]:
-        """Returns the observations of tasks that belong to no reservation."""
-        return self._state.ledger.unclaimed()
-
-    def history(
-        self,
-        *,
-        project: str | None = None,
-        key: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[Reservation]:
-        """Returns the reservations created at or after `since` and before `until`, oldest first."""
-        start, end = (None if at is None else in_utc(at) for at in (since, until))
-        return self._state.ledger.reservations(project=project, key=key, since=start, until=end)
-
-    def journal(self) -> list[Entry]:
-        """Returns every journal entry, oldest first."""
-        return self._state.ledger.journal()
-
-    def status(self, at: datetime | None = None) -> list[Bucket]:
-        """Returns the balance of each budget in its window. Expired reservations do not count as held.
-
-        A budget with `*` has one balance for each bucket in use.
-
-        Args:
-            at: an instant in the window, with a time zone; by default, now.
-        """
-        return budget_status.status(self._state, at)
-
     def unpriced(self, *, since: date | None = None, until: date | None = None) -> list[UnpricedRequests]:
         """Returns the numbers of requests that passed without a price, by day: from `since`, before `until`."""
         self._state.unpriced.write()
@@ -364,11 +341,3 @@ class BudgetGuard(GuardAdministration):
     def count_unpriced(self, provider: str, path: str) -> None:
         """Counts a request that a hook let pass without a price, in memory first; see `unpriced`."""
         self._state.unpriced.add(provider, path)
-
-    def verify(self) -> None:
-        """Recomputes every balance from the journal, and compares it with the stored balance.
-
-        Raises:
-            LedgerError: a balance differs; the message names it.
-        """
-        self._state.ledger.verify()

@@ -47,8 +47,14 @@ def reservation_request(
         priced_until: the instant at which a new price may come into force; None if no such instant is known.
 
     Raises:
+        BudgetExceededError: the budgets do not let the project or the labels spend.
         BudgetError: the quote's currency differs from a budget's, and there is no accounting rate.
     """
+    refusal = budgets.refusal(labels)
+    if refusal is not None:
+        raise BudgetExceededError(
+            refusal, budget=None, requested=quote.maximum, available=Decimal(0), currency=quote.currency
+        )
     claimed = claims(budgets, labels, quote.currency)
     return ReservationRequest(
         project=project,
@@ -171,7 +177,9 @@ def booking(
 
 def limits(budgets: BudgetsFile, labels: Mapping[str, str]) -> Limits:
     """Returns the limits of capping for a request: the strictest minimums of all matching budgets."""
-    matching = [budget for budget in budgets.budgets if budget.bucket_labels(labels) is not None]
+    matching = [
+        budget for budget in budgets.budgets if not budget.observes and budget.bucket_labels(labels) is not None
+    ]
     kept = {setting for budget in matching for setting in budget.keep}
     lowest = [RESOLUTIONS.index(budget.min_resolution) for budget in matching if budget.min_resolution]
     return Limits(
@@ -211,8 +219,10 @@ def exceeded(
     if cheapest is not None and binding.may_cap:
         budgets = [claim.budget for claim in order.claims]
         at_least = from_nanos(cheapest.amounts[budgets.index(binding.budget)])
+    asking = f"; to ask for an allowance, run `kling-pricing budget ask FILE --project {order.project}"
+    asking += f"{' --key KEY' if single else ''} --reason TEXT`"
     return BudgetExceededError(
-        _why(binding, requested, left, single=single, ends=ends, cheapest=at_least),
+        _why(binding, requested, left, single=single, ends=ends, cheapest=at_least) + asking,
         budget=binding.budget,
         requested=requested,
         available=left,
@@ -233,6 +243,16 @@ def _is_limit_of_a_request(shortfall: Shortfall) -> bool:
     )
 
 
+def _until(binding: Shortfall, ends: datetime | None) -> str:
+    """Says until when a bucket has no more than is left."""
+    if binding.rolling is None:
+        return "" if ends is None else f" until {ends.isoformat()}"
+    window = f" in its window of {binding.rolling}"
+    if ends is None:
+        return f"{window}, and its cap is lower than the cost"
+    return f"{window}; at {ends.isoformat()}, enough of what is counted now will have left the window"
+
+
 def _why(
     binding: Shortfall,
     requested: Decimal,
@@ -248,8 +268,10 @@ def _why(
     if single:
         problem = f"{asked}, but budget {bucket} allows {amount} per request"
     else:
-        until = "" if ends is None else f" until {ends.isoformat()}"
-        problem = f"{asked}, but budget {bucket} has {amount} left{until}"
+        problem = f"{asked}, but budget {bucket} has {amount} left{_until(binding, ends)}"
+        if binding.covered:
+            covered = format_decimal(from_nanos(binding.covered))
+            problem += f", and allowances cover only {covered} {binding.currency}"
     if not binding.may_cap:
         return problem
     if cheapest is None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from kling_pricing.budgets import BudgetsFile, BudgetsLike, budgets_from_document, read_budgets
+from kling_pricing.budgets import (
+    BudgetDifference,
+    BudgetsFile,
+    BudgetsLike,
+    budgets_from_document,
+    read_budgets,
+)
+from kling_pricing.budgets.differences import difference_text, differences
 from kling_pricing.display import shown
-from kling_pricing.errors import BudgetError, KlingPricingError
-from kling_pricing.guard.unpriced_counter import UnpricedCounter
+from kling_pricing.errors import BudgetError, BudgetExceededError, KlingPricingError
+from kling_pricing.guard.budget_plans import undone
+from kling_pricing.guard.request_counts import RefusalCounter, UnpricedCounter
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.actions import Author, actor_name
 from kling_pricing.ledger.calendars import ends_soon
+from kling_pricing.ledger.environment import ledger_url
 from kling_pricing.ledger.model import Alert, Change, Reservation, Revision
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.tables.price_book import PriceBook
@@ -63,11 +72,12 @@ class GuardState:
         doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
         in_force: the budgets in force when this guard last read the ledger.
         unpriced: counts requests that pass without a price.
+        refusals: counts requests that are refused.
     """
 
     def __init__(
         self,
-        ledger: str,
+        ledger: str | None,
         budgets: BudgetsLike | None,
         book: PriceBook | None,
         on_alert: Callable[[Alert], None] | None,
@@ -86,27 +96,30 @@ class GuardState:
         self.doubtful_after = doubtful_after
         self.actor = actor_name(actor)
         self._on_alert = on_alert
-        self.ledger: Ledger = connect(ledger, clock=self.clock)
+        self.ledger: Ledger = connect(ledger_url(ledger), clock=self.clock)
         self.in_force = _install(self.ledger, budgets, Author(self.actor, None))
         self.unpriced = UnpricedCounter(self.ledger, self.clock)
+        self.refusals = RefusalCounter(self.ledger)
         for warning in ends_soon(self.ledger.calendar_ends(), self.in_force.budgets, self.clock()):
             _log.warning("ledger %s: %s", self.ledger.name, warning)
 
     def with_budgets(self, make: Callable[[InForce], _Result]) -> tuple[InForce, _Result]:
         """Calls a function with the budgets that this guard knows.
 
-        If the function raises a `BudgetError` and the ledger has newer budgets, calls it again with those.
+        If the function raises a `BudgetError` or a `BudgetExceededError`, and the ledger has newer
+        budgets, calls it again with those.
 
         Returns:
             The budgets used, and the function's result.
 
         Raises:
             BudgetError: the function also raises it for the ledger's budgets.
+            BudgetExceededError: the same.
         """
         known = self.in_force
         try:
             return known, make(known)
-        except BudgetError:
+        except (BudgetError, BudgetExceededError):
             newest = self.newest_budgets()
             if newest.digest == known.digest:
                 raise
@@ -156,8 +169,30 @@ def _install(ledger: Ledger, budgets: BudgetsLike | None, author: Author) -> InF
     given = read_budgets(budgets)
     installed = InForce.of(ledger.install(given, author))
     if installed.budgets.digest != given.digest:
+        changes = differences(installed.budgets, given)
+        undoes = [f"; they would undo {text}" for text in undone(changes, ledger.actions())]
         raise BudgetError(
-            "the ledger's budgets differ from the given budgets; open the ledger without budgets, or ask an "
-            "administrator to install yours with `kling-pricing budget apply`"
+            f"the ledger's budgets differ from the given budgets ({_places(changes)}){''.join(undoes)}; open "
+            "the ledger without budgets, or ask an administrator to install yours with `kling-pricing budget "
+            "apply`"
         )
     return installed
+
+
+_MAX_PLACES = 3
+"""The maximum number of differences that the error shows."""
+
+
+def _places(changes: Sequence[BudgetDifference]) -> str:
+    """Returns the first differences between the installed budgets and the given ones as text."""
+    texts = [
+        f"{change.subject}: {difference_text(field, change.currency)}"
+        if change.budget is not None and change.kind == "changed"
+        else difference_text(field, change.currency)
+        if change.budget is None
+        else f"{change.subject} {change.kind}"
+        for change in changes
+        for field in (change.fields if change.kind == "changed" else change.fields[:1])
+    ]
+    more = len(texts) - _MAX_PLACES
+    return "; ".join([*texts[:_MAX_PLACES], *([f"and {more} more"] if more > 0 else [])])

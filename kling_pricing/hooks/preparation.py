@@ -103,7 +103,7 @@ class Preparation:
         """Admits and dispatches a job, or resends it under its key, and returns the payload to send."""
         for _ in range(_MAX_ROUNDS):
             try:
-                admission = self._guard.admit(
+                admission, dispatched = self._guard.admit_and_dispatch(
                     payload,
                     project=identity.project,
                     key=identity.key,
@@ -113,7 +113,6 @@ class Preparation:
                     media=media,
                     url=self._routes.admission_url(endpoint, request.url),
                 )
-                dispatched = self._guard.dispatch(admission)
             except ReservationStateError as error:
                 refusal = error
                 if error.state == "released":

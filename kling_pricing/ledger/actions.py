@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from getpass import getuser
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.redaction import kept_reason, short_text
+from kling_pricing.money import format_decimal
 
 
 class Author(NamedTuple):
@@ -51,6 +53,26 @@ class AdministrativeAction(NamedTuple):
     reason: str | None
 
 
+class CapOverlay(NamedTuple):
+    """A cap that replaces the cap of a budget until an instant, and then ends by itself.
+
+    Attributes:
+        budget: the budget's name.
+        cap: the cap in the budget's currency.
+        set_at: the instant at which it was set, UTC.
+        until: the instant at which it ends, UTC.
+        actor: the person or program that set it.
+        reason: the reason; None: no reason was given.
+    """
+
+    budget: str
+    cap: Decimal
+    set_at: datetime
+    until: datetime
+    actor: str
+    reason: str | None
+
+
 def system_user() -> str:
     """Returns the name of the system's user, or `unknown` if the system does not know it."""
     try:
@@ -85,6 +107,13 @@ def value_text(value: Any) -> str | None:
 def read_value(text: str | None) -> Any:
     """Returns the value in a text from `value_text`."""
     return None if text is None else json.loads(text)
+
+
+def cap_value(cap: Decimal, overlay: CapOverlay | None) -> dict[str, str]:
+    """Returns the value of a `set` action: the cap in force, and its end if it has one."""
+    if overlay is None:
+        return {"cap": format_decimal(cap)}
+    return {"cap": format_decimal(overlay.cap), "until": overlay.until.isoformat()}
 
 
 SEALED_ACTION_COLUMNS = ("actor", "role", "action", "subject", "old", "new", "reason")

@@ -2,6 +2,7 @@
 
 A ledger looks up windows in its calendar and never computes them during a verb. Two machines with different
 time zone data therefore use the same windows, and an update of the data on one machine opens no second bucket.
+Rolling windows depend on no time zone data, so the calendar does not contain them.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def calendar_changes(
             if budget.schedule in earlier.open
         }
     changes = []
-    for schedule, budget in {budget.schedule: budget for budget in budgets.budgets}.items():
+    for schedule, budget in {budget.schedule: budget for budget in budgets.budgets if not budget.step}.items():
         windows = kept.get(schedule, ())
         before = tuple(window for window in windows if window.end > now)
         computed = _windows(budget, windows, since, now)

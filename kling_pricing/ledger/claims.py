@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile
@@ -45,8 +45,10 @@ def claim(budget: BudgetEntry, labels: Mapping[str, str], rate: Decimal | None) 
         budget.currency,
         rate,
         budget.on_exceed == "cap",
+        budget.observes,
         None if budget.max_request is None else nanos_up(budget.max_request),
         budget.alerts,
+        budget.step,
     )
 
 
@@ -62,9 +64,23 @@ def clocks_agree(
     first, last = FOREVER.start, priced_until or FOREVER.end
     for budget in budgets.budgets:
         if budget.name in names:
-            start = budget.first_start(at)
-            following = bounds_after(budget.unit, start, budget.zone, budget.week_starts)
-            next(following)
-            first = max(first, budget.first_start(start - _INSTANT))
-            last = min(last, next(following))
+            around = _around(budget, at)
+            first, last = max(first, around.start), min(last, around.end)
     return Period(first, last)
+
+
+_known: dict[tuple[str, tzinfo, str], tuple[Period, Period]] = {}
+"""By unit, zone and first day of the week: the latest window asked for, and what `_around` returns in it."""
+
+
+def _around(budget: BudgetEntry, at: datetime) -> Period:
+    """Returns the period of the window that contains an instant, the window before it and the one after it."""
+    rule = (budget.unit, budget.zone, budget.week_starts)
+    window, around = _known.get(rule, (None, None))
+    if window is None or around is None or not window.start <= at < window.end:
+        start = budget.first_start(at)
+        following = bounds_after(budget.unit, start, budget.zone, budget.week_starts)
+        window = Period(start, next(following))
+        around = Period(budget.first_start(start - _INSTANT), next(following))
+        _known[rule] = window, around
+    return around

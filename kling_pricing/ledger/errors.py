@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
+from kling_pricing.display import did_you_mean, shown
 from kling_pricing.errors import (
     BudgetError,
     BudgetFrozenError,
@@ -14,6 +16,7 @@ from kling_pricing.errors import (
     ReservationNotFoundError,
     ReservationStateError,
 )
+from kling_pricing.ledger.freezing import Freeze
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.money import format_decimal
 
@@ -193,14 +196,51 @@ def no_window(budget: str) -> LedgerError:
     return LedgerError(f"budget {budget} has no current window: its period has not begun or has ended")
 
 
-def frozen(actor: str, reason: str, frozen_at: datetime) -> BudgetFrozenError:
-    """Returns the error for a request while spending is frozen."""
+def frozen(freeze: Freeze) -> BudgetFrozenError:
+    """Returns the error for a request that a freeze concerns."""
+    subject = "all spending" if freeze.budget is None else f"budget {freeze.budget}"
     return BudgetFrozenError(
-        f"{actor} froze all spending at {frozen_at.isoformat(timespec='seconds')} ({reason}); when it is safe "
-        "to spend again, an administrator runs `kling-pricing budget thaw --all`",
-        actor=actor,
-        reason=reason,
-        frozen_at=frozen_at,
+        f"{freeze.actor} froze {subject} at {freeze.frozen_at.isoformat(timespec='seconds')} "
+        f"({freeze.reason}); when it is safe to spend again, an administrator runs `kling-pricing budget thaw "
+        f"{freeze.budget or '--all'} --reason TEXT`",
+        budget=freeze.budget,
+        actor=freeze.actor,
+        reason=freeze.reason,
+        frozen_at=freeze.frozen_at,
+    )
+
+
+def ended_before_it_began(until: datetime) -> LedgerError:
+    """Returns the error for an allowance that would end before it begins."""
+    return LedgerError(
+        f"the allowance would end at {until.isoformat()}, which is not in the future; give a later end"
+    )
+
+
+def unknown_allowance(name: str, known: Sequence[str]) -> LedgerError:
+    """Returns the error for an id that no allowance has.
+
+    Args:
+        name: the id.
+        known: the ids of the allowances that are not revoked.
+    """
+    remedy = did_you_mean(name, known) if known else "the ledger has none"
+    return LedgerError(
+        f"unknown allowance {shown(name)}; {remedy}; `kling-pricing budget allowances` lists the allowances"
+    )
+
+
+def unknown_request(name: str) -> LedgerError:
+    """Returns the error for an id that no filed request for an allowance has."""
+    return LedgerError(
+        f"unknown request {shown(name)} for an allowance; `kling-pricing budget allowances` lists the requests"
+    )
+
+
+def granted_already(request: str, allowance: str) -> LedgerError:
+    """Returns the error for a filed request that was granted already."""
+    return LedgerError(
+        f"request {request} was granted already, as allowance {allowance}; to grant more, omit the request"
     )
 
 
@@ -217,6 +257,14 @@ def calendar_over(budget: str, ended: datetime) -> LedgerUnavailableError:
     return LedgerUnavailableError(
         f"budget {budget}: the ledger's calendar ended at {ended.isoformat()}, so nothing may be spent; to "
         "extend the calendar, run `kling-pricing budget apply FILE` with the budgets in force"
+    )
+
+
+def no_opening(budget: str) -> BudgetError:
+    """Returns the error for an opening balance of a rolling window, which counts each amount by its instant."""
+    return BudgetError(
+        f"budget {budget} has a rolling window, which counts each amount from the time at which it was spent, "
+        "so it has no opening balance; record each job with `kling-pricing record --at TIME`"
     )
 
 

@@ -22,7 +22,8 @@ class Bucket(NamedTuple):
         available: the money that is left; negative after an overrun or a lowered cap.
         currency: the currency of these amounts.
         window_start: the start of the window, UTC.
-        window_end: the end of the window, UTC, exclusive.
+        window_end: the end of the window, UTC, exclusive; for a rolling window, when it next moves.
+        rolling: the length of a rolling window, such as `24h`; None for all other windows.
     """
 
     budget: str
@@ -31,6 +32,31 @@ class Bucket(NamedTuple):
     held: Decimal
     spent: Decimal
     available: Decimal
+    currency: str
+    window_start: datetime
+    window_end: datetime
+    rolling: str | None = None
+
+
+class WaivedRefusals(NamedTuple):
+    """The refusals of a project's requests that a budget in observe mode waived, in one bucket.
+
+    Attributes:
+        budget: the budget's name.
+        labels: the labels of the bucket.
+        project: the project of the requests.
+        requests: the number of admitted requests that the budget would have refused or made cheaper.
+        amount: the amount that was reserved for these requests.
+        currency: the currency of the amount.
+        window_start: the start of the bucket's window, UTC.
+        window_end: the end of the window, UTC, exclusive.
+    """
+
+    budget: str
+    labels: Mapping[str, str]
+    project: str
+    requests: int
+    amount: Decimal
     currency: str
     window_start: datetime
     window_end: datetime
@@ -43,15 +69,18 @@ class Entry(NamedTuple):
         seq: the number of the entry; later entries have higher numbers.
         at: the instant of the event, UTC.
         kind: the event: `reserve`, `dispatch`, `bind`, `doubt`, `settle`, `release`, `expire`, `record`,
-            `opening`, `carry_over`, `alert`, `revision`, `calendar`, `freeze` or `thaw`.
+            `opening`, `carry_over`, `alert`, `waive` (a budget in observe mode would have refused it), `cover`
+            (the use of an allowance), `allow`, `revoke`, `revision`, `calendar`, `freeze`, `thaw`,
+            `freeze_budget` or `thaw_budget`.
         reservation_id: the reservation that the event concerns; None: it concerns no reservation.
         budget: the budget of the bucket that the event changed; None: it changed no bucket.
         labels: the labels of that bucket.
-        held: the change of the held amount, in the budget's currency.
-        spent: the change of the spent amount, in the budget's currency.
-        currency: the budget's currency; None: the event changed no bucket.
+        held: the change of the held amount, in `currency`.
+        spent: the change of the spent amount, in `currency`.
+        currency: the currency of the budget, or of the allowance; None: the event concerns neither.
         detail: the reason, the basis, the alert, the deadline, the task, or the digest of the budgets or the
             calendar, depending on the kind.
+        allowance_id: the allowance whose balance the event changed; None: it changed none.
     """
 
     seq: int
@@ -64,10 +93,13 @@ class Entry(NamedTuple):
     spent: Decimal
     currency: str | None
     detail: str | None
+    allowance_id: str | None = None
 
 
 class BucketHistory(NamedTuple):
     """A bucket, and the journal entries that changed its balance.
+
+    A rolling window has one bucket for each of its steps. It counts from `window_start` to `window_end`.
 
     Attributes:
         bucket: the bucket as it is now.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -16,7 +16,6 @@ State: TypeAlias = Literal["reserved", "dispatching", "bound", "settled", "relea
 
 DOUBTED = "in doubt"
 """In a list of states, next to `dispatching`: includes reservations that were marked in doubt."""
-
 Basis: TypeAlias = Literal["quote", "response", "statement", "operator"]
 """The source of the amount of a settled reservation."""
 
@@ -29,17 +28,18 @@ class BucketClaim(NamedTuple):
 
     Attributes:
         budget: the budget's name.
-        definition: digest of the budget's match, window, zone and currency. Two budgets with the same name and
-            definition share their buckets.
+        definition: digest of the budget's match, window, zone and currency; the same digest shares buckets.
         labels: the labels of the bucket.
         schedule: the schedule of the budget's windows in the ledger's calendar.
-        recurs: whether a new window follows each window.
+        recurs: whether a new calendar window follows each window.
         cap: the bucket's cap in nanos of `currency`, used if this claim creates the bucket.
         currency: the budget's currency.
         rate: the accounting rate from the quote's currency; None: the currencies are the same.
         may_cap: whether a cheaper variant may be reserved if the request does not fit.
+        observes: whether the budget counts the request, whether or not it fits.
         max_request: the maximum for a single request, in nanos; None: only the cap limits it.
         alerts: the thresholds at which an alert fires, as fractions of the cap.
+        step: the step of a rolling window; None for all other windows.
     """
 
     budget: str
@@ -51,8 +51,10 @@ class BucketClaim(NamedTuple):
     currency: str
     rate: Decimal | None
     may_cap: bool
+    observes: bool
     max_request: int | None
     alerts: tuple[Decimal, ...]
+    step: timedelta | None
 
 
 class PricedVariant(NamedTuple):
@@ -110,8 +112,7 @@ class Reservation(NamedTuple):
         key: the caller's name for the job.
         attempt: 1 for the first attempt; each reuse of a released key adds 1.
         state: `reserved`, `dispatching`, `bound`, `settled` or `released`.
-        in_doubt: whether the job was dispatched and it is unknown whether the provider accepted it, or the
-            provider named a charge that has no value in `currency`; see `reason`.
+        in_doubt: whether it is unknown if the provider accepted the job, or what it charged; see `reason`.
         provider: the provider that bills the job.
         task_id: the provider's id for the task; None until it is known.
         wire_format: the wire format of the request.
@@ -225,18 +226,14 @@ _TERMS_ATTRIBUTES = (
 SENT = (
     "id", "project", "key", "state", "task_id", "billed", "basis", "labels", "dispatched_at", "ended", "terms",
 )  # fmt: skip
-"""The fields of a line from `Ledger.sent`, as text.
+"""The fields of a line from `Ledger.sent`, as text; most are attributes of `Reservation`, or empty if None.
 
-Most are attributes of `Reservation`, and empty where the attribute is None. Amounts are in nanos, `labels` is a
-JSON object, and `dispatched_at` is in UTC without a zone. `ended` is `failed` or `cancelled` if that is the
-last known end of the task. `terms` has the fields of `terms.TERMS`.
+Amounts are in nanos, `labels` is a JSON object, `dispatched_at` is in UTC without a zone, and `terms` has the
+fields of `terms.TERMS`. `ended` is `failed` or `cancelled` if that is the last known end of the task.
 """
 
 SENT_SEPARATOR = "\x1f"
-"""Separates the fields of such a line.
-
-A ledger stores only printable text, so no field contains this character or a line feed.
-"""
+"""Separates the fields of such a line. No field contains it, because a ledger stores only printable text."""
 
 
 class Alert(NamedTuple):
@@ -250,8 +247,8 @@ class Alert(NamedTuple):
         cap: the bucket's cap.
         used: the total of the bucket's held and spent amounts.
         currency: the currency of both amounts.
-        window_end: the end of the window, UTC.
-        reservation_id: the reservation that caused the alert; None: a change of budgets, or an opening balance.
+        window_end: the end of the window, UTC; of a rolling window, when it has moved past the bucket's step.
+        reservation_id: the reservation that caused it; None: a change of budgets, or an opening balance.
         detail: for a doubtful charge, why it has no value or what it contradicts; else None.
     """
 
@@ -291,8 +288,10 @@ class Shortfall(NamedTuple):
         available: the amount that is left in the bucket.
         max_request: the limit for a single request; None: no limit.
         currency: the currency of these amounts.
-        window_end: the end of the window, UTC.
+        window_end: the end of the window, UTC; of a rolling window, when enough will have left it.
         may_cap: whether the budget accepts a cheaper variant instead.
+        rolling: the length of a rolling window, such as `24h`; None for all other windows.
+        covered: the amount that allowances would cover, which is not enough.
     """
 
     budget: str
@@ -303,14 +302,15 @@ class Shortfall(NamedTuple):
     currency: str
     window_end: datetime
     may_cap: bool
+    rolling: str | None
+    covered: int = 0
 
 
 class Refused(NamedTuple):
     """The result for a request that does not fit. The ledger stores nothing about it.
 
     Attributes:
-        shortfalls: every bucket that the request as written does not fit into; empty: no budget is in force for
-            the request.
+        shortfalls: every bucket that the request as written does not fit into; empty: no budget matches it.
     """
 
     shortfalls: tuple[Shortfall, ...]
@@ -387,7 +387,7 @@ def unsent(
         order: the request.
         candidate: the variant that was chosen.
         reservation: the id of the reservation.
-        key: the key of the job. It differs from the request's key if another job has that key.
+        key: the key of the job, which differs from the request's if another job has that key.
         attempt: the number of the attempt with that key.
         created_at: the instant of the reservation.
         deadline: the instant at which the reservation expires if it is not sent.

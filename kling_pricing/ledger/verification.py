@@ -3,46 +3,136 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
-from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal
+from kling_pricing.ledger import intervention_checks
+from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal, read_value, value_text
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
-Row = Mapping[str, Any]
+_MICROSECOND = timedelta(microseconds=1)
+
+Row = Any
+"""A row of a query: a mapping, or a row of SQLite, which is indexed by column names too."""
+
 MAX_SHOWN = 10
 """The maximum number of problems that the error shows."""
 
+OnProgress = Callable[[str, int, int], None]
+"""Called with the current stage, how much of it is done, and its total."""
 
-def judge(ledger: str, facts: Mapping[str, Iterable[Row]], backup: str, damage: Iterable[str] = ()) -> None:
+
+class Verification(NamedTuple):
+    """The result of `verify` on a consistent ledger.
+
+    Attributes:
+        first_entry: the number of the first journal entry that was read: 1, or the first one after the last
+            verification.
+        last_entry: the number of the last journal entry that was read.
+        fully_verified_at: for a verification since the last one, the instant of the last one that read
+            everything; None: this one read everything.
+        is_remembered: whether the ledger has remembered this verification.
+    """
+
+    first_entry: int
+    last_entry: int
+    fully_verified_at: datetime | None
+    is_remembered: bool
+
+
+class Checkpoint(NamedTuple):
+    """The state of a ledger at its verification.
+
+    Attributes:
+        newest_entry: the number of the newest journal entry.
+        newest_observation: the number of the newest observation.
+        balances: the balances of the buckets by id, as JSON: `{"1": [held, spent]}`.
+    """
+
+    newest_entry: int
+    newest_observation: int
+    balances: str
+
+
+class Problems(NamedTuple):
+    """The number of problems, and the first of them. Needs the same memory for any number."""
+
+    total: int
+    shown: tuple[str, ...]
+
+    @classmethod
+    def of(cls, problems: Iterable[str]) -> Problems:
+        """Counts problems."""
+        count, shown = 0, []
+        for problem in problems:
+            count += 1
+            if count <= MAX_SHOWN:
+                shown.append(problem)
+        return cls(count, tuple(shown))
+
+
+class Verified(NamedTuple):
+    """What a store has found.
+
+    Attributes:
+        first_entry: see `Verification`.
+        checkpoint: the state of the ledger.
+        fully_verified_at: see `Verification`.
+        problems: the problems that each step has found.
+    """
+
+    first_entry: int
+    checkpoint: Checkpoint
+    fully_verified_at: datetime | None
+    problems: Sequence[Problems]
+
+
+def ignore_progress(_stage: str, _done: int, _total: int) -> None:
+    """Shows no progress."""
+
+
+def judge(ledger: str, found: Sequence[Problems], backup: str) -> None:
     """Raises an error if a ledger is inconsistent.
 
     Args:
         ledger: the name of the ledger.
-        facts: the rows of `checks.differences` under `difference`, and the rows of each query of
-            `checks.facts` under its name. A server's ledger also has `in_force`, the rows of `budget`.
+        found: the problems that each step has found.
         backup: the thing to keep a copy of, `file` or `database`.
-        damage: problems that the store itself reports.
 
     Raises:
         LedgerError: the ledger is inconsistent. The message shows the first problems.
     """
-    problems = [
-        *map(_difference, facts["difference"]),
-        *_by_budgets(facts),
-        *_actions(facts["action"]),
-        *damage,
-    ]
-    if problems:
+    count = sum(problems.total for problems in found)
+    if count:
+        shown = [problem for problems in found for problem in problems.shown][:MAX_SHOWN]
         raise LedgerError(
-            f"ledger {ledger}: {len(problems)} difference{'s' * (len(problems) > 1)} between the journal "
-            f"and the other tables: {'; '.join(problems[:MAX_SHOWN])}; stop spending, keep a copy of the "
+            f"ledger {ledger}: {count} difference{'s' * (count > 1)} between the journal "
+            f"and the other tables: {'; '.join(shown)}; stop spending, keep a copy of the "
             f"{backup}, and restore a backup"
         )
+
+
+def row_problems(rows: Iterable[Row]) -> Iterator[str]:
+    """Yields the problems in rows with the columns of `steps.COLUMNS`."""
+    return map(_difference, rows)
+
+
+def document_problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
+    """Yields the problems that only documents, seals of actions and accounting rates show.
+
+    Args:
+        facts: the rows of each query of `steps.facts` under its name. A server's ledger also has `in_force`,
+            the rows of `budget`.
+    """
+    yield from _by_budgets(facts)
+    actions = list(facts["action"])
+    yield from _actions(actions)
+    yield from intervention_checks.problems({**facts, "action": actions})
+    yield from _overlays(facts["overlay"], actions)
 
 
 def _difference(row: Row) -> str:
@@ -65,6 +155,29 @@ def _actions(rows: Iterable[Row]) -> Iterator[str]:
                 f"administrative action {row['seq']}: its seal is {seal}, but its columns and the action "
                 f"before it give {derived}"
             )
+
+
+def _overlays(rows: Iterable[Row], actions: Iterable[Row]) -> Iterator[str]:
+    """Compares the caps that were set until an instant with the actions that set them."""
+    given: dict[str, tuple[Any, ...]] = {}
+    for action in actions:
+        if action["action"] == "set":
+            given.pop(action["subject"], None)
+            if "until" in (read_value(action["new"]) or {}):
+                given[action["subject"]] = tuple(action[name] for name in ("new", "at", "actor", "reason"))
+        elif action["action"] == "apply":  # a cap ends with its budget
+            names = {budget["name"] for budget in (read_value(action["new"]) or {"budgets": []})["budgets"]}
+            given = {budget: cap for budget, cap in given.items() if budget in names}
+    kept = {
+        row["budget"]: (
+            value_text({"cap": _amount(row["cap"]), "until": row["until"]}),
+            *(row[name] for name in ("set_at", "actor", "reason")),
+        )
+        for row in rows
+    }
+    for budget in sorted(kept.keys() | given.keys()):
+        if kept.get(budget) != given.get(budget):
+            yield f"the cap of budget {budget} until an instant: it differs from the administrative actions"
 
 
 class _Revision(NamedTuple):
@@ -102,10 +215,11 @@ def _by_budgets(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
             )
     for row in facts["converted"]:
         yield from _converted(row, revisions)
-    for row in facts.get("in_force", ()):
+    in_force = list(facts.get("in_force", ()))
+    for row in in_force:
         yield from _in_force(row, revisions[-1:])
     if "in_force" in facts and revisions:
-        names = {row["name"] for row in facts["in_force"]}
+        names = {row["name"] for row in in_force}
         for budget in revisions[-1].budgets.budgets:
             if budget.name not in names:
                 yield f"budget {budget.name}: its row in the table of budgets in force is missing"
@@ -153,6 +267,14 @@ def _buckets(
         if entry is not None and (row["names"] or "") != ", ".join(split):
             names = row["names"].split(", ") if row["names"] else []
             yield f"bucket {row['budget']}: it has {_labels(names)}, but its budget requires {_labels(split)}"
+    for row in facts["step"]:
+        entry = definitions.get((row["budget"], row["definition"]))
+        needed = None if entry is None or entry.step is None else entry.step // _MICROSECOND
+        if entry is not None and row["step_us"] != needed:
+            yield (
+                f"bucket {row['budget']}: step_us is {row['step_us'] or 'empty'}, but its budget gives "
+                f"{needed or 'empty'}"
+            )
     schedules: dict[tuple[str, str, str, str], set[str]] = {}
     for row in facts["window"]:
         window = (row["budget"], row["definition"], row["window_start"], row["window_end"])
@@ -189,6 +311,7 @@ def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
         "cap": nanos_up(budget.cap),
         "max_request": None if budget.max_request is None else nanos_up(budget.max_request),
         "may_cap": budget.on_exceed == "cap",
+        "observes": budget.observes,
         "alerts": _alerts(budget),
         "file_order": place,
         "fixed_labels": {
@@ -199,6 +322,7 @@ def row_in_force(budget: BudgetEntry, place: int) -> dict[str, Any]:
         "split_labels": sorted(label for label, value in patterns if value == EACH),
         "schedule": budget.schedule,
         "recurs": budget.recurs,
+        "step_us": None if budget.step is None else budget.step // _MICROSECOND,
     }
 
 

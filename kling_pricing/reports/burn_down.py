@@ -149,7 +149,7 @@ def _title(bucket: Bucket) -> str:
 
 def _has_pace(bucket: Bucket) -> bool:
     """Whether the cap can be used at an even pace, which needs a window that ends."""
-    return bucket.window_end != FOREVER.end
+    return bucket.window_end != FOREVER.end and bucket.rolling is None
 
 
 def _share_used(bucket: Bucket) -> Decimal:
@@ -172,7 +172,9 @@ def _steps(history: BucketHistory, since: datetime, until: datetime) -> tuple[St
 
 
 def _window(bucket: Bucket, zone: tzinfo) -> str:
-    """Writes the first and the last minute of the window."""
+    """Writes the first and the last minute of the window, or the length of a rolling window."""
+    if bucket.rolling is not None:
+        return f"rolling {bucket.rolling}"
     start, end = bucket.window_start, bucket.window_end
     if end == FOREVER.end:
         return "lifetime"

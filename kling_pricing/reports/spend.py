@@ -11,11 +11,12 @@ from typing import NamedTuple
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.journal import BucketHistory
+from kling_pricing.ledger.journal import BucketHistory, WaivedRefusals
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.formats.focus import FocusCharge
+from kling_pricing.reports.rolling_histories import with_rolling_windows
 from kling_pricing.windows import Period, calendar_period, in_utc, start_of, utc_clock, zone
 
 _MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
@@ -31,7 +32,9 @@ class Spend(NamedTuple):
         project: the only project whose spend it is; None for all projects.
         jobs: the jobs reserved in the period, oldest first.
         buckets: the buckets whose windows overlap the period, with their entries; for a single project, only
-            the buckets that its jobs moved.
+            the buckets that its jobs moved. A rolling window is one bucket.
+        waived: the refusals that budgets in observe mode waived in the period; for a single project, only those
+            of its jobs.
     """
 
     since: datetime
@@ -40,6 +43,7 @@ class Spend(NamedTuple):
     project: str | None
     jobs: tuple[Reservation, ...]
     buckets: tuple[BucketHistory, ...]
+    waived: tuple[WaivedRefusals, ...] = ()
 
 
 def read_spend(
@@ -71,6 +75,7 @@ def read_spend(
     store = connect(ledger, clock=clock)
     try:
         buckets = store.bucket_histories(start, end)
+        waived = [row for row in store.waived(start, end) if project is None or row.project == project]
         all_jobs = store.reservations(since=start, until=end)
     finally:
         store.close()
@@ -82,13 +87,15 @@ def read_spend(
         for job in all_jobs
         if project is None or job.project == project
     ]
-    buckets = [_release_expired(history, expired) for history in buckets]
+    buckets = with_rolling_windows(
+        [_release_expired(history, expired) for history in buckets], min(clock(), end)
+    )
     if project is not None:
         ids = {job.id for job in jobs}
         buckets = [
             history for history in buckets if any(entry.reservation_id in ids for entry in history.entries)
         ]
-    return Spend(start, end, place, project, tuple(jobs), tuple(buckets))
+    return Spend(start, end, place, project, tuple(jobs), tuple(buckets), tuple(waived))
 
 
 def _release_expired(history: BucketHistory, expired: Mapping[str | None, Reservation]) -> BucketHistory:

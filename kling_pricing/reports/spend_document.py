@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+from kling_pricing.ledger.journal import WaivedRefusals
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports import burn_down
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Series, Share, ShareChart
@@ -33,6 +34,7 @@ from kling_pricing.reports.formatting import (
     safe_or_none,
     safe_text,
 )
+from kling_pricing.reports.rolling_histories import LEAVES
 from kling_pricing.reports.spend import (
     JOB_STATUSES,
     NO_AMOUNTS,
@@ -80,6 +82,7 @@ def document(spent: Spend) -> Document:
             _table("by_day", "By day", (f"Day ({spent.zone})",), by_day, overall, chronological=True),
             burn_down.balances(spent.buckets, spent.zone),
             burn_down.days(spent.buckets, spent.since, spent.until, spent.zone),
+            *([_waived(spent.waived)] if spent.waived else []),
             _jobs(jobs),
         ),
     )
@@ -123,7 +126,7 @@ def _is_or_are(count: int) -> str:
 def _facts(spent: Spend) -> tuple[Fact, ...]:
     instants = [
         *(at for job in spent.jobs for at in (job.created_at, job.dispatched_at, job.closed_at) if at),
-        *(entry.at for history in spent.buckets for entry in history.entries),
+        *(entry.at for history in spent.buckets for entry in history.entries if entry.kind != LEAVES),
     ]
     latest = f"{max(instants).astimezone(spent.zone):%Y-%m-%d %H:%M:%S}" if instants else ""
     return (
@@ -283,6 +286,35 @@ def _table(
             ("Total", *[None] * (len(columns) - 1), currency, *amounts)
             for (currency,), amounts in overall.items()
         ),
+    )
+
+
+def _waived(waived: Sequence[WaivedRefusals]) -> Section:
+    """Returns the refusals that budgets in observe mode waived."""
+    rows: list[Row] = [
+        (
+            safe(row.budget),
+            safe(labels_text(row.labels)) or None,
+            safe(row.project),
+            row.currency,
+            row.requests,
+            row.amount,
+        )
+        for row in waived
+    ]
+    return Section(
+        "observed",
+        "Observed budgets",
+        "Jobs that a budget in observe mode would have refused or made cheaper. The budget refused nothing.",
+        (
+            Column("budget", "Budget"),
+            Column("labels", "Labels"),
+            Column("project", "Project"),
+            Column("currency", "Currency"),
+            Column("jobs", "Jobs", "count"),
+            Column("reserved", "Reserved", "amount"),
+        ),
+        lambda: rows,
     )
 
 

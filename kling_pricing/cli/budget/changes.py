@@ -1,46 +1,113 @@
-"""`budget apply` and `budget open`: changes to the budgets of a ledger."""
+"""`budget plan`, `budget apply`, `budget set` and `budget open`: changes to the budgets of a ledger."""
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime
 from decimal import Decimal
 
 import click
 
-from kling_pricing.cli.budget.files import names
-from kling_pricing.cli.exit_codes import exit_codes_help
-from kling_pricing.cli.failures import errors_shown
+from kling_pricing.budgets import read_budgets
+from kling_pricing.budgets.differences import ensure_not_kept
+from kling_pricing.cli.budget.check_and_schema import names
+from kling_pricing.cli.budget.plan_text import PlanLine, needed_options, plan_lines, print_lines
+from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
+from kling_pricing.cli.failures import error_dict, errors_shown, fail
 from kling_pricing.cli.ledger_options import (
     LEDGER_EXIT_CODES,
     actor_option,
+    json_option,
     labels_option,
     ledger_option,
     opened_guard,
     optional_reason_option,
     read_amount,
+    reason_option,
 )
-from kling_pricing.cli.output import counted, echo
-from kling_pricing.guard import apply_budgets, calendar_changes
+from kling_pricing.cli.options import instant_option
+from kling_pricing.cli.output import counted, echo, to_json
+from kling_pricing.errors import BudgetError
+from kling_pricing.guard import BudgetPlan, apply_budgets, calendar_changes, plan_budgets
+from kling_pricing.guard.budget_plans import CapChange
 from kling_pricing.ledger.calendars import CalendarChange
 from kling_pricing.money import format_decimal
+
+_yes_option = click.option("--yes", is_flag=True, help="Do not ask whether to make the changes.")
+
+
+@click.command(
+    "plan",
+    epilog=exit_codes_help(
+        "no change", "there are changes", "bad usage, or budgets or a ledger that cannot be used"
+    ),
+)
+@click.argument("file")
+@ledger_option
+@json_option
+def plan_command(file: str, ledger: str, as_json: bool) -> None:
+    """Show how the budgets in FILE differ from a ledger's budgets.
+
+    The command changes nothing. Lines with + are budgets that `budget apply` would add, lines with - are
+    budgets that it would remove, and lines with ~ are changes. A change after which more may be spent, or after
+    which fewer requests are checked, is marked `weaker`.
+
+    \b
+    Example:
+      kling-pricing budget plan budgets.yaml --ledger sqlite:///spend.db
+    """
+    with errors_shown(as_json=as_json):
+        plan = plan_budgets(ledger, file)
+        moved = [change for change in calendar_changes(ledger, plan.budgets) if change.moved]
+    if as_json:
+        echo(to_json(plan.as_dict()))
+    else:
+        _show_plan(plan, moved)
+        print_lines([PlanLine(f"warning: {warning}") for warning in plan.warnings], err=True)
+        if plan.changes and (options := needed_options(plan)):
+            echo(f"`budget apply` needs these options: {options}")
+    sys.exit(REFUSED if plan.changes else DONE)
 
 
 @click.command(
     "apply",
     epilog=exit_codes_help(
-        refused="refused by the ledger; nothing changed",
-        unreadable="bad usage, or budgets or a ledger that cannot be used",
+        "the budgets are in force",
+        "refused; nothing changed",
+        "bad usage, or budgets or a ledger that cannot be used",
     ),
 )
 @click.argument("file")
+@click.option(
+    "--remove",
+    multiple=True,
+    metavar="NAME",
+    help="Remove a budget that FILE does not contain. Repeat the option for several budgets.",
+)
+@click.option("--allow-weaker", is_flag=True, help="Make the changes that lessen protection.")
+@_yes_option
 @optional_reason_option
 @actor_option
 @ledger_option
-def apply_command(file: str, reason: str | None, actor: str | None, ledger: str) -> None:
-    """Install the budgets from FILE in a ledger.
+@json_option
+def apply_command(
+    file: str,
+    remove: tuple[str, ...],
+    allow_weaker: bool,
+    yes: bool,
+    reason: str | None,
+    actor: str,
+    ledger: str,
+    as_json: bool,
+) -> None:
+    """Replace a ledger's budgets with the budgets in FILE.
 
-    These budgets replace the ledger's current budgets. Balances do not change. You can always change caps,
-    limits per request, alerts, and the shortest duration and lowest resolution that capping may choose. To
-    change a budget's match, window, time zone or currency, rename the budget or set carry_over: true.
+    The command first shows what changes, as `budget plan` does. Balances do not change. To change a budget's
+    match, window, time zone or currency, rename the budget or set carry_over: true.
+
+    Nothing is removed or weakened by mistake. A budget that FILE does not contain is removed only if you name
+    it with --remove. A change after which more may be spent, or after which fewer requests are checked, needs
+    --allow-weaker, or your yes in a terminal. --yes does not answer that question.
 
     The command also extends the ledger's calendar, so that it covers the windows of the budgets for at least
     ten years. If this machine's time zone data has new rules, the command shows the window bounds that move.
@@ -50,11 +117,118 @@ def apply_command(file: str, reason: str | None, actor: str | None, ledger: str)
     Example:
       kling-pricing budget apply budgets.yaml --ledger sqlite:///spend.db
     """
-    with errors_shown(as_json=False):
-        for change in calendar_changes(ledger, file):
-            _show_moved(change)
-        installed = apply_budgets(ledger, file, actor=actor, reason=reason)
-    echo(f"Installed {counted(len(installed.budgets), 'budget')}: {names(installed)}")
+    with errors_shown(as_json=as_json):
+        budgets = read_budgets(file)
+        ensure_not_kept(budgets, remove)
+        moved = [change for change in calendar_changes(ledger, budgets) if change.moved]
+        plan = plan_budgets(ledger, budgets)
+    if not as_json:
+        _show_plan(plan, moved)
+        allow_weaker = _confirmed(plan, remove, allow_weaker=allow_weaker, yes=yes)
+    with errors_shown(as_json=as_json):
+        try:
+            apply_budgets(ledger, plan, remove=remove, allow_weaker=allow_weaker, actor=actor, reason=reason)
+        except BudgetError as error:
+            if as_json:
+                echo(to_json(plan.as_dict() | {"applied": False} | error_dict(error)))
+                sys.exit(REFUSED)
+            fail(error, as_json=False, code=REFUSED)
+    if as_json:
+        echo(to_json(plan.as_dict() | {"applied": True}))
+    elif plan.changes:
+        echo(f"Installed {counted(len(budgets.budgets), 'budget')}: {names(budgets)}")
+
+
+def _show_plan(plan: BudgetPlan, moved: list[CalendarChange]) -> None:
+    for change in moved:
+        _show_moved(change)
+    print_lines(plan_lines(plan))
+    if not plan.changes:
+        echo(
+            f"No change: the ledger has {counted(len(plan.budgets.budgets), 'budget')} ({names(plan.budgets)})"
+        )
+
+
+def _confirmed(plan: BudgetPlan, remove: tuple[str, ...], *, allow_weaker: bool, yes: bool) -> bool:
+    """Asks in a terminal whether to carry out a plan, and returns whether protection may become weaker."""
+    if not plan.changes or not _is_terminal() or {*plan.removed} - {*remove}:
+        return allow_weaker
+    if plan.weaker and not allow_weaker:
+        _ask("Protection becomes weaker where it is marked. Make these changes?")
+        return True
+    if plan.base is not None and not yes:
+        _ask("Make these changes?")
+    return allow_weaker
+
+
+def _ask(question: str) -> None:
+    """Asks a question, and ends the command if the answer is no."""
+    if not click.confirm(question):
+        echo("Nothing was changed.")
+        sys.exit(REFUSED)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+@click.command("set", epilog=LEDGER_EXIT_CODES)
+@click.argument("name", metavar="BUDGET")
+@click.option(
+    "--cap", required=True, callback=read_amount, metavar="AMOUNT", help="New cap, in the budget's currency."
+)
+@instant_option("--until", "End of the new cap (ISO 8601). Default: the new cap stays.")
+@_yes_option
+@reason_option
+@actor_option
+@ledger_option
+@json_option
+def set_command(
+    name: str,
+    cap: Decimal,
+    until: datetime | None,
+    yes: bool,
+    reason: str,
+    actor: str,
+    ledger: str,
+    as_json: bool,
+) -> None:
+    """Change the cap of one budget at once, for every process.
+
+    With --until, the new cap ends by itself, and then the budget's own cap is in force again. Without --until,
+    the new cap stays, and your budgets file differs from the ledger: write the new cap into the file too, or
+    save the output of `budget show --yaml`.
+
+    \b
+    Examples:
+      kling-pricing budget set trailer --cap 50 --reason "the second trailer"
+      kling-pricing budget set trailer --cap 80 --until 2099-12-01 --reason "rush"
+    """
+    with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
+        change = guard.cap_change(name, cap, until=until)
+        if not as_json:
+            echo(_cap_text(change))
+            print_lines([PlanLine(f"note: {note}") for note in change.notes])
+            if change.weaker and not yes and _is_terminal():
+                _ask("Protection becomes weaker. Make this change?")
+        guard.set_cap(name, cap, until=until, reason=reason)
+    if as_json:
+        echo(to_json(change.as_dict()))
+
+
+def _cap_text(change: CapChange) -> str:
+    if change.old == change.new:
+        return (
+            f"{change.budget}: no change: cap {format_decimal(change.new[0])} {change.currency}{_end(change)}"
+        )
+    mark = " (weaker)" if change.weaker else ""
+    old, new = (format_decimal(cap) for cap, _ in (change.old, change.new))
+    return f"{change.budget}: cap {old} -> {new} {change.currency}{_end(change)}{mark}"
+
+
+def _end(change: CapChange) -> str:
+    until = change.new[1]
+    return "" if until is None else f" until {until:%Y-%m-%d %H:%M} UTC"
 
 
 @click.command("open", epilog=LEDGER_EXIT_CODES)
@@ -75,7 +249,7 @@ def open_command(
     spent: Decimal,
     labels: dict[str, str],
     reason: str | None,
-    actor: str | None,
+    actor: str,
     ledger: str,
 ) -> None:
     """Record money that was spent before the ledger was in use.
@@ -93,10 +267,9 @@ def open_command(
 
 def _show_moved(change: CalendarChange) -> None:
     """Prints the bounds of windows that move because of new time zone data."""
-    if change.moved:
-        before, after = (f"{bound:%Y-%m-%d %H:%M} UTC" for bound in change.moved[0])
-        number = counted(len(change.moved), "window bound")
-        echo(
-            f"{change.schedule}: time zone data {change.zone_data} moves {number}; the first moves from "
-            f"{before} to {after}"
-        )
+    before, after = (f"{bound:%Y-%m-%d %H:%M} UTC" for bound in change.moved[0])
+    number = counted(len(change.moved), "window bound")
+    echo(
+        f"{change.schedule}: time zone data {change.zone_data} moves {number}; the first moves from "
+        f"{before} to {after}"
+    )

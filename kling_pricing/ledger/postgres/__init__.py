@@ -12,13 +12,13 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import errors as ledger_errors
-from kling_pricing.ledger.actions import AdministrativeAction, Author
+from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
-from kling_pricing.ledger.checks import facts
-from kling_pricing.ledger.dialects import POSTGRES
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
+from kling_pricing.ledger.freezing import unknown_budget
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -38,15 +38,16 @@ from kling_pricing.ledger.model import (
     unsent,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
-from kling_pricing.ledger.postgres import codec, revisions
-from kling_pricing.ledger.postgres.locks import locks_explained
+from kling_pricing.ledger.postgres import codec, revisions, verifying
+from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
+from kling_pricing.ledger.postgres.outbox import PostgresOutbox
 from kling_pricing.ledger.postgres.server import Refusal, Server
-from kling_pricing.ledger.redaction import NO_REASON
-from kling_pricing.ledger.verification import judge
+from kling_pricing.ledger.rolled_up import rolled_up
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 from kling_pricing.money import format_decimal
 
 
-class PostgresLedger:
+class PostgresLedger(PostgresInterventions, PostgresOutbox):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
@@ -78,18 +79,13 @@ class PostgresLedger:
         revision = self._server.call("installed")
         return None if revision is None else Revision(**revision)
 
-    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
-        return revisions.replace(self._server, budgets, author)
+        return revisions.replace(self._server, budgets, author, consent)
 
-    def freeze(self, author: Author) -> None:
-        """See `Ledger.freeze`."""
-        with locks_explained(self.name):
-            self._call("freeze_all", author.actor, author.reason or NO_REASON)
-
-    def thaw(self, author: Author) -> bool:
-        """See `Ledger.thaw`."""
-        return bool(self._call("thaw_all", author.actor, author.reason or NO_REASON))
+    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
+        """See `Ledger.set_cap`."""
+        return revisions.set_cap(self._server, budget, cap, until, author)
 
     # verbs
 
@@ -97,10 +93,31 @@ class PostgresLedger:
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
+        return self._reserve("reserve", order, candidates, expires_after)
+
+    def reserve_and_dispatch(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        expires_after: timedelta,
+        doubtful_after: timedelta,
+    ) -> Reserved | Refused | Outdated | Mistimed:
+        """See `Ledger.reserve_and_dispatch`."""
+        further = (_new_call(), doubtful_after)
+        return self._reserve("reserve_and_dispatch", order, candidates, expires_after, *further)
+
+    def _reserve(
+        self,
+        function: str,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        expires_after: timedelta,
+        *further: Any,
+    ) -> Reserved | Refused | Outdated | Mistimed:
         new_id = _new_call()
-        response = self._call(
-            "reserve", new_id, codec.order_text(order), codec.candidates_text(candidates), expires_after
-        )
+        order_text, candidates_text = codec.order_text(order), codec.candidates_text(candidates)
+        response = self._call(function, new_id, order_text, candidates_text, expires_after, *further)
         if "outdated" in response:
             return Outdated(Revision(**response["outdated"]))
         if "mistimed" in response:
@@ -108,9 +125,9 @@ class PostgresLedger:
         if "refused" in response:
             return Refused(codec.shortfalls(response["refused"]))
         if "reserved" in response:
-            reservation = codec.reservation(response["reserved"])
+            reservation = codec.reservation(response.get("dispatched", response["reserved"]))
             return Reserved(reservation, response["replayed"], codec.alerts(response["alerts"]))
-        reserved = unsent(
+        new = unsent(
             order,
             candidates[response["candidate"]],
             new_id,
@@ -119,7 +136,38 @@ class PostgresLedger:
             datetime.fromisoformat(response["created_at"]),
             datetime.fromisoformat(response["deadline"]),
         )
-        return Reserved(reserved, replayed=False, alerts=codec.alerts(response["alerts"]))
+        if "dispatched" in response:
+            sent = codec.reservation(response["dispatched"])
+            new = new._replace(state=sent.state, dispatched_at=sent.dispatched_at, deadline=sent.deadline)
+        return Reserved(new, replayed=False, alerts=codec.alerts(response["alerts"]))
+
+    def decide(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
+    ) -> Decided | Outdated | Mistimed:
+        """See `Ledger.decide`."""
+        response = self._call(
+            "decide", codec.order_text(order), codec.candidates_text(candidates), codec.assumed_text(assumed)
+        )
+        if "outdated" in response:
+            return Outdated(Revision(**response["outdated"]))
+        if "mistimed" in response:
+            return Mistimed(datetime.fromisoformat(response["mistimed"]))
+        verdict: int | Reservation | Refused | KlingPricingError
+        if "error" in response:
+            verdict = self._error_for(response["error"])
+        elif "reserved" in response:
+            verdict = codec.reservation(response["reserved"])
+        elif "refused" in response:
+            verdict = Refused(codec.shortfalls(response["refused"]))
+        else:
+            verdict = response["candidate"]
+        at, covers = datetime.fromisoformat(response["at"]), response.get("covers", ())
+        used = {cover["allowance"]: int(cover["held"]) for cover in covers}
+        return Decided(verdict, codec.rooms(response["rooms"]), at, used)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
@@ -232,7 +280,7 @@ class PostgresLedger:
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
-        return [codec.bucket(row) for row in self._server.rows("buckets", at)]
+        return rolled_up((codec.bucket(row) for row in self._server.rows("buckets", at)), at)
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
@@ -242,16 +290,31 @@ class PostgresLedger:
         """See `Ledger.journal`."""
         return [codec.entry(row) for row in self._server.rows("entries")]
 
+    def cap_overlays(self) -> list[CapOverlay]:
+        """See `Ledger.cap_overlays`."""
+        return [codec.cap_overlay(row) for row in self._server.rows("cap_overlays")]
+
     def actions(self) -> list[AdministrativeAction]:
         """See `Ledger.actions`."""
         return [codec.action(row) for row in self._server.rows("administrative_actions")]
 
-    def verify(self) -> None:
+    def verify(
+        self,
+        *,
+        since_last: bool = False,
+        remember: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Verification:
         """See `Ledger.verify`."""
-        found: dict[str, list[Any]] = {name: [] for name in ("difference", "in_force", *facts(POSTGRES))}
-        for row in self._server.rows("verification"):
-            found[row["query"]].append(row)
-        judge(self._server.name, found, "database")
+        horizon = verifying.horizon(self._server) if remember else None
+        verified = verifying.verify(self._server, horizon, since_last=since_last, on_progress=on_progress)
+        judge(self._server.name, verified.problems, "database")
+        return Verification(
+            verified.first_entry,
+            verified.checkpoint.newest_entry,
+            verified.fully_verified_at,
+            is_remembered=horizon is not None and verifying.keep(self._server, verified),
+        )
 
     # calls
 
@@ -297,6 +360,7 @@ _RESERVATION_ERRORS: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingP
 _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "unknown": lambda about: ledger_errors.unknown(_ref(about["ref"])),
     "no_window": lambda about: ledger_errors.no_window(about["budget"]),
+    "no_opening": lambda about: ledger_errors.no_opening(about["budget"]),
     "opened": lambda about: ledger_errors.opened(about["budget"]),
     "calendar_over": lambda about: ledger_errors.calendar_over(
         about["budget"], datetime.fromisoformat(about["ended"])
@@ -307,9 +371,14 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "no_budgets": lambda _: LedgerError(
         "the ledger has lost its budgets because its database was replaced; restart the guard"
     ),
-    "frozen": lambda about: ledger_errors.frozen(
-        about["actor"], about["reason"], datetime.fromisoformat(about["frozen_at"])
+    "frozen": lambda about: ledger_errors.frozen(freeze_of(about["freeze"])),
+    "unknown_budget": lambda about: unknown_budget(about["name"], about["known"]),
+    "ended_before_it_began": lambda about: ledger_errors.ended_before_it_began(
+        datetime.fromisoformat(about["until"])
     ),
+    "unknown_allowance": lambda about: ledger_errors.unknown_allowance(about["name"], about["known"]),
+    "unknown_request": lambda about: ledger_errors.unknown_request(about["request"]),
+    "granted_already": lambda about: ledger_errors.granted_already(about["request"], about["allowance"]),
     "no_rate": lambda about: ledger_errors.no_rate(**about),
 }
 

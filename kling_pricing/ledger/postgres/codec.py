@@ -8,8 +8,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from kling_pricing.ledger.actions import AdministrativeAction, read_value
+from kling_pricing.ledger.actions import AdministrativeAction, CapOverlay, read_value
 from kling_pricing.ledger.calendars import ScheduledWindow
+from kling_pricing.ledger.decided import Assumed, Room
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
@@ -21,9 +22,10 @@ from kling_pricing.ledger.model import (
     Shortfall,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.rolled_up import rolling_length
 from kling_pricing.ledger.terms import read_terms, written_terms
 from kling_pricing.money import format_decimal, from_nanos
-from kling_pricing.windows import Period
+from kling_pricing.windows import FOREVER, Period
 
 _decode = json.JSONDecoder(parse_float=Decimal).decode
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
@@ -169,8 +171,41 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> tuple[Shortfall, ...]:
             row["available"],
             row["max_request"],
             row["currency"],
-            _instant(row["window_end"]),
+            FOREVER.end if row["window_end"] is None else _instant(row["window_end"]),
             row["may_cap"],
+            rolling_length(row["step_us"]),
+            row.get("covered", 0),
+        )
+        for row in rows
+    )
+
+
+def assumed_text(assumed: Assumed) -> str:
+    """Returns amounts by bucket and by allowance as JSON."""
+    return _dumps(
+        [
+            {"allowance": name, "nanos": nanos}
+            if isinstance(name, str)
+            else {"budget": name[0], "labels": dict(name[1]), "nanos": nanos}
+            for name, nanos in assumed.items()
+        ]
+    )
+
+
+def rooms(rows: Sequence[Mapping[str, Any]]) -> tuple[Room, ...]:
+    """Returns the balances in rows from the server."""
+    return tuple(
+        Room(
+            row["budget"],
+            json.loads(row["labels"]),
+            row["cap"],
+            int(row["held"]),
+            int(row["spent"]),
+            row["max_request"],
+            row["currency"],
+            _instant(row["window_start"]),
+            _instant(row["window_end"]),
+            rolling_length(row["step_us"]),
         )
         for row in rows
     )
@@ -205,6 +240,7 @@ def bucket(row: Mapping[str, Any]) -> tuple[str, Bucket]:
             row["currency"],
             _instant(row["window_start"]),
             _instant(row["window_end"]),
+            rolling_length(row["step_us"]),
         ),
     )
 
@@ -247,6 +283,7 @@ def entry(row: Mapping[str, Any]) -> Entry:
         from_nanos(row["spent_delta"]),
         row["currency"],
         row["detail"],
+        row.get("allowance"),
     )
 
 
@@ -254,6 +291,12 @@ def action(row: Mapping[str, Any]) -> AdministrativeAction:
     """Returns the administrative action in a row from the server."""
     fields = dict(row) | {name: read_value(row[name]) for name in ("old", "new")}
     return AdministrativeAction(**fields | {"at": _instant(row["at"])})
+
+
+def cap_overlay(row: Mapping[str, Any]) -> CapOverlay:
+    """Returns the cap until an instant in a row from the server."""
+    set_at, until = (_instant(row[name]) for name in ("set_at", "ends_at"))
+    return CapOverlay(row["budget"], from_nanos(row["cap"]), set_at, until, row["actor"], row["reason"])
 
 
 def _decimal(number: Decimal | int | None) -> Decimal | None:

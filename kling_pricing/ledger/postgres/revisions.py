@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import psycopg
 
-from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document
-from kling_pricing.errors import BudgetError, LedgerUnavailableError
-from kling_pricing.ledger.actions import Author
+from kling_pricing.budgets import BudgetEntry, BudgetsFile, Consent, budgets_from_document
+from kling_pricing.errors import BudgetError, LedgerError, LedgerUnavailableError
+from kling_pricing.ledger.actions import Author, CapOverlay, cap_value, value_text
 from kling_pricing.ledger.calendars import CalendarChange, Uncalendared, calendar_changes
+from kling_pricing.ledger.carry_over import budget_named, carrying_over, ensure_agreed, with_cap
 from kling_pricing.ledger.errors import no_rate
+from kling_pricing.ledger.freezing import require_thawed
 from kling_pricing.ledger.model import Alert, Revision
 from kling_pricing.ledger.postgres import codec
 from kling_pricing.ledger.postgres.connection import Connection
+from kling_pricing.ledger.postgres.interventions import freeze_of
 from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import Refusal, Server, rows_query
 from kling_pricing.ledger.verification import row_in_force
+from kling_pricing.money import nanos_up
 from kling_pricing.windows import FOREVER, Period
 
 _Answer = TypeVar("_Answer")
@@ -53,7 +58,7 @@ def install(server: Server, budgets: BudgetsFile, author: Author) -> Revision:
         if revising.revisions:
             return revising.revisions[-1]
         put_calendar(revising, budgets)
-        _put(revising, uuid4().hex, budgets, author)
+        _put(revising, uuid4().hex, budgets, _applied(None, budgets, author))
         return Revision(budgets.digest, budgets.document)
 
     try:
@@ -68,42 +73,72 @@ def install(server: Server, budgets: BudgetsFile, author: Author) -> Revision:
         ) from error
 
 
-def replace(server: Server, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+def replace(server: Server, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
     """Replaces the budgets in force.
 
     Returns:
         Alerts for the new thresholds that existing balances already reach.
 
     Raises:
+        BudgetWeakenedError: a budget is removed or protection becomes weaker without consent.
         BudgetError: a budget has the name of an earlier one but a different match, window, zone or currency,
             and does not carry over the earlier spend.
     """
     call_id = uuid4().hex
 
     def work(revising: _Revising) -> tuple[Alert, ...]:
-        revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
+        if not revising.revisions:
+            put_calendar(revising, budgets)
+            return _put(revising, call_id, budgets, _applied(None, budgets, author))
+        before = revising.revisions[-1]
+        installed = budgets_from_document(before.document)
+        require_thawed(map(freeze_of, revising.rows("freezes")), installed, budgets)
         put_calendar(revising, budgets)
         # computes the digest again, because the stored digest may come from an older release
-        if revisions and revisions[-1].digest == budgets.digest:
+        if installed.digest == budgets.digest:
             # the budgets may be in force because of this very call, if its response was lost
             return codec.alerts(revising.call("revision_alerts", call_id))
-        in_force = {budget.name for budget in revisions[-1].budgets} if revisions else set()
-        definitions = {budget.name: budget.definition for revision in revisions for budget in revision.budgets}
-        carrying_over = []
-        for budget in budgets.budgets:
-            old = definitions.get(budget.name, budget.definition)
-            if revisions and (budget.name not in in_force or old != budget.definition):
-                if budget.carry_over:
-                    carrying_over.append(budget)
-                elif old != budget.definition:
-                    raise BudgetError(
-                        f"budget {budget.name} now has a different match, window, time zone or currency; "
-                        "give the budget another name, or set carry_over: true so that the budget counts "
-                        "earlier spend"
-                    )
-        return _put(revising, call_id, budgets, author, carrying_over)
+        revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
+        known = [budget for revision in revisions for budget in revision.budgets]
+        carried = carrying_over(budgets, installed, known)
+        ensure_agreed(before, installed, budgets, consent)
+        return _put(revising, call_id, budgets, _applied(before, budgets, author), carried)
 
     return _revised(server, work)
+
+
+def set_cap(
+    server: Server, name: str, cap: Decimal, until: datetime | None, author: Author
+) -> tuple[Alert, ...]:
+    """See `Ledger.set_cap`."""
+    call_id = uuid4().hex
+
+    def work(revising: _Revising) -> tuple[Alert, ...]:
+        if not revising.revisions:
+            raise LedgerError("the ledger has no budgets yet; run `kling-pricing budget apply FILE`")
+        before, now = revising.revisions[-1], revising.now
+        budget = budget_named(budgets_from_document(before.document), name)
+        newest = {row["budget"]: codec.cap_overlay(row) for row in revising.rows("cap_overlays")}.get(name)
+        overlay = newest if newest is not None and newest.until > now else None
+        wanted = None if until is None else CapOverlay(name, cap, now, until, author.actor, author.reason)
+        old, new = value_text(cap_value(budget.cap, overlay)), value_text(cap_value(cap, wanted))
+        if wanted is not None and overlay is not None and overlay == wanted._replace(set_at=overlay.set_at):
+            return codec.alerts(revising.call("revision_alerts", call_id))
+        if wanted is None and overlay is None and budget.cap == cap:
+            return codec.alerts(revising.call("revision_alerts", call_id))
+        if wanted is None and budget.cap != cap:
+            revising.call("end_cap_overlays", name)
+            by = (*author, "set", name, old, new)
+            return _put(revising, call_id, with_cap(before.document, name, cap), by)
+        nanos = None if wanted is None else nanos_up(cap)
+        return codec.alerts(revising.call("set_cap", call_id, name, nanos, until, now, *author, old, new))
+
+    return _revised(server, work)
+
+
+def _applied(before: Revision | None, budgets: BudgetsFile, author: Author) -> tuple[str | None, ...]:
+    """Returns the author and the administrative action of a revision, as the arguments of `revision_end`."""
+    return (*author, "apply", "budgets", None if before is None else before.document, budgets.document)
 
 
 def _revised(server: Server, work: Callable[[_Revising], _Answer]) -> _Answer:
@@ -136,14 +171,15 @@ def _put(
     revising: _Revising,
     call_id: str,
     budgets: BudgetsFile,
-    author: Author,
-    carrying_over: Sequence[BudgetEntry] = (),
+    action: Sequence[str | None],
+    carried: Sequence[BudgetEntry] = (),
 ) -> tuple[Alert, ...]:
-    """Writes a revision, and adds earlier reservations to the budgets that carry over."""
+    """Writes a revision and its administrative action, and adds earlier reservations to `carried`."""
     revising.call("put_in_force", in_force_text(budgets), revising.now)
-    for budget in carrying_over:
+    for budget in carried:
         _carry_over(revising, budgets, budget)
-    end = (call_id, budgets.digest, budgets.document, revising.now, *author)
+    revising.call("end_cap_overlays", None)
+    end = (call_id, budgets.digest, budgets.document, revising.now, *action)
     return codec.alerts(revising.call("revision_end", *end))
 
 

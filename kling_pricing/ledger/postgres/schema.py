@@ -10,11 +10,10 @@ import psycopg
 from psycopg import sql
 
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import checks, dialects
 from kling_pricing.ledger.actions import Author, system_user, value_text
 from kling_pricing.ledger.administration import Info
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.postgres import revisions
+from kling_pricing.ledger.postgres import revisions, verifying
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import VERSION, Server
@@ -27,9 +26,10 @@ _FIRST_WITH_CALENDAR = 3
 """The first schema version whose ledgers keep the windows of their budgets."""
 
 _FUNCTIONS = (
-    *("shared.sql", "administration.sql", "reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql"),
-    *("release.sql", "settle.sql", "observe.sql", "record.sql", "open_bucket.sql", "unpriced.sql"),
-    *("reading.sql", "revisions.sql", "frozen.sql", "grants.sql"),
+    *("shared.sql", "rolling.sql", "administration.sql", "cap_overlays.sql", "allowances.sql", "decide.sql"),
+    *("reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql", "observe.sql"),
+    *("record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql", "frozen.sql"),
+    *("observing.sql", "verified.sql", "outbox.sql", "grants.sql"),
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 
@@ -63,23 +63,24 @@ def scripts(before: int) -> Iterator[str]:
 
 
 def _verification() -> str:
-    """Returns the script of the function that runs all queries of `verify` on one snapshot."""
-    queries = {
-        "difference": checks.differences(dialects.POSTGRES),
-        **checks.facts(dialects.POSTGRES),
-        "in_force": "SELECT * FROM budget",
-    }
-    rows = " UNION ALL ".join(
-        f"SELECT to_jsonb(result) || jsonb_build_object('query', '{name}') FROM ({query}) AS result"  # noqa: S608
-        for name, query in queries.items()
-    )
+    """Returns the script of the function that runs one step of `verify`."""
+    branches = [
+        f"IF p_step = '{name}' AND (p_since > 0) = {since_last} THEN RETURN QUERY {_as_json(query)};"
+        for since_last in (False, True)
+        for name, query in verifying.queries(since_last=since_last).items()
+    ]
     # enable_nestloop is off because the planner misjudges the sizes of the first subqueries
     return (
-        "CREATE OR REPLACE FUNCTION verification() RETURNS SETOF jsonb LANGUAGE sql STABLE SECURITY DEFINER"
+        "CREATE OR REPLACE FUNCTION verification(p_step text, p_since bigint, p_observed bigint)"
+        " RETURNS SETOF jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER"
         " SET search_path = kling_pricing, pg_temp SET timezone = 'UTC'"
         " SET work_mem = '64MB' SET enable_nestloop = off"
-        f" AS $${rows}$$;"
+        f" AS $$ BEGIN {' ELS'.join(branches)} END IF; END $$;"
     )
+
+
+def _as_json(query: str) -> str:
+    return f"SELECT to_jsonb(result) FROM ({query}) AS result"  # noqa: S608 (constants only)
 
 
 def prepare(url: str, *, create: bool, grant: str | None = None, author: Author | None = None) -> str:

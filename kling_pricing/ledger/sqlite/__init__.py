@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import checks, dialects
-from kling_pricing.ledger.actions import AdministrativeAction, Author
+from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
+from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
+    UNSENT,
     Alert,
     Basis,
     BucketClaim,
@@ -34,26 +33,29 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
-    actions,
+    action_rows,
     calendar_rows,
+    cap_overlays,
+    choosing,
     export,
-    freezes,
     queries,
     reservations,
     revisions,
-    seals,
     verbs,
+    verifying,
 )
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
-from kling_pricing.ledger.verification import judge
+from kling_pricing.ledger.sqlite.interventions import SQLiteInterventions
+from kling_pricing.ledger.sqlite.outbox import SQLiteOutbox
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 
 _IN_DOUBT = """
 ((state = 'dispatching' AND (doubted OR deadline <= ?)) OR (state IN ('bound', 'settled') AND doubted = 1))
 """
 
 
-class SQLiteLedger:
+class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
@@ -67,8 +69,8 @@ class SQLiteLedger:
 
     @property
     def max_concurrency(self) -> int:
-        """See `Ledger.max_concurrency`: one verb writes while another prepares its request."""
-        return 2
+        """See `Ledger.max_concurrency`: the verbs that wait for the file share transactions."""
+        return 16
 
     def close(self) -> None:
         """See `Ledger.close`."""
@@ -87,17 +89,13 @@ class SQLiteLedger:
         with self._file.reading() as db:
             return revisions.current(db)
 
-    def apply(self, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+    def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
         """See `Ledger.apply`."""
-        return self._file.transaction(verbs.apply, budgets, author)
+        return self._file.transaction(verbs.apply, budgets, author, consent)
 
-    def freeze(self, author: Author) -> None:
-        """See `Ledger.freeze`."""
-        self._file.transaction(freezes.freeze, author)
-
-    def thaw(self, author: Author) -> bool:
-        """See `Ledger.thaw`."""
-        return self._file.transaction(freezes.thaw, author)
+    def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
+        """See `Ledger.set_cap`."""
+        return self._file.transaction(revisions.set_cap, budget, cap, until, author)
 
     # verbs
 
@@ -105,13 +103,57 @@ class SQLiteLedger:
         self, order: ReservationRequest, candidates: Sequence[PricedVariant], *, expires_after: timedelta
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve`."""
-        return self._file.transaction(verbs.reserve, order, candidates, expires_after)
+        return self._file.transaction(
+            verbs.reserve, order, candidates, expires_after, undo=self._release_unreceived
+        )
+
+    def reserve_and_dispatch(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        expires_after: timedelta,
+        doubtful_after: timedelta,
+    ) -> Reserved | Refused | Outdated | Mistimed:
+        """See `Ledger.reserve_and_dispatch`."""
+        return self._file.transaction(
+            verbs.reserve_and_dispatch,
+            order,
+            candidates,
+            expires_after,
+            doubtful_after,
+            undo=self._release_unreceived,
+        )
+
+    def decide(
+        self,
+        order: ReservationRequest,
+        candidates: Sequence[PricedVariant],
+        *,
+        assumed: Assumed = NOTHING_ASSUMED,
+    ) -> Decided | Outdated | Mistimed:
+        """See `Ledger.decide`."""
+        with self._file.reading() as db:
+            return choosing.decide(db, self._clock(), order, candidates, assumed)
 
     def dispatch(self, reservation_id: str, *, doubtful_after: timedelta) -> None:
         """See `Ledger.dispatch`."""
-        refusal = self._file.transaction(verbs.dispatch, reservation_id, doubtful_after)
+        refusal = self._file.transaction(
+            verbs.dispatch,
+            reservation_id,
+            doubtful_after,
+            undo=lambda refusal: None if refusal else self._release_unsent(reservation_id),
+        )
         if refusal is not None:
             raise refusal
+
+    def _release_unreceived(self, answer: Reserved | Refused | Outdated | Mistimed) -> None:
+        """Releases a new reservation that its caller did not receive, so its request is certainly unsent."""
+        if isinstance(answer, Reserved) and not answer.replayed:
+            self._release_unsent(answer.reservation.id)
+
+    def _release_unsent(self, reservation_id: str) -> None:
+        self.release(reservation_id, "interrupted", states=(UNSENT, "dispatching"))
 
     def bind(
         self, ref: Ref, task_id: str, *, compared: Mapping[int, Comparison] = MappingProxyType({})
@@ -253,21 +295,33 @@ class SQLiteLedger:
         with self._file.reading() as db:
             return queries.journal(db)
 
+    def cap_overlays(self) -> list[CapOverlay]:
+        """See `Ledger.cap_overlays`."""
+        with self._file.reading() as db:
+            return cap_overlays.overlays(db)
+
     def actions(self) -> list[AdministrativeAction]:
         """See `Ledger.actions`."""
         with self._file.reading() as db:
-            return actions.actions(db)
+            return action_rows.actions(db)
 
-    def verify(self) -> None:
-        """See `Ledger.verify`. Uses a separate connection, so that verbs can continue meanwhile."""
+    def verify(
+        self,
+        *,
+        since_last: bool = False,
+        remember: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Verification:
+        """See `Ledger.verify`. Uses separate connections, so that verbs can continue meanwhile."""
         with self._file.reading():
             pass  # raises if the file is missing or was replaced
-        queries = {"difference": checks.differences(dialects.SQLITE), **checks.facts(dialects.SQLITE)}
-        with self._file.reading_alone() as db:
-            db.row_factory = sqlite3.Row
-            facts: dict[str, list[Any]] = {
-                name: db.execute(query).fetchall() for name, query in queries.items()
-            }
-            facts["difference"] += seals.differences(db)
-            damage = [line for (line,) in db.execute("PRAGMA integrity_check") if line != "ok"]
-        judge(self.name, facts, "file", damage)
+        verified = verifying.verify(self._file, since_last=since_last, on_progress=on_progress)
+        judge(self.name, verified.problems, "file")
+        if remember:
+            self._file.transaction(verifying.keep, verified)
+        return Verification(
+            verified.first_entry,
+            verified.checkpoint.newest_entry,
+            verified.fully_verified_at,
+            is_remembered=remember,
+        )

@@ -44,6 +44,25 @@ def explained(path: Path, error: Exception) -> LedgerError:
     return unavailable(path, _REMEDIES.get(code, str(error)))
 
 
+def is_of_file(error: Exception) -> bool:
+    """Returns whether an error is due to the file or the disk, and not to the values of one verb."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _REMEDIES
+
+
+def locked(path: Path) -> LedgerUnavailableError:
+    """Returns the error for a file that another program has locked until the limit of a verb."""
+    return unavailable(path, _REMEDIES[sqlite3.SQLITE_BUSY])
+
+
+def forked(path: Path) -> LedgerUnavailableError:
+    """Returns the error for a file that the parent of this process was using when it forked."""
+    return unavailable(
+        path,
+        "this process was forked while its parent was using the ledger; start processes without forking, or "
+        "open the ledger after the fork",
+    )
+
+
 def unavailable(path: Path, problem: str) -> LedgerUnavailableError:
     """Returns the error for a file that cannot be used."""
     return LedgerUnavailableError(f"ledger {os.fspath(path)}: {problem}; nothing was changed")

@@ -1,43 +1,90 @@
-"""Freezes and thaws all spending, inside a transaction."""
+"""Freezes and thaws budgets or all spending, inside a transaction."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
+from kling_pricing.budgets import budgets_from_document
 from kling_pricing.errors import BudgetFrozenError
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.freezing import ALL, Freeze, budget_of, require_known, scope_of
 from kling_pricing.ledger.redaction import NO_REASON
-from kling_pricing.ledger.sqlite import actions, balances
+from kling_pricing.ledger.sqlite import action_rows, balances
 from kling_pricing.ledger.sqlite.codec import instant, written
 
-ALL = "all"
-"""The scope of a freeze that stops every request."""
+_SELECT = "SELECT scope, actor, reason, frozen_at FROM frozen"
+_OF_RESERVATION = (
+    f"{_SELECT} WHERE scope = 'all' OR scope IN (SELECT 'budget:' || budget FROM reservation_line AS line"  # noqa: S608
+    " JOIN bucket ON bucket.id = line.bucket WHERE reservation = ?)"
+    " ORDER BY scope <> 'all', frozen_at, scope LIMIT 1"
+)
 
 
-def freeze(db: sqlite3.Connection, now: datetime, author: Author) -> None:
-    """See `Ledger.freeze`."""
-    reason = author.reason or NO_REASON
-    added = db.execute(
-        "INSERT OR IGNORE INTO frozen (scope, actor, reason, frozen_at) VALUES (?, ?, ?, ?)",
-        (ALL, author.actor, reason, written(now)),
-    )
-    if added.rowcount:
-        balances.enter(db, now, "freeze", None, (), f"{author.actor}: {reason}")
-        actions.administer(db, now, author, "freeze", ALL, {"frozen": False}, {"frozen": True})
+def freeze(
+    db: sqlite3.Connection, now: datetime, author: Author, budgets: Sequence[str] | None = None
+) -> tuple[Freeze, ...]:
+    """See `Interventions.freeze`."""
+    _require_known(db, budgets or ())
+    names: Sequence[str | None] = [None] if budgets is None else budgets
+    for name in names:
+        frozen = Freeze(name, author.actor, author.reason or NO_REASON, now)
+        added = db.execute(
+            "INSERT OR IGNORE INTO frozen (scope, actor, reason, frozen_at) VALUES (?, ?, ?, ?)",
+            (scope_of(name), frozen.actor, frozen.reason, written(now)),
+        )
+        if added.rowcount:
+            _enter(db, now, "freeze", frozen)
+            action_rows.administer(db, now, author, "freeze", name or ALL, {"frozen": False}, {"frozen": True})
+    return tuple(frozen for frozen in freezes(db) if frozen.budget in names)
 
 
-def thaw(db: sqlite3.Connection, now: datetime, author: Author) -> bool:
-    """See `Ledger.thaw`."""
-    if not db.execute("DELETE FROM frozen WHERE scope = ?", (ALL,)).rowcount:
-        return False
-    balances.enter(db, now, "thaw", None, (), f"{author.actor}: {author.reason or NO_REASON}")
-    actions.administer(db, now, author, "thaw", ALL, {"frozen": True}, {"frozen": False})
-    return True
+def thaw(
+    db: sqlite3.Connection, now: datetime, author: Author, budgets: Sequence[str] | None = None
+) -> tuple[Freeze, ...]:
+    """See `Interventions.thaw`."""
+    in_force = {frozen.budget: frozen for frozen in freezes(db)}
+    _require_known(db, [name for name in budgets or () if name not in in_force])
+    names: Sequence[str | None] = [None] if budgets is None else budgets
+    ended = [in_force[name] for name in dict.fromkeys(names) if name in in_force]
+    for frozen in ended:
+        db.execute("DELETE FROM frozen WHERE scope = ?", (scope_of(frozen.budget),))
+        _enter(db, now, "thaw", Freeze(frozen.budget, author.actor, author.reason or NO_REASON, now))
+        subject = frozen.budget or ALL
+        action_rows.administer(db, now, author, "thaw", subject, {"frozen": True}, {"frozen": False})
+    return tuple(ended)
 
 
-def refusal(db: sqlite3.Connection) -> BudgetFrozenError | None:
-    """Returns the error for a request while spending is frozen, or None if it is not."""
-    row = db.execute("SELECT actor, reason, frozen_at FROM frozen WHERE scope = ?", (ALL,)).fetchone()
-    return None if row is None else errors.frozen(row[0], row[1], instant(row[2]))
+def freezes(db: sqlite3.Connection) -> list[Freeze]:
+    """See `Interventions.freezes`."""
+    return [_freeze(*row) for row in db.execute(f"{_SELECT} ORDER BY scope <> 'all', frozen_at, scope")]
+
+
+def refusal(db: sqlite3.Connection, budgets: Collection[str]) -> BudgetFrozenError | None:
+    """Returns the error for a request that these budgets match, or None if no freeze concerns it."""
+    return next((errors.frozen(frozen) for frozen in freezes(db) if frozen.budget in {None, *budgets}), None)
+
+
+def refusal_of(db: sqlite3.Connection, reservation: str) -> BudgetFrozenError | None:
+    """Returns the error for the dispatch of a reservation, or None if no freeze concerns its buckets."""
+    row = db.execute(_OF_RESERVATION, (reservation,)).fetchone()
+    return None if row is None else errors.frozen(_freeze(*row))
+
+
+def _require_known(db: sqlite3.Connection, names: Iterable[str]) -> None:
+    """Raises an error for a name that no budget in force has."""
+    if names:
+        row = db.execute("SELECT document FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
+        known = () if row is None else budgets_from_document(row[0]).budgets
+        require_known(names, [budget.name for budget in known])
+
+
+def _enter(db: sqlite3.Connection, now: datetime, verb: str, frozen: Freeze) -> None:
+    kind, subject = (verb, "") if frozen.budget is None else (f"{verb}_budget", f"{frozen.budget}: ")
+    balances.enter(db, now, kind, None, (), f"{subject}{frozen.actor}: {frozen.reason}")
+
+
+def _freeze(scope: str, actor: str, reason: str, frozen_at: str) -> Freeze:
+    return Freeze(budget_of(scope), actor, reason, instant(frozen_at))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kling_pricing.ledger.actions import Author, system_user
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.sqlite import actions, revisions, schema, seals
+from kling_pricing.ledger.sqlite import action_rows, revisions, schema, seals
 from kling_pricing.ledger.sqlite.errors import BUSY_TIMEOUT_S, ERRORS, explained, missing, unavailable
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue, fcntl
 
@@ -71,7 +71,7 @@ def migrate(path: Path, now: datetime, author: Author | None = None) -> Migrated
                     revisions.make_calendar(connection, now)
                 change = {"schema": version}, {"schema": schema.VERSION}
                 by = author or Author(system_user(), None)
-                actions.administer(connection, now, by, "migrate", "schema", *change)
+                action_rows.administer(connection, now, by, "migrate", "schema", *change)
                 connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.execute("COMMIT")
         finally:

@@ -9,50 +9,92 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple, TypeAlias
+from time import time_ns
+from typing import TypeAlias
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _MOUNT_POINT = 4
 """The column of `mountinfo` with the mount point."""
 
+_LOOKS_EVERY_S = 1
+"""How often the WAL and the shared memory are looked at although their folder has not changed."""
+
+_TICK_NS = 5 * 10**9
+"""The coarsest step in which a file system notes the time of a change, with a margin."""
+
 FileId: TypeAlias = tuple[int, int]
 """The device and the inode number of a file."""
 
 
-class Places(NamedTuple):
-    """The files of an open ledger.
+class Places:
+    """The files of an open ledger: the database, its WAL and its shared memory.
 
-    Attributes:
-        paths: the database, its WAL and its shared memory.
-        ids: the files that were at these paths when the ledger was opened.
+    Every verb asks for a problem. To be fast, it looks at the database and at the folder only: whoever removes,
+    replaces or creates a file in a folder changes the folder. The other files are looked at after a change of
+    the folder, and once a second in any case.
+
+    Args:
+        path: the database, which a connection has just opened.
     """
 
-    paths: tuple[str, ...]
-    ids: tuple[FileId | None, ...]
+    def __init__(self, path: Path) -> None:
+        real = os.path.realpath(path)
+        self._path = os.fspath(path)
+        self._others = (f"{real}-wal", f"{real}-shm")
+        self._ids = {place: _file_id(place) for place in (self._path, *self._others)}
+        self._unchanged_since: int | None = None
+        self._looks_at: float = 0
+        self._folder: int | None = None
+        with suppress(AttributeError, OSError):  # elsewhere, every verb looks at all files
+            self._folder = os.open(os.path.dirname(real), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120 (as above)
 
+    def close(self) -> None:
+        """Closes the folder."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder)
 
-def places(path: Path) -> Places:
-    """Returns the files of a ledger that a connection has just opened."""
-    real = os.path.realpath(path)
-    paths = (os.fspath(path), f"{real}-wal", f"{real}-shm")
-    return Places(paths, tuple(map(_file_id, paths)))
+    def problem(self, at: float) -> str | None:
+        """Returns why the files are no longer those that were opened, with the remedy, or None.
 
-
-def problem_of(opened: Places) -> str | None:
-    """Returns why a ledger's files are no longer those that were opened, with the remedy, or None."""
-    path, *_ = opened.paths
-    for place, file_id in zip(opened.paths, opened.ids, strict=True):
+        Args:
+            at: the time on the monotonic clock.
+        """
+        path = self._path
         try:
-            status = os.stat(place)  # noqa: PTH116 (faster; every verb calls this)
+            status = os.stat(path)  # noqa: PTH116 (faster; every verb calls this)
         except OSError:
-            return _replaced(place, path)
-        if (status.st_dev, status.st_ino) != file_id:
-            return _replaced(place, path)
+            return _replaced(path, path)
+        if (status.st_dev, status.st_ino) != self._ids[path]:
+            return _replaced(path, path)
         if status.st_nlink > 1:
             return links_problem(status.st_nlink)
-    return None
+        if self._folder is None:
+            return self._problem_of_others()
+        changed = os.fstat(self._folder).st_ctime_ns  # before the look at the files
+        if changed == self._unchanged_since and at < self._looks_at:
+            return None
+        problem = self._problem_of_others()
+        if problem is None:
+            # a second change within one tick of the system's clock would look the same
+            self._unchanged_since = changed if changed < time_ns() - _TICK_NS else None
+            self._looks_at = at + _LOOKS_EVERY_S
+        return problem
+
+    def _problem_of_others(self) -> str | None:
+        for place in self._others:
+            try:
+                status = os.stat(place)  # noqa: PTH116 (as above)
+            except OSError:
+                return _replaced(place, self._path)
+            if (status.st_dev, status.st_ino) != self._ids[place]:
+                return _replaced(place, self._path)
+            if status.st_nlink > 1:
+                return links_problem(status.st_nlink)
+        return None
 
 
 def problem_of_path(path: Path) -> str | None:

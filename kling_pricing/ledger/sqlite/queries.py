@@ -6,28 +6,34 @@ import sqlite3
 from datetime import date, datetime
 from itertools import groupby
 
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests
+from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests, WaivedRefusals
+from kling_pricing.ledger.rolled_up import rolled_up, rolling_length
+from kling_pricing.ledger.sqlite.balances import CAP
 from kling_pricing.ledger.sqlite.codec import instant, object_of, written
 from kling_pricing.money import from_nanos
 
-_BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end"
-_ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, currency, detail"
+_BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end, step_us"
+_CAP = CAP.replace("?", "?1")
+_ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail"
 
 
 def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[str, Bucket]]:
     """Returns every bucket whose window contains an instant, each with its budget's definition.
 
-    Expired reservations do not count as held, even if they have not been released yet.
+    The steps of a rolling window become one bucket. At the ledger's instant or later, all steps count that an
+    admission would count. Expired reservations do not count as held, even if they have not been released yet.
     """
     rows = db.execute(
-        "SELECT definition, budget, labels, cap, held - ifnull(expired, 0), spent, currency, window_start,"
-        " window_end FROM bucket LEFT JOIN (SELECT line.bucket AS id, sum(line.held) AS expired"
+        f"SELECT definition, budget, labels, {_CAP}, held - ifnull(expired, 0), spent, currency,"  # noqa: S608
+        " window_start, window_end, step_us FROM bucket"
+        " LEFT JOIN (SELECT line.bucket AS id, sum(line.held) AS expired"
         " FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id"
         " WHERE state = 'reserved' AND deadline <= ?2 GROUP BY line.bucket) USING (id)"
-        " WHERE window_start <= ?1 AND ?1 < window_end ORDER BY budget, labels",
+        " WHERE (window_start <= ?1 OR step_us IS NOT NULL AND ?1 >= ?2) AND ?1 < window_end"
+        " ORDER BY budget, labels, definition, window_start",
         (written(at), written(now)),
     )
-    return [(definition, _bucket(*row)) for definition, *row in rows]
+    return rolled_up(((definition, _bucket(*row)) for definition, *row in rows), at)
 
 
 def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -> list[BucketHistory]:
@@ -56,9 +62,32 @@ def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -
 def journal(db: sqlite3.Connection) -> list[Entry]:
     """Returns every entry of the journal, the oldest first."""
     rows = db.execute(
-        f"SELECT {_ENTRY} FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq"  # noqa: S608
+        f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')},"  # noqa: S608
+        " allowance FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
+        " LEFT JOIN allowance ON allowance.id = journal.allowance ORDER BY seq"
     )
     return [_entry(*row) for row in rows]
+
+
+def waived(db: sqlite3.Connection, since: datetime, until: datetime) -> list[WaivedRefusals]:
+    """Returns the refusals that budgets in observe mode waived in a period, by bucket."""
+    rows = db.execute(
+        "SELECT budget, bucket.labels, project, count(*), sum(line.held), bucket.currency, window_start,"
+        " window_end FROM journal JOIN bucket ON bucket.id = journal.bucket"
+        " JOIN reservation ON reservation.id = journal.reservation"
+        " JOIN reservation_line AS line"
+        " ON line.reservation = journal.reservation AND line.bucket = journal.bucket"
+        " WHERE kind = 'waive' AND at >= ? AND at < ?"
+        " GROUP BY journal.bucket, project ORDER BY budget, bucket.labels, window_start, project",
+        (written(since), written(until)),
+    )
+    return [
+        WaivedRefusals(
+            *(budget, object_of(labels), project, requests, from_nanos(amount), currency),
+            *(instant(start), instant(end)),
+        )
+        for budget, labels, project, requests, amount, currency, start, end in rows
+    ]
 
 
 def unpriced(db: sqlite3.Connection, since: date | None, until: date | None) -> list[UnpricedRequests]:
@@ -75,7 +104,15 @@ def unpriced(db: sqlite3.Connection, since: date | None, until: date | None) -> 
 
 
 def _bucket(
-    budget: str, labels: str, cap: int, held: int, spent: int, currency: str, start: str, end: str
+    budget: str,
+    labels: str,
+    cap: int,
+    held: int,
+    spent: int,
+    currency: str,
+    start: str,
+    end: str,
+    step_us: int | None,
 ) -> Bucket:
     return Bucket(
         budget,
@@ -87,6 +124,7 @@ def _bucket(
         currency,
         instant(start),
         instant(end),
+        rolling_length(step_us),
     )
 
 
@@ -101,6 +139,7 @@ def _entry(
     spent: int,
     currency: str | None,
     detail: str | None,
+    allowance: str | None = None,
 ) -> Entry:
     return Entry(
         seq,
@@ -113,4 +152,5 @@ def _entry(
         from_nanos(spent),
         currency,
         detail,
+        allowance,
     )

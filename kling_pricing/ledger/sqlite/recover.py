@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.administration import Loss
-from kling_pricing.ledger.sqlite import actions, freezes, migration, schema
+from kling_pricing.ledger.sqlite import action_rows, freezes, migration, schema
 from kling_pricing.ledger.sqlite.codec import instant
 from kling_pricing.ledger.sqlite.writers_queue import WritersQueue
 
@@ -39,9 +39,10 @@ def accept_loss(path: Path, author: Author, now: datetime) -> Loss:
         loss = _loss(connection, queue)
         if loss.missing:
             lost = {"newest": loss.acknowledged}, {"newest": loss.newest}
-            actions.administer(connection, now, author, "recover", "journal", *lost)
+            action_rows.administer(connection, now, author, "recover", "journal", *lost)
             reason = f"{loss.missing} journal entries were lost: {author.reason}"
             freezes.freeze(connection, now, author._replace(reason=reason))
+            connection.execute("DELETE FROM verified")  # it may have read the lost entries
         (newest,) = connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
         connection.execute("COMMIT")
         if loss.missing:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from kling_pricing.ledger import errors
@@ -17,7 +18,15 @@ from kling_pricing.ledger.model import (
     ReservationRequest,
     unsent,
 )
-from kling_pricing.ledger.sqlite.balances import ROOM, BucketBalance, buckets_wanted, rooms_of, wanted
+from kling_pricing.ledger.sqlite.balances import (
+    ROOM,
+    BucketBalance,
+    buckets_wanted,
+    calendared,
+    rooms_of,
+    wanted,
+    with_rolling,
+)
 from kling_pricing.ledger.sqlite.codec import (
     instant,
     labels_text,
@@ -47,6 +56,18 @@ _FIRST = RESERVATION_COLUMNS.index(Terms._fields[0])
 _TERMS = slice(_FIRST, _FIRST + len(Terms._fields))
 """The columns of a row that hold the terms."""
 
+_others = itemgetter(
+    *map(
+        RESERVATION_COLUMNS.index,
+        (
+            *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
+            *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
+            *("created_at", "dispatched_at", "closed_at", "deadline"),
+        ),
+    )
+)
+"""Returns the other columns of a row, in this order."""
+
 
 @lru_cache(maxsize=1024)  # many reservations have the same terms
 def _terms(values: tuple[Any, ...]) -> Terms:
@@ -55,32 +76,20 @@ def _terms(values: tuple[Any, ...]) -> Terms:
 
 def from_row(values: Sequence[Any], now: datetime) -> Reservation:
     """Returns the reservation in a row of `SELECT`. The instant decides whether it is in doubt."""
-    row = dict(zip(RESERVATION_COLUMNS, values, strict=False))  # the row may have additional columns
-    state, deadline = row["state"], instant(row["deadline"])
-    dispatched_at, closed_at, billed = row["dispatched_at"], row["closed_at"], row["billed"]
+    (
+        name, project, key, attempt, state, doubted, provider, task_id, wire_format,
+        reserved, billed, basis, labels, changes, reason, fingerprint,
+        created_at, dispatched_at, closed_at, deadline_text,
+    ) = _others(values)  # fmt: skip
+    deadline = instant(deadline_text)
+    in_doubt = (bool(doubted) and state in _DOUBTABLE) or (state == "dispatching" and deadline <= now)
     return Reservation(
-        id=row["id"],
-        project=row["project"],
-        key=row["key"],
-        attempt=row["attempt"],
-        state=state,
-        in_doubt=(bool(row["doubted"]) and state in _DOUBTABLE) or (state == "dispatching" and deadline <= now),
-        provider=row["provider"],
-        task_id=row["task_id"],
-        wire_format=row["wire_format"],
-        terms=_terms(tuple(values[_TERMS])),
-        reserved=from_nanos(row["reserved"]),
-        billed=None if billed is None else from_nanos(billed),
-        basis=row["basis"],
-        labels=object_of(row["labels"]),
-        changes=object_of(row["changes"]),
-        reason=row["reason"],
-        fingerprint=row["fingerprint"],
-        created_at=instant(row["created_at"]),
-        dispatched_at=dispatched_at and instant(dispatched_at),
-        closed_at=closed_at and instant(closed_at),
-        deadline=deadline,
-    )
+        name, project, key, attempt, state, in_doubt, provider, task_id, wire_format,
+        _terms(tuple(values[_TERMS])), from_nanos(reserved), None if billed is None else from_nanos(billed),
+        basis, object_of(labels), object_of(changes), reason, fingerprint,
+        instant(created_at), dispatched_at and instant(dispatched_at), closed_at and instant(closed_at),
+        deadline,
+    )  # fmt: skip
 
 
 def find(db: sqlite3.Connection, ref: Ref, now: datetime) -> Reservation | None:
@@ -143,9 +152,10 @@ def look(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Lo
     """Reads the state that a request checks first, in one statement, because every reservation needs it."""
     at = written(now)
     values = (at, order.project, order.key, *wanted(order.claims, at))
-    rows = db.execute(_look(len(order.claims)), values).fetchall()
+    rows = db.execute(_look(calendared(order.claims)), values).fetchall()
     budgets, is_frozen, is_late, is_known = rows[0][:4]
-    return Look(budgets, is_frozen, is_late, is_known, rooms_of(order.claims, at, rows))
+    rooms = with_rolling(db, order.claims, now, rooms_of(order.claims, at, rows))
+    return Look(budgets, is_frozen, is_late, is_known, rooms)
 
 
 def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | None:
@@ -157,6 +167,8 @@ def newest(db: sqlite3.Connection, project: str, key: str) -> Sequence[Any] | No
 def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetime) -> Reservation | None:
     """Returns the unsent or released reservation with a request's key, or None if the key is unused.
 
+    A reservation that has expired counts as released, even if it has not been released yet.
+
     Raises:
         IdempotencyError: the key belongs to a different request.
         ReservationStateError: the key's job was already sent.
@@ -167,6 +179,8 @@ def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetim
     reservation = from_row(row, now)
     if reservation.fingerprint != order.fingerprint:
         raise errors.key_taken(reservation)
+    if reservation.state == UNSENT and reservation.deadline <= now:
+        return reservation._replace(state="released")
     if reservation.state in {UNSENT, "released"}:
         return reservation
     raise errors.key_sent(reservation)

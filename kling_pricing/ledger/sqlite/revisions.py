@@ -7,12 +7,23 @@ import sqlite3
 from datetime import datetime
 from decimal import Decimal
 
-from kling_pricing.budgets import BudgetEntry, BudgetsFile, budgets_from_document
+from kling_pricing.budgets import BudgetEntry, BudgetsFile, Consent, budgets_from_document
 from kling_pricing.errors import BudgetError, LedgerError
-from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.actions import Author, CapOverlay, cap_value
+from kling_pricing.ledger.carry_over import budget_named, carrying_over, ensure_agreed, with_cap
 from kling_pricing.ledger.claims import claim
+from kling_pricing.ledger.freezing import require_thawed
 from kling_pricing.ledger.model import Alert, Reservation, Revision
-from kling_pricing.ledger.sqlite import actions, balances, calendar_rows, reservations, transitions
+from kling_pricing.ledger.redaction import NO_REASON
+from kling_pricing.ledger.sqlite import (
+    action_rows,
+    balances,
+    calendar_rows,
+    cap_overlays,
+    freezes,
+    reservations,
+    transitions,
+)
 from kling_pricing.ledger.sqlite.balances import Move
 from kling_pricing.ledger.sqlite.codec import alert_texts, text, written
 from kling_pricing.money import multiply, nanos_up
@@ -46,7 +57,8 @@ def in_force(db: sqlite3.Connection) -> Revision:
 def install(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: datetime) -> Revision:
     """Writes the first revision, and its calendar."""
     calendar_rows.update(db, budgets, {}, now)
-    return _add(db, budgets, author, now)
+    action_rows.administer(db, now, author, "apply", "budgets", None, json.loads(budgets.document))
+    return _add(db, budgets, now)
 
 
 def make_calendar(db: sqlite3.Connection, now: datetime) -> None:
@@ -57,10 +69,7 @@ def make_calendar(db: sqlite3.Connection, now: datetime) -> None:
         calendar_rows.begin(db, budgets, {budget.definition: budget.schedule for budget in _known(db)}, now)
 
 
-def _add(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: datetime) -> Revision:
-    before = current(db)
-    old = None if before is None else json.loads(before.document)
-    actions.administer(db, now, author, "apply", "budgets", old, json.loads(budgets.document))
+def _add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revision:
     db.execute(
         "INSERT INTO budget_revision (digest, document, installed_at) VALUES (?, ?, ?)",
         (budgets.digest, budgets.document, written(now)),
@@ -69,13 +78,16 @@ def _add(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: date
     return Revision(budgets.digest, budgets.document)
 
 
-def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: datetime) -> tuple[Alert, ...]:
+def replace(
+    db: sqlite3.Connection, budgets: BudgetsFile, author: Author, consent: Consent, now: datetime
+) -> tuple[Alert, ...]:
     """Replaces the budgets in force.
 
     Returns:
         Alerts for the new thresholds that existing balances already reach.
 
     Raises:
+        BudgetWeakenedError: a budget is removed or protection becomes weaker without consent.
         BudgetError: a budget has the name of an earlier one but a different match, window, zone or currency,
             and does not carry over the earlier spend.
     """
@@ -84,37 +96,60 @@ def replace(db: sqlite3.Connection, budgets: BudgetsFile, author: Author, now: d
         install(db, budgets, author, now)
         return ()
     installed = budgets_from_document(before.document)
+    require_thawed(freezes.freezes(db), installed, budgets)
     known = _known(db)
     calendar_rows.update(db, budgets, {budget.definition: budget.schedule for budget in known}, now)
     if installed.digest == budgets.digest:  # the stored digest may come from an older release
         return ()
-    in_force = {budget.name for budget in installed.budgets}
-    definitions = {budget.name: budget.definition for budget in known}
-    alerts: list[Alert] = []
+    carried = carrying_over(budgets, installed, known)
+    ensure_agreed(before, installed, budgets, consent)
+    for budget in carried:
+        _carry_over(db, budgets, budget, now)
+    documents = json.loads(before.document), json.loads(budgets.document)
+    action_rows.administer(db, now, author, "apply", "budgets", *documents)
+    return _put(db, budgets, now)
+
+
+def _put(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tuple[Alert, ...]:
+    """Puts budgets in force. Windows that are not over get the new caps and thresholds."""
+    cap_overlays.keep_only(db, [budget.name for budget in budgets.budgets])
+    changed: list[int] = []
     for budget in budgets.budgets:
-        old = definitions.get(budget.name, budget.definition)
-        if budget.name not in in_force or old != budget.definition:
-            if budget.carry_over:
-                _carry_over(db, budgets, budget, now)
-            elif old != budget.definition:
-                raise BudgetError(
-                    f"budget {budget.name} now has a different match, window, time zone or currency; give "
-                    "the budget another name, or set carry_over: true so that the budget counts earlier spend"
-                )
-        changed = db.execute(
+        caps = (nanos_up(budget.cap), alert_texts(budget.alerts))
+        rows = db.execute(
             "UPDATE bucket SET cap = ?, alerts = ? WHERE budget = ? AND definition = ? AND window_end > ?"
             " RETURNING id",
-            (
-                nanos_up(budget.cap),
-                alert_texts(budget.alerts),
-                budget.name,
-                budget.definition,
-                written(now),
-            ),
-        ).fetchall()
-        alerts += balances.threshold_alerts(db, [bucket for (bucket,) in changed], None, now)
-    _add(db, budgets, author, now)
-    return tuple(alerts)
+            (*caps, budget.name, budget.definition, written(now)),
+        )
+        changed += [bucket for (bucket,) in rows.fetchall()]
+    _add(db, budgets, now)  # comes first, so that receivers which it names get the alerts
+    return balances.threshold_alerts(db, dict.fromkeys(changed, 0), None, now)
+
+
+def set_cap(
+    db: sqlite3.Connection, now: datetime, name: str, cap: Decimal, until: datetime | None, author: Author
+) -> tuple[Alert, ...]:
+    """See `Ledger.set_cap`."""
+    before = in_force(db)
+    budget = budget_named(budgets_from_document(before.document), name)
+    overlay = cap_overlays.overlay_of(db, name, now)
+    old, new = cap_value(budget.cap, overlay), cap_value(cap, None)
+    if until is not None:
+        wanted = CapOverlay(name, cap, now, until, author.actor, author.reason)
+        if overlay == wanted._replace(set_at=overlay.set_at if overlay else now):
+            return ()
+        cap_overlays.put(db, wanted)
+        new = cap_value(cap, wanted)
+    elif overlay is None and budget.cap == cap:
+        return ()
+    else:
+        cap_overlays.end(db, name)
+    action_rows.administer(db, now, author, "set", name, old, new)
+    if until is None and budget.cap != cap:
+        return _put(db, with_cap(before.document, name, cap), now)
+    balances.enter(db, now, "set", None, (), f"{author.actor}: {author.reason or NO_REASON}")
+    rows = db.execute("SELECT id FROM bucket WHERE budget = ? AND window_end > ?", (name, written(now)))
+    return balances.threshold_alerts(db, {bucket: 0 for (bucket,) in rows.fetchall()}, None, now)
 
 
 def _known(db: sqlite3.Connection) -> list[BudgetEntry]:
@@ -125,7 +160,7 @@ def _known(db: sqlite3.Connection) -> list[BudgetEntry]:
 
 def _carry_over(db: sqlite3.Connection, budgets: BudgetsFile, budget: BudgetEntry, now: datetime) -> None:
     """Adds existing reservations that a budget matches to its buckets, for windows that are not over."""
-    current = calendar_rows.window_of(db, budget.schedule, now)
+    current = budget.period(now) if budget.step else calendar_rows.window_of(db, budget.schedule, now)
     rows = db.execute(
         f"{reservations.SELECT} WHERE created_at >= ? ORDER BY created_at, rowid",
         (written(FOREVER.end if current is None else current.start),),

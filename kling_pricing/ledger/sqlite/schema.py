@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
@@ -248,6 +249,88 @@ STEPS: dict[int, tuple[str, ...]] = {
         WHEN EXISTS (SELECT 1 FROM administration WHERE seq = NEW.seq)
         BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
         """,
+        # Allowances
+        """
+        CREATE TABLE allowance_request (
+          id TEXT NOT NULL PRIMARY KEY,
+          project TEXT NOT NULL,
+          amount INTEGER NOT NULL,
+          currency TEXT NOT NULL,
+          budgets TEXT NOT NULL,
+          key TEXT,
+          actor TEXT NOT NULL,
+          reason TEXT NOT NULL,
+          created_at TEXT NOT NULL
+        ) STRICT
+        """,
+        """
+        CREATE TABLE allowance (
+          id TEXT NOT NULL PRIMARY KEY,
+          project TEXT NOT NULL,
+          amount INTEGER NOT NULL,
+          held INTEGER NOT NULL DEFAULT 0,
+          spent INTEGER NOT NULL DEFAULT 0,
+          currency TEXT NOT NULL,
+          budgets TEXT NOT NULL,
+          key TEXT,
+          until TEXT NOT NULL,
+          actor TEXT NOT NULL,
+          reason TEXT NOT NULL,
+          request TEXT UNIQUE REFERENCES allowance_request (id),
+          created_at TEXT NOT NULL,
+          revoked_at TEXT
+        ) STRICT
+        """,
+        "CREATE INDEX allowance_project ON allowance (project, until)",
+        """
+        CREATE TABLE reservation_allowance (
+          reservation TEXT NOT NULL REFERENCES reservation (id),
+          allowance TEXT NOT NULL REFERENCES allowance (id),
+          bucket INTEGER NOT NULL REFERENCES bucket (id),
+          above INTEGER NOT NULL,
+          rate TEXT,
+          held INTEGER NOT NULL,
+          spent INTEGER NOT NULL DEFAULT 0,
+          PRIMARY KEY (reservation, allowance)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "ALTER TABLE journal ADD COLUMN allowance TEXT REFERENCES allowance (id)",
+        # Observe mode
+        "CREATE INDEX journal_waived ON journal (at) WHERE kind = 'waive'",
+        # Rolling windows: the step of a bucket (null for all other windows), and the thresholds that have fired
+        # and that the window has not been below since, as a JSON list.
+        "ALTER TABLE bucket ADD COLUMN step_us INTEGER",
+        """
+        CREATE TABLE rolling_window (
+          budget TEXT NOT NULL,
+          definition TEXT NOT NULL,
+          labels TEXT NOT NULL,
+          reached TEXT NOT NULL,
+          PRIMARY KEY (budget, definition, labels)
+        ) STRICT, WITHOUT ROWID
+        """,
+        # Caps until an instant
+        """
+        CREATE TABLE cap_overlay (
+          budget TEXT NOT NULL PRIMARY KEY,
+          cap INTEGER NOT NULL,
+          set_at TEXT NOT NULL,
+          ends_at TEXT NOT NULL,
+          actor TEXT NOT NULL,
+          reason TEXT
+        ) STRICT, WITHOUT ROWID
+        """,
+        # The last verification
+        """
+        CREATE TABLE verified (
+          id INTEGER PRIMARY KEY CHECK (id = 1),
+          newest_entry INTEGER NOT NULL,
+          newest_observation INTEGER NOT NULL,
+          balances TEXT NOT NULL,
+          fully_verified_at TEXT NOT NULL
+        ) STRICT
+        """,
+        *OUTBOX_TABLES,
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

@@ -8,23 +8,35 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_OBSERVATION_COLUMNS
 
 _text = json.JSONEncoder(separators=(",", ":")).encode
 
-_SEALED = (
-    ("reservation", "'reservation ' || id", SEALED_COLUMNS),
-    ("observation", "'observation ' || id || ' of task ' || task_id", SEALED_OBSERVATION_COLUMNS),
-)
-"""The tables with a column `seal`: name, SQL for the subject of a message, and the sealed columns."""
+SEALED = {
+    "reservation": (
+        SEALED_COLUMNS,
+        "'reservation ' || id",
+        "id IN (SELECT reservation FROM journal WHERE seq > :since)",
+    ),
+    "observation": (
+        SEALED_OBSERVATION_COLUMNS,
+        "'observation ' || id || ' of task ' || task_id",
+        "id > :observed",
+    ),
+}
+"""The tables with a column `seal`: the sealed columns, the subject of a message, and the newer rows, as SQL."""
 
 
 def seal(*values: str | int | None) -> str:
     """Returns the digest of values."""
-    return hashlib.sha256(_text(values).encode()).hexdigest()[:32]
+    return _digest(_text(values))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def calendar_digest(db: sqlite3.Connection) -> str:
@@ -41,7 +53,7 @@ def calendar_digest(db: sqlite3.Connection) -> str:
 
 def seal_all(db: sqlite3.Connection) -> None:
     """Seals the rows of a ledger that was written before rows had seals."""
-    for table, _, columns in _SEALED:
+    for table, (columns, _, _) in SEALED.items():
         rows = db.execute(f"SELECT rowid, {', '.join(columns)} FROM {table}").fetchall()  # noqa: S608
         db.executemany(
             f"UPDATE {table} SET seal = ? WHERE rowid = ?",  # noqa: S608 (constants only)
@@ -49,14 +61,26 @@ def seal_all(db: sqlite3.Connection) -> None:
         )
 
 
-def differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
-    """Yields the differences between seals and rows, with the columns of `checks.differences`."""
-    for table, subject, columns in _SEALED:
-        rows = db.execute(f"SELECT {subject}, seal, {', '.join(columns)} FROM {table}")  # noqa: S608
-        for name, kept, *values in rows:
-            derived = seal(*values)
+def differences(db: sqlite3.Connection, table: str, parameters: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Yields the differences between the seals and the rows of a table, with the columns of `steps.COLUMNS`.
+
+    Args:
+        db: the connection.
+        table: a table in `SEALED`.
+        parameters: the newest journal entry and the newest observation that are not read, or 0.
+    """
+    columns, subject, newer = SEALED[table]
+    where = f" WHERE {newer}" if any(parameters.values()) else ""
+    query = f"SELECT {subject}, seal, json_array({', '.join(columns)}) FROM {table}{where}"  # noqa: S608
+    for name, kept, values in db.execute(query, parameters):
+        if kept != _digest(values):  # SQLite writes texts that are not plain ASCII differently
+            derived = seal(*json.loads(values))
             if kept != derived:
                 yield _difference(name, "seal", kept, derived, "the columns that never change give")
+
+
+def calendar_differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+    """Yields the difference between the calendar and its digest, with the columns of `steps.COLUMNS`."""
     recorded, is_empty = db.execute(
         "SELECT (SELECT digest FROM calendar_digest), NOT EXISTS (SELECT 1 FROM calendar)"
     ).fetchone()

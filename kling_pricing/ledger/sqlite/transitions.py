@@ -26,6 +26,7 @@ from kling_pricing.ledger.outcomes import (
     needs_comparison,
     outcome,
 )
+from kling_pricing.ledger.sqlite import allowances
 from kling_pricing.ledger.sqlite.balances import (
     Move,
     charge_alerts,
@@ -45,9 +46,13 @@ _DISPATCH = (
     " WHERE id = ?3 AND state = 'reserved' AND deadline > ?1"
 )
 _BIND = (
-    "UPDATE OR IGNORE reservation SET task_id = ?, doubted = 0,"
+    "UPDATE OR IGNORE reservation SET task_id = ?1, doubted = 0,"
     " state = iif(state = 'dispatching', 'bound', state)"
-    " WHERE id = ? AND task_id IS NULL AND dispatched_at IS NOT NULL"
+    " WHERE id = ?2 AND task_id IS NULL AND dispatched_at IS NOT NULL"
+)
+_BIND_UNSEEN = (
+    f"{_BIND} AND NOT EXISTS (SELECT 1 FROM observation AS seen WHERE seen.provider = reservation.provider"  # noqa: S608
+    " AND seen.task_id = ?1)"
 )
 _SELECT_SEEN = (
     "SELECT seen.id, seen.provider, seen.state, charge, duration_s, facts FROM observation AS seen"
@@ -85,6 +90,9 @@ def bind(
         ReservationStateError: the reservation was never sent or has another task, or the task belongs to
             another reservation.
     """
+    if isinstance(ref, str) and db.execute(_BIND_UNSEEN, (task_id, ref)).rowcount:  # usually
+        enter(db, now, "bind", ref, (), task_id)
+        return Change(get(db, ref, now))
     observations = _observations(db, ref, task_id, now) if isinstance(ref, str) else ()
     unknown = tuple(
         (number, seen) for number, seen in observations if needs_comparison(seen) and number not in compared
@@ -98,8 +106,6 @@ def bind(
         return _bound_already(db, ref, task_id, now)
     change = Change(get(db, ref, now))
     enter(db, now, "bind", ref, (), task_id)
-    if not observations:
-        return change
     for number, seen in observations:
         after = take_up(db, change.reservation, seen, now, compared.get(number, NOTHING))
         change = Change(after.reservation, change.alerts + after.alerts)
@@ -220,6 +226,7 @@ def release(
         (reason, written(now), reservation.id),
     )
     enter(db, now, kind, reservation.id, moves, reason)
+    allowances.give_back(db, now, reservation.id, kind)
     return reservation._replace(state="released", reason=reason, closed_at=now, in_doubt=False)
 
 
@@ -257,6 +264,7 @@ def _spend(
         moves.append(Move(bucket, -held if was_open else 0, amount - spent))
         db.execute(_SPEND_LINE, (amount, settled.id, bucket))
     enter(db, now, "settle", settled.id, moves, settled.basis)
+    allowances.spend(db, now, settled.id, was_open=was_open)
     alerts = threshold_alerts(db, grown(moves), settled.id, now)
     if billed > settled.reserved:
         alerts += overrun_alerts(db, moves, billed, settled.id, now)
@@ -298,6 +306,7 @@ def expire(db: sqlite3.Connection, now: datetime) -> None:
 
     Needs the same three statements for any number of reservations.
     """
+    allowances.give_back_late(db, now)
     at = written(now)
     late = "SELECT id FROM reservation WHERE state = 'reserved' AND deadline <= ?"
     db.execute(

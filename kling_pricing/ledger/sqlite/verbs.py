@@ -12,10 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from kling_pricing.budgets import BudgetsFile
+from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError, LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.freezing import FROZEN
 from kling_pricing.ledger.journal import Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -36,7 +37,16 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
-from kling_pricing.ledger.sqlite import actions, balances, freezes, reservations, revisions, transitions
+from kling_pricing.ledger.sqlite import (
+    action_rows,
+    allowances,
+    balances,
+    choosing,
+    freezes,
+    reservations,
+    revisions,
+    transitions,
+)
 from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import object_text, text, written
 from kling_pricing.ledger.sqlite.seals import seal
@@ -59,9 +69,11 @@ def install(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author:
     return revisions.current(db) or revisions.install(db, budgets, author, now)
 
 
-def apply(db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author) -> tuple[Alert, ...]:
+def apply(
+    db: sqlite3.Connection, now: datetime, budgets: BudgetsFile, author: Author, consent: Consent
+) -> tuple[Alert, ...]:
     """See `Ledger.apply`."""
-    return revisions.replace(db, budgets, author, now)
+    return revisions.replace(db, budgets, author, consent, now)
 
 
 def reserve(
@@ -78,22 +90,14 @@ def reserve(
     if look.is_late:
         transitions.expire(db, now)
         look = reservations.look(db, order, now)
-    before = reservations.last_attempt(db, order, now) if look.is_known else None
-    if look.is_frozen and (refusal := freezes.refusal(db)) is not None:
-        raise refusal
-    if before is not None and before.state == UNSENT:
-        return Reserved(before, replayed=True, alerts=())
-    if not order.holds.start <= now < order.holds.end:
-        return Mistimed(now)
-    rooms = look.rooms
-    if not rooms and not order.may_be_unmatched:
-        return Refused(())
-    chosen = balances.choose(rooms, candidates)
-    if chosen is None:
-        return Refused(balances.shortfalls(rooms, candidates[0]))
-    reservation = _new_id()
-    attempt = 1 if before is None else before.attempt + 1
-    reserved = reservations.insert(db, order, chosen, reservation, order.key, attempt, now, now + expires_after)
+    choice = choosing.choose(db, look, order, candidates, now, allowances.Allowing(db, order, now))
+    if isinstance(choice, Reservation):
+        return Reserved(choice, replayed=True, alerts=())
+    if not isinstance(choice, choosing.Chosen):
+        return choice
+    chosen, rooms = candidates[choice.place], look.rooms
+    reservation, deadline = _new_id(), now + expires_after
+    reserved = reservations.insert(db, order, chosen, reservation, order.key, choice.attempt, now, deadline)
     moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
     for move, room in zip(moves, rooms, strict=True):
         db.execute(
@@ -101,20 +105,43 @@ def reserve(
             (reservation, move.bucket, move.held, text(room.claim.rate)),
         )
     balances.enter(db, now, "reserve", reservation, moves, written(reserved.deadline))
+    choosing.waive(db, now, reservation, rooms, moves)
+    if choice.covers:
+        buckets = {room.place: move.bucket for room, move in zip(rooms, moves, strict=True)}
+        allowances.use(db, now, reservation, choice.covers, buckets)
     watched = grown(move for move, room in zip(moves, rooms, strict=True) if room.has_alerts)
     alerts = balances.threshold_alerts(db, watched, reservation, now)
     return Reserved(reserved, replayed=False, alerts=alerts)
+
+
+def reserve_and_dispatch(
+    db: sqlite3.Connection,
+    now: datetime,
+    order: ReservationRequest,
+    candidates: Sequence[PricedVariant],
+    expires_after: timedelta,
+    doubtful_after: timedelta,
+) -> Reserved | Refused | Outdated | Mistimed:
+    """See `Ledger.reserve_and_dispatch`."""
+    answer = reserve(db, now, order, candidates, expires_after)
+    if not isinstance(answer, Reserved) or answer.replayed:
+        return answer
+    transitions.dispatch(db, answer.reservation.id, doubtful_after, now)
+    dispatched = answer.reservation._replace(
+        state="dispatching", dispatched_at=now, deadline=now + doubtful_after
+    )
+    return answer._replace(reservation=dispatched)
 
 
 def dispatch(
     db: sqlite3.Connection, now: datetime, reservation: str, doubtful_after: timedelta
 ) -> KlingPricingError | None:
     """See `Ledger.dispatch`. Returns an error, so that a release or an expiry is committed."""
-    refusal = freezes.refusal(db)
+    refusal = freezes.refusal_of(db, reservation)
     if refusal is not None:
         unsent = reservations.get(db, reservation, now)
         if unsent.state == UNSENT:
-            transitions.release(db, unsent, "spending is frozen", "release", now)
+            transitions.release(db, unsent, FROZEN, "release", now)
             return refusal
     if transitions.dispatch(db, reservation, doubtful_after, now):
         return None
@@ -251,6 +278,8 @@ def open_bucket(
     db: sqlite3.Connection, now: datetime, claim: BucketClaim, spent: int, author: Author
 ) -> tuple[Alert, ...]:
     """See `Ledger.open_bucket`."""
+    if claim.step is not None:
+        raise errors.no_opening(claim.budget)
     rooms = balances.rooms(db, [claim], now)
     if not rooms:
         raise errors.no_window(claim.budget)
@@ -261,7 +290,7 @@ def open_bucket(
     moves = [Move(bucket, 0, spent)]
     balances.enter(db, now, "opening", None, moves, None)
     opening = {"spent": format_decimal(from_nanos(spent)), "labels": dict(claim.labels)}
-    actions.administer(db, now, author, "open", claim.budget, None, opening)
+    action_rows.administer(db, now, author, "open", claim.budget, None, opening)
     return balances.threshold_alerts(db, grown(moves), None, now)
 
 

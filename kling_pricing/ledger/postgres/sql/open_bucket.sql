@@ -7,6 +7,9 @@ DECLARE
   bucket_ids bigint[];
   counted bucket;
 BEGIN
+  IF EXISTS (SELECT FROM budget WHERE name = p_budget AND step_us IS NOT NULL) THEN
+    PERFORM refuse('no_opening', jsonb_build_object('budget', p_budget));
+  END IF;
   bucket_ids := (buckets_of(ARRAY(SELECT budget FROM budget WHERE name = p_budget), p_labels, now)).ids;
   IF bucket_ids[1] IS NULL THEN
     PERFORM refuse('no_window', jsonb_build_object('budget', p_budget));

@@ -80,7 +80,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   ORDER BY schedule, window_start DESC
 $$;
 
--- Expired reservations do not count as held, even if they have not been released yet.
+-- Expired reservations do not count as held, even if they have not been released yet. Of a rolling window, returns each
+-- step; at the present or later, all steps that an admission would count.
 CREATE OR REPLACE FUNCTION buckets(p_at timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   WITH late AS (
@@ -88,9 +89,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
     FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id
     WHERE state = 'reserved' AND deadline <= (SELECT current_instant()) GROUP BY line.bucket
   )
-  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object('held', bucket.held - coalesce(late.held, 0))
+  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object(
+    'held', bucket.held - coalesce(late.held, 0), 'cap', cap_at(bucket.budget, bucket.cap, p_at)
+  )
   FROM bucket LEFT JOIN late USING (id)
-  WHERE window_start <= p_at AND p_at < window_end ORDER BY budget, labels
+  WHERE (window_start <= p_at OR step_us IS NOT NULL AND p_at >= (SELECT current_instant())) AND p_at < window_end
+  ORDER BY budget, labels, definition, window_start
 $$;
 
 CREATE OR REPLACE FUNCTION bucket_histories(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb
@@ -106,8 +110,11 @@ $$;
 
 CREATE OR REPLACE FUNCTION entries() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
-  SELECT to_jsonb(journal) || jsonb_build_object('budget', budget, 'labels', labels, 'currency', currency)
-  FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket ORDER BY seq
+  SELECT to_jsonb(journal) || jsonb_build_object(
+    'budget', budget, 'labels', labels, 'currency', coalesce(bucket.currency, allowance.currency)
+  )
+  FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket LEFT JOIN allowance ON allowance.id = journal.allowance
+  ORDER BY journal.seq
 $$;
 
 -- Facts for the administrator. The settings of the server can be read without a function.

@@ -25,8 +25,12 @@ DECLARE
   spent bigint;
 BEGIN
   SELECT * INTO counting FROM budget WHERE name = p_budget;
-  SELECT window_start INTO since FROM calendar
-  WHERE schedule = counting.schedule AND window_start <= p_now AND p_now < window_end;
+  IF counting.step_us IS NOT NULL THEN   -- since the first step that counts
+    since := (window_of(counting, p_now)).opens - 24 * counting.step_us * interval '1 microsecond';
+  ELSE
+    SELECT window_start INTO since FROM calendar
+    WHERE schedule = counting.schedule AND window_start <= p_now AND p_now < window_end;
+  END IF;
   FOR kept IN SELECT * FROM reservation WHERE created_at >= since ORDER BY created_at, seq LOOP
     CONTINUE WHEN counting <> ALL (matching(kept.labels));
     bucket_ids := (buckets_of(ARRAY[counting], kept.labels, kept.created_at)).ids;
@@ -96,25 +100,31 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION revision_end(
-  p_call text, p_digest text, p_document text, p_now timestamptz, p_actor text, p_reason text
+  p_call text, p_digest text, p_document text, p_now timestamptz, p_actor text, p_reason text, p_action text,
+  p_subject text, p_old text, p_new text
 ) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   open bigint[] := ARRAY(
     SELECT bucket.id FROM bucket JOIN budget ON budget.name = bucket.budget AND budget.definition = bucket.definition
-    WHERE window_end > p_now ORDER BY bucket.id
+    WHERE window_end > p_now AND bucket.step_us IS NULL ORDER BY bucket.id
   );
+  rolling bucket;
 BEGIN
-  PERFORM administer(
-    p_now, p_actor, 'apply', 'budgets', (SELECT document FROM budget_revision ORDER BY revision DESC LIMIT 1),
-    p_document, p_reason
-  );
+  PERFORM administer(p_now, p_actor, p_action, p_subject, p_old, p_new, p_reason);
   INSERT INTO budget_revision (digest, document, installed_at) VALUES (p_digest, p_document, p_now);
   PERFORM enter(p_now, 'revision', NULL, NULL, NULL, NULL, p_digest);
   PERFORM alert_thresholds(
     p_now, p_call, NULL, open,
     array_fill(0::bigint, ARRAY[cardinality(open)]), array_fill(1::bigint, ARRAY[cardinality(open)])
   );
+  FOR rolling IN
+    SELECT bucket.* FROM bucket
+    JOIN budget ON budget.name = bucket.budget AND budget.definition = bucket.definition
+    WHERE window_end > p_now AND bucket.step_us IS NOT NULL ORDER BY bucket.id
+  LOOP
+    PERFORM alert_rolling(p_now, p_call, NULL, rolling, 0);
+  END LOOP;
   RETURN alerts_of(p_call);
 END $$;
 

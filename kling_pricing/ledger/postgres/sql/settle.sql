@@ -61,6 +61,7 @@ BEGIN
   IF enter(p_now, 'settle', p_kept.id, buckets, held, spent, p_basis) THEN
     PERFORM alert_thresholds(p_now, p_call, p_kept.id, buckets, held, spent);
   END IF;
+  PERFORM spend_allowances(p_now, p_kept.id, p_kept.state IN ('reserved', 'dispatching', 'bound'));
   IF p_billed > from_nanos(p_kept.reserved) THEN
     PERFORM alert_overrun(p_now, p_call, p_kept.id, buckets, p_billed);
   END IF;

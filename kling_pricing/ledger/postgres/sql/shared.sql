@@ -25,7 +25,8 @@ END $$;
 
 -- `lock_key`, `lock_task` and `lock_new_bucket` wait until no other transaction works on the same key, task or bucket.
 -- All verbs take locks in the same order: key or task, their reservation, new buckets in the order of the budgets file,
--- expired reservations (skipping locked ones), buckets by id. So no two verbs wait for each other.
+-- expired reservations (skipping locked ones), rolling windows by id, buckets by id, allowances. So no two verbs wait for
+-- each other.
 CREATE OR REPLACE FUNCTION lock_key(p_project text, p_key text) RETURNS void LANGUAGE sql AS $$
   SELECT pg_advisory_xact_lock(1263555147, hashtext(p_project || chr(31) || p_key))
 $$;
@@ -37,6 +38,9 @@ CREATE OR REPLACE FUNCTION lock_new_bucket(p_budget text, p_labels text) RETURNS
 $$;
 CREATE OR REPLACE FUNCTION lock_buckets(p_buckets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+  IF EXISTS (SELECT FROM rolling_window) THEN
+    PERFORM lock_rolling_windows(p_buckets);
+  END IF;
   IF cardinality(p_buckets) = 1 THEN   -- the usual case, which needs no sort
     PERFORM 1 FROM bucket WHERE id = p_buckets[1] FOR UPDATE;
   ELSE
@@ -173,23 +177,42 @@ BEGIN
   RETURN watched;
 END $$;
 
+-- Caps.
+
+-- Returns the cap in force of a budget: that of its overlay, or else the given one.
+CREATE OR REPLACE FUNCTION cap_at(p_budget text, p_cap bigint, p_at timestamptz) RETURNS bigint LANGUAGE sql STABLE AS $$
+  SELECT coalesce((SELECT cap FROM cap_overlay WHERE budget = p_budget AND ends_at > p_at), p_cap)
+$$;
+
 -- Alerts.
 
 -- Writes an alert for every threshold that is reached for the first time, so that each alert fires once.
 -- A threshold is a fraction of a cap, so a changed cap has new thresholds.
 CREATE OR REPLACE FUNCTION alert_thresholds(
   p_now timestamptz, p_call text, p_reservation text, p_buckets bigint[], p_held bigint[], p_spent bigint[]
-) RETURNS void LANGUAGE sql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  grown record;
+BEGIN
   INSERT INTO journal (at, kind, reservation, bucket, detail, told)
-  SELECT p_now, 'alert', p_reservation, bucket.id, part.text || ' of ' || trim_scale(from_nanos(bucket.cap)), p_call
+  SELECT p_now, 'alert', p_reservation, bucket.id, part.text || ' of ' || trim_scale(from_nanos(cap_at(bucket.budget, bucket.cap, p_now))), p_call
   FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (bucket, held, spent, place)
   JOIN bucket ON bucket.id = move.bucket
   CROSS JOIN LATERAL unnest(bucket.alerts) WITH ORDINALITY AS part (text, place)
   WHERE move.held + move.spent > 0 AND bucket.held::numeric + bucket.spent > 0
-    AND bucket.held::numeric + bucket.spent >= part.text::numeric * bucket.cap
+    AND bucket.held::numeric + bucket.spent >= part.text::numeric * cap_at(bucket.budget, bucket.cap, p_now)
+    AND step_us IS NULL
   ORDER BY move.place, part.place
-  ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING
-$$;
+  ON CONFLICT (bucket, detail) WHERE kind = 'alert' DO NOTHING;
+  FOR grown IN
+    SELECT bucket AS step, move.held + move.spent AS nanos
+    FROM unnest(p_buckets, p_held, p_spent) WITH ORDINALITY AS move (id, held, spent, place)
+    JOIN bucket ON bucket.id = move.id
+    WHERE step_us IS NOT NULL AND alerts <> '{}' AND move.held + move.spent > 0 ORDER BY place
+  LOOP
+    PERFORM alert_rolling(p_now, p_call, p_reservation, grown.step, grown.nanos);
+  END LOOP;
+END $$;
 
 -- Writes an alert for a bill above the reserved amount, once for each bucket and amount.
 CREATE OR REPLACE FUNCTION alert_overrun(
@@ -218,7 +241,11 @@ CREATE OR REPLACE FUNCTION alerts_of(p_call text) RETURNS jsonb LANGUAGE sql AS 
     'threshold', CASE WHEN detail NOT LIKE 'charge of %' AND detail NOT LIKE '% billed for %'
       THEN split_part(detail, ' of ', 1) END,
     'detail', CASE WHEN detail LIKE 'charge of %' THEN substr(detail, strpos(detail, ': ') + 2) END,
-    'budget', budget, 'labels', labels, 'cap', cap, 'used', held::numeric + spent, 'currency', currency,
+    'budget', budget, 'labels', labels, 'cap', cap_at(budget, cap, at), 'used', CASE WHEN step_us IS NULL THEN held::numeric + spent ELSE (
+      SELECT coalesce(sum(step.held) + sum(step.spent), 0) FROM bucket AS step   -- as `counting` does
+      WHERE step.budget = bucket.budget AND step.definition = bucket.definition AND step.labels = bucket.labels
+        AND step.window_end > journal.at
+    ) END, 'currency', currency,
     'window_end', window_end, 'reservation_id', reservation
   ) ORDER BY seq), '[]')
   FROM journal JOIN bucket ON bucket.id = journal.bucket WHERE told = p_call
@@ -238,6 +265,7 @@ BEGIN
   PERFORM lock_buckets(buckets);
   UPDATE reservation SET state = 'released', reason = p_reason, closed_at = p_now WHERE id = p_reservation;
   PERFORM enter(p_now, p_kind, p_reservation, buckets, held, array_fill(0::bigint, ARRAY[cardinality(buckets)]), p_reason);
+  PERFORM give_back_allowances(p_now, p_reservation, p_kind);
 END $$;
 
 -- Returns whether an expired reservation has not been released yet.
@@ -312,7 +340,8 @@ CREATE OR REPLACE FUNCTION buckets_of(
 ) LANGUAGE plpgsql AS $$
 DECLARE
   claimed budget;
-  found calendar;
+  opens timestamptz;
+  closes timestamptz;
   text_labels text;
   bucket_id bigint;
 BEGIN
@@ -320,27 +349,27 @@ BEGIN
   created := '{}';
   FOREACH claimed IN ARRAY p_budgets LOOP
     bucket_id := NULL;
-    SELECT * INTO found FROM calendar
-    WHERE schedule = claimed.schedule AND window_start <= p_at ORDER BY window_start DESC LIMIT 1;
-    IF found.window_end <= p_at AND claimed.recurs THEN
-      PERFORM refuse('calendar_over', jsonb_build_object('budget', claimed.name, 'ended', found.window_end));
-    ELSIF found.window_end > p_at THEN
+    SELECT found.opens, found.closes INTO opens, closes FROM window_of(claimed, p_at) AS found;
+    IF opens IS NOT NULL THEN
       text_labels := bucket_labels(claimed, p_labels);
       SELECT id INTO bucket_id FROM bucket
       WHERE budget = claimed.name AND definition = claimed.definition AND labels = text_labels
-        AND window_start = found.window_start;
+        AND window_start = opens;
       IF bucket_id IS NULL THEN
         PERFORM lock_new_bucket(claimed.name, text_labels);
-        INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts)
+        IF claimed.step_us IS NOT NULL THEN
+          PERFORM create_rolling_window(claimed.name, claimed.definition, text_labels);
+        END IF;
+        INSERT INTO bucket (budget, definition, labels, window_start, window_end, currency, cap, alerts, step_us)
         VALUES (
-          claimed.name, claimed.definition, text_labels, found.window_start, found.window_end, claimed.currency,
-          claimed.cap, claimed.alerts
+          claimed.name, claimed.definition, text_labels, opens, closes, claimed.currency, claimed.cap, claimed.alerts,
+          claimed.step_us
         )
         ON CONFLICT DO NOTHING RETURNING id INTO bucket_id;
         IF bucket_id IS NULL THEN
           SELECT id INTO bucket_id FROM bucket
           WHERE budget = claimed.name AND definition = claimed.definition AND labels = text_labels
-            AND window_start = found.window_start;
+            AND window_start = opens;
         ELSE
           created := created || bucket_id;
         END IF;

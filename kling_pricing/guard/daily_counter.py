@@ -1,4 +1,4 @@
-"""Counts of the requests that hooks let pass without a price. They reach the ledger in batches.
+"""Counts by day that reach the ledger in batches.
 
 Counting never waits for the ledger and never fails: a request must not be delayed by its count.
 """
@@ -9,55 +9,46 @@ import atexit
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
-from datetime import date, datetime
+from collections.abc import Callable, Mapping
 from functools import cache
 from threading import Lock, Timer
-from typing import TypeAlias
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.journal import UnpricedRequests
-from kling_pricing.ledger.redaction import short_text
 
 _log = logging.getLogger(__name__)
 
 _BATCH_S = 1
-"""How long requests are counted in memory before they are written."""
+"""How long things are counted in memory before they are written."""
 
 _MAX_PENDING = 10_000
 """The highest number of counts kept in memory while the ledger is unavailable."""
 
-_Place: TypeAlias = tuple[str, str, date]
+_Counted = TypeVar("_Counted")
 
 
-class UnpricedCounter:
-    """Counts requests in memory, and writes the counts to a ledger from a thread of its own.
+class DailyCounter(Generic[_Counted]):
+    """Counts in memory, and writes the counts to a ledger from a thread of its own.
 
     Args:
-        ledger: the ledger.
-        clock: the clock that decides about the day, in UTC.
+        what: the name of the things that are counted, for a warning.
+        write: writes numbers to the ledger.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
-        self._ledger = ledger
-        self._clock = clock
-        self._pending: Counter[_Place] = Counter()
+    def __init__(self, what: str, write: Callable[[Mapping[_Counted, int]], None]) -> None:
+        self._what = what
+        self._write = write
+        self._pending: Counter[_Counted] = Counter()
         self._counting, self._writing = Lock(), Lock()
         self._timer: Timer | None = None
         _COUNTERS.add(self)
 
-    def add(self, provider: str, path: str) -> None:
-        """Counts one request to a listed path of a provider.
-
-        Raises:
-            KlingPricingError: the ledger cannot store these names.
-        """
-        place = (short_text("provider", provider), short_text("path", path), self._clock().date())
+    def add(self, counted: _Counted) -> None:
+        """Counts one thing."""
         with self._counting:
-            if place in self._pending or len(self._pending) < _MAX_PENDING:
-                self._pending[place] += 1
+            if counted in self._pending or len(self._pending) < _MAX_PENDING:
+                self._pending[counted] += 1
             if self._timer is None:
                 _write_at_exit()
                 self._timer = Timer(_BATCH_S, self._write_late)
@@ -71,11 +62,10 @@ class UnpricedCounter:
                 pending, self._pending = self._pending, Counter()
             if not pending:
                 return
-            counts = [UnpricedRequests(*place, requests) for place, requests in sorted(pending.items())]
             try:
-                self._ledger.count_unpriced(counts)
+                self._write(pending)
             except KlingPricingError as error:
-                _log.warning("could not count unpriced requests: %s", error)
+                _log.warning("could not count %s: %s", self._what, error)
                 with self._counting:
                     self._pending.update(pending)
 
@@ -90,7 +80,7 @@ class UnpricedCounter:
         self._pending, self._timer = Counter(), None
 
 
-_COUNTERS: WeakSet[UnpricedCounter] = WeakSet()
+_COUNTERS: WeakSet[DailyCounter[Any]] = WeakSet()
 
 
 @cache

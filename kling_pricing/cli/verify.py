@@ -1,0 +1,84 @@
+"""`kling-pricing verify`: checks a ledger, with its progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from kling_pricing.cli.exit_codes import exit_codes_help
+from kling_pricing.cli.ledger_options import ledger_option, opened_guard
+from kling_pricing.cli.output import echo
+from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
+
+
+@click.command(
+    "verify",
+    epilog=exit_codes_help(
+        "the balances match the journal",
+        "a balance or an entry is wrong; stop spending",
+        "bad usage, or a ledger that cannot be used",
+    ),
+)
+@click.option(
+    "--since-last",
+    is_flag=True,
+    help="Read only the entries after the last verification; earlier entries and rows count as correct.",
+)
+@ledger_option
+def verify_command(since_last: bool, ledger: str) -> None:
+    """Verify that the balances match the journal.
+
+    The command recomputes every balance from the journal, which records every change to an amount. It checks
+    all other columns that decide about money too, and on a ledger in a file also its indexes. Guards can go on
+    meanwhile.
+
+    The ledger remembers a verification that finds no difference. --since-last continues from there: run it
+    often, and run the command without the option regularly, because only that finds damage to older rows.
+
+    \b
+    Examples:
+      kling-pricing verify --ledger sqlite:///spend.db
+      kling-pricing verify --since-last --ledger sqlite:///spend.db
+    """
+    with opened_guard(ledger) as guard, _progress() as report:
+        verification = guard.verify(since_last=since_last, remember=True, on_progress=report)
+    echo(f"OK: the balances match the journal{_entries(verification)}")
+    if not verification.is_remembered:
+        echo(
+            "the ledger does not remember this verification, because this role does not own the ledger or "
+            "another session's transaction has not ended",
+            err=True,
+        )
+
+
+def _entries(verification: Verification) -> str:
+    """Describes the entries that were read, unless all were read."""
+    first, last, at, _ = verification
+    if at is None:
+        return ""
+    read = "no new entries" if last < first else f"entries {first} to {last}"
+    return f" ({read}; the last full verification was at {at:%Y-%m-%d %H:%M} UTC)"
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """Shows the progress on a terminal."""
+    if not sys.stderr.isatty():
+        yield ignore_progress
+        return
+    from rich.console import Console  # noqa: PLC0415 (slow to import)
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from kling_pricing.cli.terminal import bar_columns  # noqa: PLC0415 (imports rich)
+
+    console = Console(stderr=True)
+    with Progress(*bar_columns(), console=console, transient=True, redirect_stdout=False) as bars:
+        bar = bars.add_task("Verifying", total=None)
+
+        def report(_stage: str, done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total)
+
+        yield report

@@ -1,0 +1,199 @@
+"""The verbs of `BudgetGuard` that are intended for administrators. `BudgetGuard` inherits them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Unpack
+
+from kling_pricing.budgets import BudgetsFile, BudgetsLike
+from kling_pricing.guard import allowing, budget_changes
+from kling_pricing.guard.admission import QuoteOptions
+from kling_pricing.guard.budget_plans import BudgetPlan, CapChange, make_plan
+from kling_pricing.guard.state import GuardState
+from kling_pricing.ledger.actions import AdministrativeAction, CapOverlay
+from kling_pricing.ledger.freezing import Freeze
+from kling_pricing.ledger.granting import Allowance, AllowanceRequest
+from kling_pricing.ledger.journal import WaivedRefusals
+from kling_pricing.strict_json import RequestLike
+from kling_pricing.windows import FOREVER, in_utc
+
+
+class GuardAdministration:
+    """The administrative verbs of a guard. The ledger keeps who used them, when, and why; see `log`."""
+
+    _state: GuardState
+
+    @property
+    def actor(self) -> str:
+        """The name under which the ledger keeps the administrative actions of this guard."""
+        return self._state.actor
+
+    def open_budget(
+        self,
+        budget: str,
+        spent: Decimal | int | str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Records the amount that was spent in a budget's current window before the guard was in use.
+
+        Each window accepts only one opening balance.
+
+        Args:
+            budget: the budget's name.
+            spent: the amount, in the budget's currency.
+            labels: the labels of the bucket, if the budget has a bucket for each value of a label.
+            reason: the reason, for `log`.
+
+        Raises:
+            BudgetError: the budget does not exist, or has no bucket with these labels.
+            IdempotencyError: this window already has an opening balance.
+        """
+        budget_changes.open_budget(self._state, budget, spent, labels, reason)
+
+    def budgets(self) -> BudgetsFile:
+        """Returns the budgets in force. `budgets_yaml` writes them as a budgets file."""
+        return self._state.newest_budgets().budgets
+
+    def plan(self, budgets: BudgetsLike) -> BudgetPlan:
+        """Returns the effect that `apply` would have, and changes nothing.
+
+        Args:
+            budgets: the path of a budgets file, or `Budget` objects.
+
+        Raises:
+            BudgetError: the budgets are invalid.
+        """
+        return make_plan(self._state.ledger, budgets, self._state.clock())
+
+    def apply(
+        self,
+        budgets: BudgetsLike | BudgetPlan,
+        *,
+        remove: Iterable[str] = (),
+        allow_weaker: bool = False,
+        reason: str | None = None,
+    ) -> BudgetsFile:
+        """Replaces the ledger's budgets.
+
+        A change that lessens protection must be named, so that nobody makes it by mistake. Each budget that the
+        new ones lack must be in `remove`. `allow_weaker` allows any other change after which more may be spent
+        or fewer requests are checked; `BudgetPlan.weaker` lists these changes.
+
+        Balances do not change. Caps, request limits, alerts and capping minimums can always be changed. To
+        change a budget's match, window, time zone or currency, give the budget another name or set
+        `carry_over: true`. With `carry_over`, the new buckets count the amounts that are already in the ledger.
+
+        A budget that was in force before and comes back carries over, unless it has `carry_over: false`.
+
+        Args:
+            budgets: the path of a budgets file, `Budget` objects, or a plan from `plan`. A plan is applied only
+                if the budgets in force have not changed since.
+            remove: the names of the budgets that the new ones do not contain.
+            allow_weaker: whether protection may become weaker.
+            reason: the reason, for `log`.
+
+        Raises:
+            BudgetWeakenedError: a budget is removed that `remove` does not name, or protection becomes weaker
+                without `allow_weaker`; nothing has changed.
+            BudgetError: the budgets cannot replace the installed ones; nothing has changed.
+        """
+        return budget_changes.apply(self._state, budgets, remove, allow_weaker, reason)
+
+    def set_cap(
+        self,
+        budget: str,
+        cap: Decimal | int | str,
+        *,
+        until: datetime | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Changes the cap of one budget at once, for every process.
+
+        With `until`, the new cap is in force until that instant, and then the budget's own cap is in force
+        again. Without it, the budgets get a new revision with the new cap, and a cap that was set until an
+        instant ends.
+
+        Args:
+            budget: the budget's name.
+            cap: the new cap, in the budget's currency.
+            until: an instant in the future, with a time zone.
+            reason: the reason, for `log`.
+
+        Raises:
+            BudgetError: no such budget is in force.
+        """
+        budget_changes.set_cap(self._state, budget, cap, until, reason)
+
+    def cap_change(self, budget: str, cap: Decimal | int | str, *, until: datetime | None = None) -> CapChange:
+        """Returns the effect that `set_cap` would have, and changes nothing.
+
+        Raises:
+            BudgetError: no such budget is in force.
+        """
+        return budget_changes.cap_change_of(self._state, budget, cap, until)
+
+    def cap_overlays(self) -> list[CapOverlay]:
+        """Returns the caps that `set_cap` set until an instant that is not over, by budget."""
+        now = self._state.clock()
+        return [overlay for overlay in self._state.ledger.cap_overlays() if overlay.until > now]
+
+    def ask(
+        self,
+        payload: RequestLike,
+        *,
+        project: str,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        reason: str,
+        **options: Unpack[QuoteOptions],
+    ) -> AllowanceRequest:
+        """Files a request for an allowance that would let a refused request pass.
+
+        It asks for the price of the request, above the budgets that have too little left now. An allowance
+        covers only the shortfall, so what is not needed is left over.
+
+        Args:
+            payload: the refused request.
+            project: the project that the request belongs to.
+            key: the key of the job; the allowance is then for this key only, and also lifts `max_request`.
+            labels: the labels of the request.
+            reason: the reason.
+            options: as for `quote`.
+
+        Raises:
+            BudgetFrozenError: spending is frozen, and an allowance cannot lift a freeze.
+            LedgerError: the request needs no allowance, or an allowance cannot help.
+            KlingPricingError: the request is invalid or has no known price, as for `quote`.
+        """
+        return allowing.ask(self._state, payload, project, key, labels, reason, options)
+
+    def allowances(self) -> list[Allowance]:
+        """Returns every allowance, oldest first."""
+        return self._state.ledger.allowances()
+
+    def allowance_requests(self) -> list[AllowanceRequest]:
+        """Returns every filed request for an allowance, oldest first."""
+        return self._state.ledger.allowance_requests()
+
+    def freezes(self) -> list[Freeze]:
+        """Returns the freezes in force: first that of all spending, then the oldest."""
+        return self._state.ledger.freezes()
+
+    def waived(self, *, since: datetime | None = None, until: datetime | None = None) -> list[WaivedRefusals]:
+        """Returns the refusals that budgets in observe mode waived, by bucket and project.
+
+        Args:
+            since: only refusals at or after this instant, with a time zone.
+            until: only refusals before this instant.
+        """
+        start = FOREVER.start if since is None else in_utc(since)
+        end = FOREVER.end if until is None else in_utc(until)
+        return self._state.ledger.waived(start, end)
+
+    def log(self) -> list[AdministrativeAction]:
+        """Returns every administrative action, oldest first: who did what, when, and why."""
+        return self._state.ledger.actions()
