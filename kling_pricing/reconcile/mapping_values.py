@@ -1,4 +1,4 @@
-"""The values that a mapping may have: units, offsets from UTC, formats of times, and names without repetitions."""
+"""The values that a mapping may have: units, offsets from UTC, formats of times, and distinct names."""
 
 from __future__ import annotations
 
