@@ -107,6 +107,20 @@ def test_a_row_that_names_no_task_may_charge_any(world: World) -> None:
     assert "--not-charged" in task.remedy
 
 
+def test_a_row_of_a_stranger_may_charge_a_request_without_a_task(world: World) -> None:
+    """An unreadable row of an unknown task may charge a request whose task is unknown, so neither is freed."""
+    world.send()
+    world.send("t-1")
+    found = lines(world, f"x,kling-v3,completed,{MOMENT},12.5", f"Total,kling-v3,completed,{MOMENT},0")
+    request, task = (line for line in found if line.category == "not_billed")
+    if request.task_id:
+        request, task = task, request
+    assert request.remedy == (
+        "1 row of the statement cannot be read and may charge this request; correct it, and reconcile again."
+    )
+    assert "--not-charged" in task.remedy
+
+
 def csv_file(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Writes the rows as CSV."""
     text = "".join(",".join(f'"{value}"' for value in row.values()) + "\n" for row in rows)

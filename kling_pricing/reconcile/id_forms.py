@@ -8,9 +8,8 @@ _GUARDS = r"[\s\p{Z}\p{C}'\"`=\x{00B4}\x{2018}\x{2019}\x{201C}\x{201D}\x{FF02}\x
 _GROUPED = r"[1-9][0-9]{0,2}([,.' _\x{2019}\x{00A0}\x{202F}][0-9]{3})+"
 _WITH_ZEROS = "[0-9]{1,15}[.]0+"
 _WIDE_DIGITS = f"'{''.join(chr(0xFF10 + digit) for digit in range(10))}', '0123456789'"
-_PLAIN = "[0-9A-Za-z][0-9A-Za-z_:/+@~-]*"
-_SHORTEST_PLAIN = 11
-"""Words and dates have fewer characters, so a shorter id is looked at more closely."""
+_PLAIN = "[0-9A-Za-z][0-9A-DF-Za-df-z_:/+@~-][0-9A-Za-z_:/+@~-]{9,}"
+"""An id that is neither a rounded number nor, with so many characters and a digit, a word or a date."""
 
 TOTALS = (
     *(
@@ -30,9 +29,6 @@ TOTALS = (
 )
 """Words that mark a row as a total, in lower case."""
 
-_TOTAL_STARTS = ("tot", "gra", "sub", "sum", "ges", "zwi", "som", "raz", "top")
-"""The first letters of those words that have only letters of ASCII."""
-
 NOT_IDS = ("n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "—", "#ref!", "#value!", "#name?", "#null!")
 """Texts that programs write in place of a value, in lower case."""
 
@@ -48,11 +44,7 @@ DATE_AS_ID = (
 
 def is_plain_id(text: str) -> str:
     """Returns the SQL condition that an id cannot be a changed one; it is cheap, and false of some good ids."""
-    return (
-        f"length({text}) >= {_SHORTEST_PLAIN} AND {matches(text, _PLAIN)}"
-        f" AND substr({text}, 2, 1) NOT IN ('e', 'E')"
-        f" AND lower(left({text}, 3)) NOT IN ({', '.join(map(literal, _TOTAL_STARTS))})"
-    )
+    return f"{matches(text, _PLAIN)} AND regexp_matches({text}, '[0-9]')"
 
 
 def bare_id(text: str) -> str:

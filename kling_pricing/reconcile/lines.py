@@ -132,6 +132,13 @@ class Lines:
         """The number of rows that cannot be read and may charge any task."""
         return int(self._workspace.one("SELECT count(*) FROM unread WHERE is_blind"))
 
+    @cached_property
+    def _stray_rows(self) -> int:
+        """The number of rows that cannot be read and may charge a request whose task is unknown."""
+        return int(
+            self._workspace.one("SELECT count(*) FROM unread WHERE task_id IS NULL AND problem.kind <> 'total'")
+        )
+
     def read(self, categories: Sequence[Category]) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""
         where = f" WHERE category IN ({', '.join(map(repr, categories))})" if categories else ""
@@ -217,7 +224,7 @@ class Lines:
             stated_state=row.stated_state,
             problem=row.problem,
             unread_rows=tuple(self._row(**place) for place in row.unread_places or ()),
-            blind_rows=self._blind_rows,
+            blind_rows=self._stray_rows if row.task_id is None else self._blind_rows,
             fits=row.fits,
             candidates=row.candidates,
             explanation=row.explanation,

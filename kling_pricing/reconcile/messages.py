@@ -35,7 +35,7 @@ class LineDetails(NamedTuple):
         stated_state: the state of the task on the statement.
         problem: of a row that cannot be read: the column, the kind of problem, and the column's text.
         unread_rows: the rows that cannot be read, of a line that has such rows.
-        blind_rows: the number of rows of the statements that cannot be read and may charge any task.
+        blind_rows: the number of rows that cannot be read and may charge this line's task.
         fits: of a candidate: the number of charges or requests that fit it.
         candidates: the nearest of those.
         explanation: the explanation of the variance, or of another observation, in words.
@@ -149,13 +149,14 @@ def _not_billed_yet(line: Line, details: LineDetails) -> _CauseAndRemedy:
 
 def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
     if details.blind_rows:
-        rows = "1 row of the statement cannot be read and may charge this task; correct it"
+        subject = "this request" if line.task_id is None else "this task"
+        remedy = f"1 row of the statement cannot be read and may charge {subject}; correct it"
         if details.blind_rows > 1:
-            rows = (
-                f"{details.blind_rows} rows of the statement cannot be read, and one of them may charge this "
-                "task; correct them"
+            remedy = (
+                f"{details.blind_rows} rows of the statement cannot be read, and one of them may charge "
+                f"{subject}; correct them"
             )
-        return _absence(line, details), f"{rows[0].upper()}{rows[1:]}, and reconcile again."
+        return _absence(line, details), f"{remedy}, and reconcile again."
     command = f"`kling-pricing resolve {line.reservation_id} --not-charged`"
     if details.state == "settled":
         command = f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"

@@ -32,6 +32,7 @@ class Problem(NamedTuple):
     shows: bool = False
 
 
+_NO_AMOUNT = "is not an amount in plain digits, such as 0.714: {text}"
 _EXPORT_AGAIN = "Export the statement again with the ids as text; the row's charge is not counted anywhere."
 
 PROBLEMS: Mapping[str, Problem] = {
@@ -59,11 +60,16 @@ PROBLEMS: Mapping[str, Problem] = {
     "words": Problem("is not a task id but several words"),
     "no_id": Problem("is {text}, which stands for a missing task id"),
     "date_id": Problem("is {text}: a spreadsheet has made a date of the id", _EXPORT_AGAIN),
-    "number": Problem("is not an amount in plain digits, such as 0.714: {text}"),
+    "number": Problem(_NO_AMOUNT),
+    "grouped": Problem(
+        _NO_AMOUNT,
+        "If the separator divides thousands, set `thousands` in your own mapping; if not, correct the row. The "
+        "row's charge is not counted anywhere.",
+    ),
     "separator": Problem(
         "has a separator that may be a decimal separator or a thousands separator: {text}",
-        "Set `decimal` in your own mapping to the decimal separator of the statement; the row's charge is "
-        "not counted anywhere.",
+        "Set `decimal` or `thousands` in your own mapping to that separator of the statement; the row's charge "
+        "is not counted anywhere.",
     ),
     "other_unit": Problem(
         "names another unit than that of the row: {text}",
@@ -109,6 +115,7 @@ _BLANK = " AND ".join(
     f"{text} = ''" for text in ("task_id", "amount", "billed_text", "submitted_text", "stated.model")
 )
 _MORE_DIGITS = "-?(0|[1-9][0-9]{0,8})[.][0-9]+"
+_GROUPED = "[1-9][0-9]{0,2}[.,][0-9]{3}"
 _SEPARATED = "-?[0-9]+[.,][0-9.,]*"
 
 
@@ -191,6 +198,7 @@ def first_problem(
             "amount",
         ),
         (f"{unread} AND parts.digits <> '' AND {other_unit}", amount.column, "other_unit", "amount"),
+        (f"{unread} AND {matches('parts.digits', _GROUPED)}", amount.column, "grouped", "amount"),
         (unread, amount.column, "number", "amount"),
         (f"{worthless} AND unit = ''", unit_column, "empty", "''"),
         *(
