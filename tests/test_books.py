@@ -198,7 +198,7 @@ def test_exports_that_overlap_with_the_same_amounts_are_one(finance: Finance) ->
     assert {task: line.category for task, line in lines.items()} == dict.fromkeys("tuv", "matched")
     with finance.month("2026-11", finance.statement(*rows)) as result:
         (payable,) = result.payable()
-    assert (payable.invoiced, payable.accrue) == (3 * COST, 0)
+    assert (payable.invoiced, payable.accrue) == (3 * COST, D(0))
 
 
 def test_a_disputed_task_is_not_settled_before_the_dispute_is_resolved(finance: Finance) -> None:
@@ -208,7 +208,7 @@ def test_a_disputed_task_is_not_settled_before_the_dispute_is_resolved(finance: 
     with finance.month("2026-11", statement) as result:
         assert result.dispute(reason="twice the price") == 1
         (payable,) = result.payable()
-        assert (payable.pay, payable.disputed, payable.accrue) == (COST, COST, 0)
+        assert (payable.pay, payable.disputed, payable.accrue) == (COST, COST, D(0))
         assert result.settle().settled == 0
         assert result.dispute(reason="again") == 0
     ledger = finance.world.ledger
@@ -318,7 +318,7 @@ def test_both_kinds_of_store_keep_the_books(ledger: str, book: PriceBook, tmp_pa
     with finance.month("2026-10", again) as result:
         assert result.remember() == (0, 0, 0)
         (payable,) = result.payable()
-    assert (payable.pay, payable.disputed) == (2 * COST, 0)
+    assert (payable.pay, payable.disputed) == (2 * COST, D(0))
 
 
 @dataclass

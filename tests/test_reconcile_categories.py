@@ -124,8 +124,7 @@ def test_page_json_terminal_and_attributes_have_the_same_numbers(world: World, t
     assert set(re.findall(r"[0-9]+ exceptions[^.<]*", page)) == {words}
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"]["headline"] == document.verdict.headline
-    paths = ("--ledger", world.ledger, "--statement", str(statement))
-    paths += ("--max-unreadable", "50")
+    paths = ("--ledger", world.ledger, "--statement", str(statement), "--max-unreadable", "50")
     shown = run("reconcile", *NOVEMBER, *paths)
     assert (shown.returncode, shown.stdout.splitlines()[-1]) == (1, f"the totals tie out; {words}")
     answer = json.loads(run("reconcile", *NOVEMBER, *paths, "--json").stdout)

@@ -79,14 +79,21 @@ def reference(month: Month, quoted: Mapping[int, Decimal]) -> Counter[Outcome]:
     """Returns the lines of a month, task by task, by the rules of the documentation."""
     outcomes: list[Outcome] = []
     charges: dict[str, list[Row]] = {}
+    unread = []
     for row in month.rows:
         if "." in row.cost or (row.cost == "" and row.status == "completed"):
-            outcomes.append(Outcome("invalid_row", None, None, None))
+            unread.append(row.task_id)
         else:
             charges.setdefault(row.task_id, []).append(row)
     by_task = {job.task_id: job for job in month.sent if job.task_id is not None}
     for task_id in charges.keys() | by_task.keys():
-        outcomes += task(task_id, by_task.get(task_id), charges.get(task_id, []), quoted)
+        lines = task(task_id, by_task.get(task_id), charges.get(task_id, []), quoted)
+        if task_id in unread:
+            lines = lines or [Outcome("invalid_row", task_id, None, None)]
+            lines = [line._replace(category="invalid_row") for line in lines]
+        outcomes += lines
+    strangers = [task_id for task_id in unread if task_id not in charges.keys() | by_task.keys()]
+    outcomes += [Outcome("invalid_row", None, None, None) for _ in strangers]
     requests = [job for job in month.sent if job.task_id is None]
     outcomes += pair_up(requests, outcomes, charges, quoted)
     return Counter(outcomes)

@@ -33,6 +33,7 @@ _PLACES = {
     "verify": "verify:verify_command",
     "alerts": "alerts:alerts",
     "ledger": "ledger:ledger",
+    "statement": "statement:statement",
     "reconcile": "reconcile:reconcile_command",
     "dispute": "dispute:dispute",
     "write-off": "write_off:write_off_command",
@@ -102,6 +103,7 @@ def app() -> None:
 
     \b
     Bills:
+      kling-pricing statement check november.csv --provider qingbo
       kling-pricing reconcile --statement november.csv --provider qingbo \\
           --month 2026-11
       kling-pricing report --month 2026-11

@@ -25,9 +25,11 @@ from kling_pricing.reconcile.model import (
 if TYPE_CHECKING:
     from kling_pricing.reconcile.closing import MonthBooks, close_month, closed_months
     from kling_pricing.reconcile.disputing import Dispute, list_disputes, open_dispute, resolve_dispute
+    from kling_pricing.reconcile.mapping_draft import MappingAnswers, MappingDraft, draft_mapping
     from kling_pricing.reconcile.reconciliation import reconcile
     from kling_pricing.reconcile.remember import Remembered
     from kling_pricing.reconcile.result import Reconciliation
+    from kling_pricing.reconcile.samples import SampleRow, StatementSample, sample_statement
     from kling_pricing.reconcile.settle import Settled
     from kling_pricing.reconcile.writing_off import WriteOff, write_off
 
@@ -37,29 +39,37 @@ __all__ = [
     "Invoice",
     "JournalLine",
     "Line",
+    "MappingAnswers",
+    "MappingDraft",
     "MonthBooks",
     "Payable",
     "Reconciled",
     "Reconciliation",
     "Remembered",
     "Rows",
+    "SampleRow",
     "Settled",
+    "StatementSample",
     "Tolerance",
     "Total",
     "WriteOff",
     "close_month",
     "closed_months",
+    "draft_mapping",
     "exceptions_by_cause",
     "list_disputes",
     "open_dispute",
     "reconcile",
     "resolve_dispute",
+    "sample_statement",
     "write_off",
 ]
 
 _LAZY = {
     **dict.fromkeys(("Dispute", "list_disputes", "open_dispute", "resolve_dispute"), "disputing"),
     **dict.fromkeys(("MonthBooks", "close_month", "closed_months"), "closing"),
+    **dict.fromkeys(("MappingAnswers", "MappingDraft", "draft_mapping"), "mapping_draft"),
+    **dict.fromkeys(("SampleRow", "StatementSample", "sample_statement"), "samples"),
     "reconcile": "reconciliation",
     "Remembered": "remember",
     "Reconciliation": "result",

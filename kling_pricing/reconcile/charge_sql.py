@@ -26,8 +26,17 @@ from collections.abc import Iterable, Sequence
 
 from kling_pricing.money import MAX_DECIMALS
 from kling_pricing.reconcile.files.file_reader import RowSource
+from kling_pricing.reconcile.id_forms import bare_id, is_plain_id
+from kling_pricing.reconcile.number_sql import (
+    duration,
+    figure,
+    is_plain_number,
+    names_unit,
+    number_parts,
+    unit_name,
+)
 from kling_pricing.reconcile.problems import first_problem
-from kling_pricing.reconcile.staging import literal, matches, plain_number
+from kling_pricing.reconcile.staging import literal, matches
 from kling_pricing.reconcile.statement_file import (
     AmountEntry,
     ColumnsEntry,
@@ -52,7 +61,6 @@ CHARGE = f"""
 
 _NUMBER = "-?(0|[1-9][0-9]{0,8})"
 """At most nine digits before the point, so that billionths fit 64 bits; no video costs more."""
-_DURATION = r"[0-9]{1,6}([.][0-9]{1,6})?"
 UNFINISHED = "'queued', 'processing'"
 """States of a task that may still be charged, so that a charge of zero is not a charge."""
 
@@ -77,19 +85,33 @@ def charges(
         columns, texts = mapping.columns, _texts(source, mapping.columns, units)
         stated = [_text(source, entry) for entry in (columns.model, columns.resolution, *columns.facts)]
     texts["kept"] = _kept(source, mapping)
+    is_plain = is_plain_number("amount", source.decimal)
+    plain = "replace(amount, ',', '.')" if source.decimal == "," else "amount"
+    length_unit = columns.duration_s.unit if columns.duration_s else "s"
+    thousands = mapping.thousands or source.thousands
     return f"""
         WITH text AS (
           SELECT {source.row or "NULL"} AS "row", {source.fault} AS fault,
             {", ".join(f"ifnull({sql}, '') AS {name}" for name, sql in texts.items())},
             {_stated(stated)} AS stated
           FROM {source.relation}
+        ), figured AS (
+          SELECT *, CASE WHEN {is_plain} THEN {plain}
+              WHEN {names_unit("parts", "unit")} THEN {figure("parts", source.decimal, thousands)} END
+            AS figure, {figure("length", source.decimal, None)} AS length_figure
+          FROM (
+            SELECT *, {number_parts("amount", source.decimal)} AS parts,
+              {number_parts("duration", source.decimal)} AS length,
+              CASE WHEN {is_plain_id("task_id")} THEN NULL ELSE {bare_id("task_id")} END AS bare_id
+            FROM text
+          )
         ), read AS (
           SELECT *, {_native(columns.amount, source)} AS number,
             {instant("billed_text", columns.billed_at)} AS billed_at,
             {instant("submitted_text", columns.submitted_at)} AS submitted_at,
-            {_duration(source.decimal)} AS duration_s,
+            {duration("duration", "length", "length_figure", source.decimal, length_unit)} AS duration_s,
             {_state(columns, is_answer=mapping.columns is None)} AS state
-          FROM text
+          FROM figured
         ), stated AS (
           SELECT *,
             CASE WHEN number <> 0 OR NOT ifnull(state IN ({UNFINISHED}), FALSE) THEN number END AS native
@@ -146,9 +168,9 @@ def _texts(source: RowSource, columns: ColumnsEntry, units: Iterable[str]) -> di
         "task_id": _text(source, columns.task_id),
         "amount": _text(source, columns.amount),
         "unit": _unit(columns.amount, unit_text, units),
-        "billed_text": _text(source, columns.billed_at),
-        "submitted_text": _text(source, columns.submitted_at),
-        "duration": _text(source, columns.duration_s),
+        "billed_text": f"trim({_text(source, columns.billed_at)})",
+        "submitted_text": f"trim({_text(source, columns.submitted_at)})",
+        "duration": f"trim({_text(source, columns.duration_s)})",
         "state_text": _text(source, columns.state),
         "sign_text": _text(source, columns.amount.sign),
         "row_id": _text(source, columns.row_id),
@@ -182,7 +204,7 @@ def _kept(source: RowSource, mapping: StatementFile) -> str:
     for column, texts in mapping.where.items():
         text = f"ifnull({_column(source, (column,))}, '')"
         unread = f"({text} = '' AND ifnull({source.fault}, '') <> '')"
-        conditions.append(f"(lower({text}) IN ({_any_of(map(folded, texts))}) OR {unread})")
+        conditions.append(f"(lower(trim({text})) IN ({_any_of(map(folded, texts))}) OR {unread})")
     return f"CASE WHEN {' AND '.join(conditions)} THEN 'x' ELSE '' END" if conditions else "'x'"
 
 
@@ -193,23 +215,22 @@ def _stated(texts: Sequence[str]) -> str:
 
 
 def _unit(amount: AmountEntry, text: str | None, units: Iterable[str]) -> str:
-    """Returns the SQL of a unit; a currency may be in lower case if the provider has no such unit."""
+    """Returns the SQL of a unit; a currency may have another name if the provider has no such unit."""
     if text is None:
         return literal(amount.unit or "")
-    if amount.units:
-        whens = " ".join(
-            f"WHEN {literal(folded(written))} THEN {literal(entry.unit or written)}"
-            for written, entry in amount.units.items()
-        )
-        return f"CASE lower({text}) {whens} ELSE {text} END"
-    return (
-        f"CASE WHEN length({text}) = 3 AND {text} NOT IN ({_any_of(units)}) THEN upper({text}) ELSE {text} END"
+    name = f"CASE WHEN {text} IN ({_any_of(units)}) THEN {text} ELSE {unit_name(text)} END"
+    if not amount.units:
+        return name
+    whens = " ".join(
+        f"WHEN {literal(folded(written))} THEN {literal(entry.unit or written)}"
+        for written, entry in amount.units.items()
     )
+    return f"CASE lower(trim({text})) {whens} ELSE {name} END"
 
 
 def _native(amount: AmountEntry, source: RowSource) -> str:
     """Returns the SQL of billionths of the unit; NULL if the text is not an amount of that unit."""
-    text = plain_number("amount", source.decimal)
+    text = "figure"
     named = {entry.unit or written for written, entry in amount.units.items()}
     others = {name: amount.decimals_of(name) for name in named if amount.decimals_of(name) != amount.decimals}
     valid = matches(text, _amount(amount.decimals))
@@ -231,7 +252,7 @@ def _signed(amount: AmountEntry, digits: str, source: RowSource) -> str:
         return digits if amount.charges == "positive" else f"-{digits}"
     results = ((sign.negative, f"-{digits}"), (sign.zero, "0"), (sign.positive, digits))
     whens = " ".join(
-        f"WHEN lower(sign_text) IN ({_any_of(map(folded, texts))}) THEN {result}"
+        f"WHEN lower(trim(sign_text)) IN ({_any_of(map(folded, texts))}) THEN {result}"
         for texts, result in results
         if texts
     )
@@ -240,11 +261,6 @@ def _signed(amount: AmountEntry, digits: str, source: RowSource) -> str:
 
 def _amount(decimals: int) -> str:
     return _NUMBER + (rf"([.][0-9]{{1,{decimals}}})?" if decimals else "")
-
-
-def _duration(separator: str | None) -> str:
-    text = plain_number("duration", separator)
-    return f"CASE WHEN {matches(text, _DURATION)} THEN CAST({text} AS DECIMAL(12, 6)) END"
 
 
 def _step(entry: PrechargeEntry | None) -> str:
@@ -274,7 +290,7 @@ def _state(columns: ColumnsEntry, *, is_answer: bool) -> str:
         f"WHEN {literal(folded(written))} THEN {literal(state)}"
         for written, state in columns.state.names.items()
     )
-    return f"CASE lower(state_text) {whens} END"
+    return f"CASE lower(trim(state_text)) {whens} END"
 
 
 def _any_of(texts: Iterable[str]) -> str:

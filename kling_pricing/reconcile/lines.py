@@ -7,15 +7,16 @@ from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from kling_pricing.money import from_nanos
 from kling_pricing.reconcile.categories import STANDING, Category
 from kling_pricing.reconcile.memory import RememberedFile
-from kling_pricing.reconcile.messages import LineDetails, cause_and_remedy, shared_cause
+from kling_pricing.reconcile.messages import cause_and_remedy, shared_cause
 from kling_pricing.reconcile.model import Dimension, Line, Rows, Total
 from kling_pricing.reconcile.problems import IGNORED
+from kling_pricing.reconcile.remedies import LineDetails
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 
@@ -60,7 +61,9 @@ _COLUMNS = {
     "copies": "reserved.copies",
     "reservations": "shared.ids",
     "stated_state": "charge.state",
-    "problem": "charge.problem",
+    "problem": "unread.problem",
+    "unread_task": "unread.task_id",
+    "unread_places": "unread.places",
     "fits": "candidate.fits",
     "candidates": "candidate.names",
     "explanation": "explanation.cause",
@@ -78,6 +81,7 @@ _SELECT = f"""
     SELECT {", ".join(_COLUMNS.values())}
     FROM line {_JOINED}
     LEFT JOIN merged ON merged.rowid = line.merged
+    LEFT JOIN unread ON unread.id = line.unread
     LEFT JOIN shared ON category = 'reserved_twice' AND shared.task_id = reserved.task_id
     LEFT JOIN explanation ON explanation.id = line.explanation
     LEFT JOIN stated_end ON stated_end.task_id = reserved.task_id
@@ -132,6 +136,18 @@ class Lines:
         self._provider = provider
         self._period = (since, until, grace)
 
+    @cached_property
+    def _blind_rows(self) -> int:
+        """The number of rows that cannot be read and may charge any task."""
+        return int(self._workspace.one("SELECT count(*) FROM unread WHERE is_blind"))
+
+    @cached_property
+    def _stray_rows(self) -> int:
+        """The number of rows that cannot be read and may charge a request whose task is unknown."""
+        return int(
+            self._workspace.one("SELECT count(*) FROM unread WHERE task_id IS NULL AND problem.kind <> 'total'")
+        )
+
     def read(self, categories: Sequence[Category]) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""
         where = f" WHERE category IN ({', '.join(map(repr, categories))})" if categories else ""
@@ -164,7 +180,7 @@ class Lines:
         )[0]
         single, charged = self._workspace.all(
             "SELECT count(*), count(line.native) FROM line JOIN charge ON charge.rowid = line.place"
-            " WHERE merged IS NULL AND category <> 'invalid_row' AND file < ?"
+            " WHERE merged IS NULL AND place NOT IN (SELECT place FROM unread) AND file < ?"
             " AND NOT (category = 'timing' AND billed IS NULL)",
             [self._given],
         )[0]
@@ -183,7 +199,7 @@ class Lines:
         line = Line(
             category=row.category,
             provider=self._provider,
-            task_id=None if row.category == "invalid_row" else row.task_id,
+            task_id=row.unread_task if row.category == "invalid_row" else row.task_id,
             reservation_id=row.reservation,
             project=row.project,
             labels=_labels(row.labels),
@@ -223,6 +239,8 @@ class Lines:
             failed=row.ended is not None,
             failed_as_stated=row.stated_end is not None,
             problem=row.problem,
+            unread_rows=tuple(self._row(**place) for place in row.unread_places or ()),
+            blind_rows=self._stray_rows if row.task_id is None else self._blind_rows,
             fits=row.fits,
             candidates=row.candidates,
             explanation=row.explanation,
@@ -244,17 +262,16 @@ class Lines:
 
     def _rows_of(self, row: Any) -> tuple[str, ...]:
         """Returns the places of a task on the statements."""
-        if row.place is None:
-            return ()
-        if row.places:
-            return tuple(self._row(place["place"], place["file"], place["row"]) for place in row.places)
-        return (self._row(row.place, row.file, row.row),)
+        places = {place["place"]: place for place in [*(row.places or ()), *(row.unread_places or ())]}
+        if row.place is not None and not row.places:
+            places.setdefault(row.place, {"place": row.place, "file": row.file, "row": row.row})
+        return tuple(self._row(**places[place]) for place in sorted(places))
 
-    def _row(self, place: int, file: int, number: int | None) -> str:
+    def _row(self, place: int, file: int, row: int | None) -> str:
         of = self._files[file]
-        if number is None and isinstance(of, Statement):
-            number = place - of.first + of.first_row
-        return f"{of.name}:{number}"
+        if row is None and isinstance(of, Statement):
+            row = place - of.first + of.first_row
+        return f"{of.name}:{row}"
 
 
 @lru_cache(maxsize=65536)

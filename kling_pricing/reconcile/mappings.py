@@ -145,7 +145,7 @@ def lay_out(file: FileReader, mapping: StatementFile) -> None:
 
 def base_layout(mapping: StatementFile) -> Layout:
     """Returns the layout that a mapping prescribes."""
-    return Layout(mapping.delimiter, mapping.decimal, mapping.sheet, tuple(mapping.rows))
+    return Layout(mapping.delimiter, mapping.decimal, mapping.thousands, mapping.sheet, tuple(mapping.rows))
 
 
 def _fitting(
@@ -164,17 +164,26 @@ def _fitting(
 
 
 def _fitting_layout(file: FileReader, mapping: StatementFile) -> Layout | None:
-    """Returns the first layout in which a file has the mapping's columns; None: in no layout."""
-    return next(
-        (
-            layout
-            for layout, header in file.layouts(
-                base_layout(mapping), None if mapping.without else mapping.needed
-            )
-            if _lacking(header, mapping) is None and not set(mapping.without).intersection(header)
-        ),
-        None,
-    )
+    """Returns the first layout in which a file has the mapping's columns; None: in no layout.
+
+    Raises:
+        StatementError: several sheets or lists of the file have these columns.
+    """
+    prescribed = base_layout(mapping)
+    fitting: dict[tuple[str | None, tuple[str, ...]], Layout] = {}
+    for layout, header in file.layouts(prescribed, None if mapping.without else mapping.needed):
+        if _lacking(header, mapping) is None and not set(mapping.without).intersection(header):
+            if (layout.sheet, layout.rows) == (prescribed.sheet, prescribed.rows):
+                return layout
+            fitting.setdefault((layout.sheet, layout.rows), layout)
+    if len(fitting) > 1:
+        names = [sheet or ", ".join(rows) for sheet, rows in fitting]
+        kind, key = ("sheets", "`sheet`") if next(iter(fitting))[0] else ("lists", "`rows`")
+        raise file.error(
+            f"has the columns of mapping {mapping.statement} in several {kind} ({_listed(names)}); name one of "
+            f"them under {key} in a mapping of your own"
+        )
+    return next(iter(fitting.values()), None)
 
 
 def _lacking(header: Sequence[str], mapping: StatementFile) -> tuple[str, ...] | None:

@@ -15,6 +15,7 @@ Each match becomes a row of the table `line`; later steps explain its variance.
 | whole, whole_native | the task's whole charge, in the period or not, in nanos and in that unit |
 | gap | the whole charge minus what is due for the task, in nanos; NULL: no gap to explain |
 | explanation | the row in `explanation`; NULL: none |
+| unread | the row in `unread`, added by `unreadable_rows`; NULL: every row of the task was read |
 | is_exception, is_open | set at the end by `categories.mark_exceptions` |
 """
 
@@ -29,7 +30,6 @@ from typing import get_args
 from kling_pricing.money import MAX_DECIMALS, NANOS
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.charge_sql import UNFINISHED
-from kling_pricing.reconcile.problems import IGNORED
 from kling_pricing.reconcile.stated_ends import apply_stated_ends
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import WORTH_DIGITS, Unit
@@ -122,7 +122,6 @@ def match(
     _join(workspace, period, usual)
     _split_currencies(workspace)
     _add_requests_without_task(workspace, period)
-    _add_unreadable(workspace, usual)
 
 
 def _value_units(workspace: Workspace, statements: Sequence[Statement], units: Iterable[Unit]) -> None:
@@ -384,16 +383,4 @@ def _add_requests_without_task(workspace: Workspace, period: StatementPeriod) ->
         FROM reserved JOIN terms ON terms.id = reserved.terms WHERE task_id IS NULL AND inside
         """,
         period.overdue,
-    )
-
-
-def _add_unreadable(workspace: Workspace, usual: str) -> None:
-    """Adds a line for each row that cannot be read; its charge is unknown."""
-    workspace.run(
-        f"""
-        INSERT INTO line (category, place, currency)
-        SELECT 'invalid_row', rowid, CASE WHEN regexp_full_match(unit, '[A-Z]{{3}}') THEN unit ELSE ? END
-        FROM charge WHERE problem IS NOT NULL AND problem.kind NOT IN ({IGNORED})
-        """,
-        [usual],
     )

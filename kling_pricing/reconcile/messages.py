@@ -6,71 +6,27 @@ A cause may be shown to the provider, so it must not name anything of ours; a re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from shlex import quote
-from typing import NamedTuple
 
 from kling_pricing.money import format_decimal
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.explanations import NO_EXPLANATION
 from kling_pricing.reconcile.model import Line
 from kling_pricing.reconcile.problems import PROBLEMS
+from kling_pricing.reconcile.remedies import (
+    LineDetails,
+    is_contradicted,
+    money_text,
+    not_charged_command,
+    remedy_of,
+)
 
 _SHOWABLE = re.compile(r"[0-9A-Za-z.,+:/%$ -]{1,24}")
 _LETTERS = re.compile(r"[A-Za-z]")
 _MAX_LETTERS = 4
-
-
-class LineDetails(NamedTuple):
-    """The details of a line that its messages need beside its own fields.
-
-    Attributes:
-        since: start of the period.
-        until: end of the period (exclusive).
-        grace: how long after its submission a task may still be charged.
-        state: the state of the reservation.
-        copies: the number of reservations that have the task.
-        reservations: their ids, if there are several.
-        stated_state: the state of the task on the statement.
-        failed: whether a response or a callback stated that the task failed.
-        failed_as_stated: whether the statement states that the task failed.
-        problem: of a row that cannot be read: the column, the kind of problem, and the column's text.
-        fits: of a candidate: the number of charges or requests that fit it.
-        candidates: the nearest of those.
-        explanation: the explanation of the variance, or a hint, or another observation, in words.
-        shared: the explanation without the details of the task.
-        kind: the kind of the explanation; None: there is none, or only a hint.
-        alternatives: other explanations that fit as well.
-        whole: the whole charge of the task, in whichever period; None: no charge is stated.
-        elsewhere: the task's other rows, outside the period, each with its time.
-        overlaps: whether several files, or rows with the same id, have the same charge of the task.
-        unknown: columns of the statement with texts that its mapping does not know, and those texts.
-        is_exception: whether the line needs action.
-    """
-
-    since: datetime
-    until: datetime
-    grace: timedelta
-    state: str | None
-    copies: int | None
-    reservations: Sequence[str] | None
-    stated_state: str | None
-    failed: bool
-    failed_as_stated: bool
-    problem: Mapping[str, str] | None
-    fits: int | None
-    candidates: Sequence[str] | None
-    explanation: str | None
-    shared: str | None
-    kind: str | None
-    alternatives: str | None
-    whole: Decimal | None
-    elsewhere: Sequence[tuple[str, datetime | None]]
-    overlaps: bool
-    unknown: Sequence[tuple[str, str]] | None
-    is_exception: bool
 
 
 _CauseAndRemedy = tuple[str, str]
@@ -123,11 +79,25 @@ def shown_text(text: str) -> str:
     return f"text of {len(text)} characters"
 
 
-def _invalid_row(_line: Line, details: LineDetails) -> _CauseAndRemedy:
-    problem = details.problem or {"column": "", "kind": "row", "text": ""}
+def row_problem(problem: Mapping[str, str]) -> tuple[str, str]:
+    """Returns the cause and the remedy of a row that cannot be read, by its `charge.problem`."""
     kind, column = PROBLEMS[problem["kind"]], problem["column"]
     cause = kind.cause.format(text=problem["text"] if kind.shows else shown_text(problem["text"]))
     return f"the value in column {column} {cause}" if column else cause, kind.remedy
+
+
+def _invalid_row(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    cause, remedy = row_problem(details.problem or {"column": "", "kind": "row", "text": ""})
+    if line.task_id is None:
+        return cause, remedy
+    (file, _, row), more = details.unread_rows[0].rpartition(":"), len(details.unread_rows) - 1
+    rows = f"row {row} of {file} cannot be read"
+    if more:
+        rows += f", and neither can {more} more row{'s' * (more > 1)} of the task"
+    cause = f"{rows}: {cause.removeprefix('the row cannot be read: ')}"
+    if line.billed is not None:
+        cause += f"; the task's other rows charge {money_text(line.billed, line)}"
+    return cause, f"{remedy} Until then, neither settle nor release the task."
 
 
 def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -138,7 +108,7 @@ def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
         cause = f"the task is charged again; it was already charged in {', '.join(earlier)}"
     return (
         cause,
-        f"The charges are {_money(extra, line)} more than expected. Dispute the repeated charge.",
+        f"The charges are {money_text(extra, line)} more than expected. Dispute the repeated charge.",
     )
 
 
@@ -168,7 +138,16 @@ def _not_billed_yet(line: Line, details: LineDetails) -> _CauseAndRemedy:
 
 
 def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
-    command = _command_not_charged(line, details)
+    if details.blind_rows:
+        subject = "this request" if line.task_id is None else "this task"
+        remedy = f"1 row of the statement cannot be read and may charge {subject}; correct it"
+        if details.blind_rows > 1:
+            remedy = (
+                f"{details.blind_rows} rows of the statement cannot be read, and one of them may charge "
+                f"{subject}; correct them"
+            )
+        return _absence(line, details), f"{remedy}, and reconcile again."
+    command = not_charged_command(line, details)
     if line.task_id is None:
         search = (
             "Look for the request at the provider. If the request became a task, assign the task to the "
@@ -177,13 +156,6 @@ def _not_billed(line: Line, details: LineDetails) -> _CauseAndRemedy:
     else:
         search = "Ask the provider whether the task will be charged"
     return _absence(line, details), f"{search}; if the job costs nothing, run {command}."
-
-
-def _command_not_charged(line: Line, details: LineDetails) -> str:
-    """Returns the command that returns the money of a task that costs nothing."""
-    if details.state == "settled":
-        return f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"
-    return f"`kling-pricing resolve {line.reservation_id} --not-charged`"
 
 
 def _absence(line: Line, details: LineDetails) -> str:
@@ -237,14 +209,14 @@ def _timing(line: Line, details: LineDetails) -> _CauseAndRemedy:
     if line.billed < 0 and line.expected is None:
         cause = f"the task was refunded in the period and sent {_side(line.submitted_at, details)}"
     elif line.expected is not None:
-        whole = _money(details.whole or Decimal(0), line)
+        whole = money_text(details.whole or Decimal(0), line)
         cause = f"the task was partly charged outside the period; the whole charge is {whole}"
     else:
         cause = f"the task was charged in the period and sent {_side(line.submitted_at, details)}"
     if line.due is None or details.whole is None or details.whole == line.due:
         return cause, ""
     explanation = _explanation(details) or NO_EXPLANATION
-    cause = f"{cause}; {_money(line.due, line)} was expected: {explanation}"
+    cause = f"{cause}; {money_text(line.due, line)} was expected: {explanation}"
     return cause, _remedy_with_alternatives(line, details, details.whole - line.due)
 
 
@@ -265,14 +237,9 @@ def _explanation(details: LineDetails) -> str:
         return cause
     if details.failed_as_stated:
         return f"{cause}; the statement itself says that the task failed"
-    if _is_contradicted(details):
+    if is_contradicted(details):
         return f"{cause}; the statement says that the task succeeded, but a response said that it failed"
     return cause
-
-
-def _is_contradicted(details: LineDetails) -> bool:
-    """Returns whether a response stated that the task failed, and the statement that it succeeded."""
-    return details.failed and not details.failed_as_stated and details.stated_state == "succeeded"
 
 
 def _within_tolerance(_line: Line, _details: LineDetails) -> _CauseAndRemedy:
@@ -306,70 +273,8 @@ _MESSAGES: Mapping[Category, Callable[[Line, LineDetails], _CauseAndRemedy]] = {
 
 def _remedy_with_alternatives(line: Line, details: LineDetails, difference: Decimal) -> str:
     """Returns the remedy of a charge that differs from the expected amount, and its other explanations."""
-    remedy = _remedy(line, details, difference)
+    remedy = remedy_of(line, details, difference)
     return f"{remedy} Equally possible: {details.alternatives}." if details.alternatives else remedy
-
-
-def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
-    extra = _money(abs(difference), line)
-    compared = f"{extra} {'more' if difference > 0 else 'less'} than expected"
-    if details.kind == "failed_charged":
-        dispute = f"the charge of {_money(details.whole or Decimal(0), line)}"
-        reason = "according to the price table, the provider refunds failed tasks."
-        if _is_contradicted(details):
-            return f"Check whether the clip was delivered. If it was not, dispute {dispute}: {reason}"
-        return f"Dispute {dispute}: {reason}"
-    if details.kind == "written_off":
-        return (
-            "Find out whether the task was delivered. If the charge is right, correct the operator's entry "
-            "with "
-            f"`kling-pricing settle {line.reservation_id} --amount "
-            f"{format_decimal(details.whole or Decimal(0))} --basis operator`; if not, dispute the charge."
-        )
-    if details.kind == "repriced":
-        return (
-            f"The charge is {compared}. Restore the price table as it was when the task was quoted, "
-            "and put the changed prices into a table with another id."
-        )
-    if details.kind == "not_charged" and details.whole is None:
-        command = _command_not_charged(line, details)
-        return f"No payment is due. To return the money to its budgets, run {command}."
-    if details.kind == "not_charged":
-        return "No payment is due; reconcile with `--settle` to return the money to its budgets."
-    if details.kind == "refund":
-        return f"The charge is {compared}. Reconcile with `--settle` to return the rest to its budgets."
-    if details.kind == "biased_rounding":
-        return (
-            "Ask the provider how it rounds amounts, and add the rule to the price table. Dispute roundings "
-            "that do not follow the rule."
-        )
-    if details.kind == "misrounding":
-        return (
-            f"The charge is {compared}. Ask the provider why the charge is not rounded as the price table "
-            "specifies."
-        )
-    if difference < 0:
-        return f"The charge is {compared}. Check whether the delivered clip is the one that was requested."
-    if details.kind == "table":
-        return (
-            f"Check which prices were in force when the request was sent, and dispute the extra {extra} or "
-            "correct the "
-            "price tables."
-        )
-    if details.kind in {"times", "discount"}:
-        return f"The charge is {compared}. Dispute the charge with the provider."
-    if details.kind is None:
-        return (
-            f"The charge is {compared}. Ask the provider for the calculation, and dispute the charge if there "
-            "is no answer."
-        )
-    return (
-        f"Compare the request with the delivered clip. If the clip is as requested, dispute the extra {extra}."
-    )
-
-
-def _money(amount: Decimal, line: Line) -> str:
-    return f"{format_decimal(amount)} {line.currency}"
 
 
 def _instant(at: datetime) -> str:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from kling_pricing.budgets import MAX_LABEL_CHARS
 from kling_pricing.reconcile.files.file_reader import RowSource
-from kling_pricing.reconcile.staging import literal, matches, plain_number
+from kling_pricing.reconcile.id_forms import DATE_AS_ID, NOT_IDS, TOTALS, WORDS
+from kling_pricing.reconcile.number_sql import names_unit
+from kling_pricing.reconcile.staging import literal, matches
 from kling_pricing.reconcile.statement_file import ColumnsEntry
 from kling_pricing.reconcile.time_sql import is_instant
 from kling_pricing.wire.fields import folded
@@ -30,6 +32,7 @@ class Problem(NamedTuple):
     shows: bool = False
 
 
+_NO_AMOUNT = "is not an amount in plain digits, such as 0.714: {text}"
 _EXPORT_AGAIN = "Export the statement again with the ids as text; the row's charge is not counted anywhere."
 
 PROBLEMS: Mapping[str, Problem] = {
@@ -48,11 +51,30 @@ PROBLEMS: Mapping[str, Problem] = {
     "long": Problem(
         f"is not a task id: it has more than {MAX_LABEL_CHARS} characters, or an invisible character"
     ),
-    "number": Problem("is not an amount in plain digits, such as 0.714: {text}"),
+    "guarded": Problem(
+        "is {text}, which is not an id as the provider writes it: a program has put other characters around or "
+        "into it",
+        _EXPORT_AGAIN,
+    ),
+    "zeros": Problem("is {text}: a spreadsheet seems to have removed its leading zeros", _EXPORT_AGAIN),
+    "words": Problem("is not a task id but several words"),
+    "no_id": Problem("is {text}, which stands for a missing task id"),
+    "date_id": Problem("is {text}: a spreadsheet has made a date of the id", _EXPORT_AGAIN),
+    "number": Problem(_NO_AMOUNT),
+    "grouped": Problem(
+        _NO_AMOUNT,
+        "If the separator divides thousands, set `thousands` in your own mapping; if not, correct the row. The "
+        "row's charge is not counted anywhere.",
+    ),
     "separator": Problem(
         "has a separator that may be a decimal separator or a thousands separator: {text}",
-        "Set `decimal` in your own mapping to the decimal separator of the statement; the row's charge is "
-        "not counted anywhere.",
+        "Set `decimal` or `thousands` in your own mapping to that separator of the statement; the row's charge "
+        "is not counted anywhere.",
+    ),
+    "other_unit": Problem(
+        "names another unit than that of the row: {text}",
+        "Find out in which unit the provider charges, and correct `unit` or `unit_column` in your own mapping; "
+        "until then, the row's charge is not counted anywhere.",
     ),
     "digits": Problem("has more digits than its unit allows: {text}"),
     "unit": Problem("is neither a currency nor a known unit: {text}"),
@@ -81,21 +103,6 @@ IGNORED = f"'{LEFT_OUT}', '{NO_TASK}'"
 """Kinds of rows that are no charges of a task, which is no problem: they are counted, and have no line."""
 
 _CURRENCY = re.compile("[A-Z]{3}")
-_TOTALS = (
-    *(
-        "total",
-        "totals",
-        "total amount",
-        "grand total",
-        "subtotal",
-        "sub total",
-        "sub-total",
-        "sum",
-        "total sum",
-    ),
-    *("summe", "gesamt", "gesamtsumme", "zwischensumme", "合计", "总计", "小计", "總計", "合計", "小計"),
-)
-_TOTAL_STARTS = ("tot", "gra", "sub", "sum", "ges", "zwi")
 _ROUNDED = r"[1-9]([.,][0-9]+)?[eE][+]?[0-9]{1,3}|[0-9]{15,}[.]0"
 _UNSEEN = (
     r"[\p{C}\p{Zl}\p{Zp}\x{00A0}\x{00AD}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{115F}\x{1160}\x{3164}"
@@ -108,6 +115,7 @@ _BLANK = " AND ".join(
     f"{text} = ''" for text in ("task_id", "amount", "billed_text", "submitted_text", "stated.model")
 )
 _MORE_DIGITS = "-?(0|[1-9][0-9]{0,8})[.][0-9]+"
+_GROUPED = "[1-9][0-9]{0,2}[.,][0-9]{3}"
 _SEPARATED = "-?[0-9]+[.,][0-9.,]*"
 
 
@@ -144,10 +152,7 @@ def first_problem(
         "ifnull(fault, '') = ''",
         "kept <> ''",
         f"length(task_id) <= {MAX_LABEL_CHARS}",
-        matches("task_id", "[ -~]+"),
-        f"lower(left(task_id, 3)) NOT IN ({_any_of(_TOTAL_STARTS)})",
-        "substr(task_id, 2, 1) NOT IN ('.', ',', 'e', 'E')",  # so every rounded id is looked at again
-        "NOT ends_with(task_id, '.0')",
+        "bare_id IS NULL",  # so every id that may be a changed one, or a word, is looked at again
         "number IS NOT NULL",
         known_unit,
         *(is_valid for _, _, is_valid in times),
@@ -157,6 +162,7 @@ def first_problem(
     task = columns.task_id.column
     invisible = f"regexp_matches(task_id, '{_UNSEEN}')"
     unread = "amount <> '' AND number IS NULL"
+    other_unit = f"(parts.name = '' OR parts.unit = '') AND NOT {names_unit('parts', 'unit')}"
     checks = [
         ("kept = ''", "", LEFT_OUT, "''"),
         ("ifnull(fault, '') <> ''", "", "row", "fault"),
@@ -168,16 +174,17 @@ def first_problem(
         checks.append((f"task_id = '' AND NOT {named}", task, NO_TASK, "''"))
         checks.append(("task_id = '' AND number IS NOT NULL", task, "taskless", "amount"))
     checks += [
-        ("task_id = ''", task, "empty", "''"),
-        (f"lower(rtrim(task_id, ' :.')) IN ({_any_of(_TOTALS)})", task, "total", "task_id"),
-        (matches("task_id", _ROUNDED), task, "rounded", "task_id"),
-        (f"length(task_id) > {MAX_LABEL_CHARS} OR {invisible}", task, "long", "''"),
+        ("bare_id = ''", task, "empty", "''"),
+        (f"lower(rtrim(bare_id, ' :\uff1a.*')) IN ({_any_of(TOTALS)})", task, "total", "bare_id"),
+        (matches("bare_id", _ROUNDED), task, "rounded", "task_id"),
+        (f"lower(bare_id) IN ({_any_of(NOT_IDS)})", task, "no_id", "bare_id"),
+        (matches("bare_id", DATE_AS_ID), task, "date_id", "bare_id"),
         (f"amount = '' AND NOT {uncharged}", amount.column, "empty", "''"),
     ]
     sign = amount.sign
     if sign is not None and sign.positive and any(name in source.texts for name in sign.columns):
         listed = _any_of(map(folded, (*sign.positive, *sign.negative, *sign.zero)))
-        checks.append((f"lower(sign_text) NOT IN ({listed})", sign.column, "sign", "sign_text"))
+        checks.append((f"lower(trim(sign_text)) NOT IN ({listed})", sign.column, "sign", "sign_text"))
     if source.decimal is None:
         separated = f"{unread} AND {matches('amount', _SEPARATED)}"
         checks.append((separated, amount.column, "separator", "amount"))
@@ -185,11 +192,13 @@ def first_problem(
     worthless = f"amount <> '' AND NOT {known_unit}"
     checks += [
         (
-            f"{unread} AND {matches(plain_number('amount', source.decimal), _MORE_DIGITS)}",
+            f"{unread} AND {matches('figure', _MORE_DIGITS)}",
             amount.column,
             "digits",
             "amount",
         ),
+        (f"{unread} AND parts.digits <> '' AND {other_unit}", amount.column, "other_unit", "amount"),
+        (f"{unread} AND {matches('parts.digits', _GROUPED)}", amount.column, "grouped", "amount"),
         (unread, amount.column, "number", "amount"),
         (f"{worthless} AND unit = ''", unit_column, "empty", "''"),
         *(
@@ -209,6 +218,11 @@ def first_problem(
         checks.append(
             ("duration <> '' AND duration_s IS NULL", columns.duration_s.column, "duration", "duration")
         )
+    checks += [  # last, because `mangled_ids` restores some of these ids
+        (f"length(task_id) > {MAX_LABEL_CHARS} OR {invisible}", task, "long", "''"),
+        (matches("bare_id", WORDS), task, "words", "''"),
+        ("bare_id <> task_id", task, "guarded", "task_id"),
+    ]
     whens = " ".join(
         f"WHEN {condition} THEN {{'column': {literal(column)}, 'kind': {literal(kind)}, 'text': {text}}}"
         for condition, column, kind, text in checks

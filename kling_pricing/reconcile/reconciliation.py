@@ -8,6 +8,7 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
 | `bookkeeping.load_books` | books of the ledgers | `fact`, `past_statement` |
 | `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
+| `mangled_ids.restore_ids` | `charge`, tasks of `reserved` | ids and problems of `charge` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
 | `completeness.read_control_totals` | `charge` | the totals in the files; problems of `charge` |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
@@ -15,6 +16,7 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
 | `stated_ends.apply_stated_ends` (by `match`) | `charge`, `terms` | `stated_end`; due amounts of `reserved` |
 | `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
+| `unreadable_rows.add_unreadable` | `charge`, `reserved`, `terms`, `line` | `unread`; category of `line` |
 | `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
 | `candidates.propose` | `line`, `charge`, `row_facts`, `reserved`, `terms` | `candidate`; category of `line` |
 | `explain.explain` | `line`, `row_facts`, `terms`, prices (`explainer`) | `explanation`; category of `line` |
@@ -62,16 +64,18 @@ from kling_pricing.reconcile.explain import explain, note_contradictions, tolera
 from kling_pricing.reconcile.learning import learn
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
+from kling_pricing.reconcile.mangled_ids import restore_ids
 from kling_pricing.reconcile.matching import StatementPeriod, match
 from kling_pricing.reconcile.memory import choose_replaced, recall
 from kling_pricing.reconcile.model import Invoice, Tolerance
 from kling_pricing.reconcile.precharges import resolve_precharges
 from kling_pricing.reconcile.result import OnProgress, Reconciliation, ignore_progress
 from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
-from kling_pricing.reconcile.row_facts import read_row_facts
+from kling_pricing.reconcile.row_facts import RowFacts, read_row_facts
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import units_of
+from kling_pricing.reconcile.unreadable_rows import add_unreadable
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import in_utc, utc_clock
@@ -195,6 +199,7 @@ def reconcile(
             read = reading_statements.result()
         known_books = load_books(workspace, opened, provider)
         choose_replaced(workspace, replaces, read)
+        restore_ids(workspace, read)
         refuse_rounded_ids(workspace, read)
         controls = read_control_totals(workspace, read)
         if any(statement.is_precharged for statement in read):
@@ -212,13 +217,11 @@ def reconcile(
             remembered=len(memory.files),
             usual=tables[-1].currency,
         )
+        add_unreadable(workspace, tables[-1].currency)
         facts = read_row_facts(workspace, book, read, tables[-1])
         propose(workspace, period, window)
         report("explaining", 1, 3)
-        explain(workspace, book, provider, facts)
-        tolerate(workspace, allowed)
-        note_contradictions(workspace, book, provider, facts)
-        mark_exceptions(workspace)
+        _explain(workspace, book, provider, facts, allowed)
         report("checking totals", 2, 3)
         tie_out(workspace, period)
         learn(workspace, () if memory.conflicts else read, known_books, start, end, now)
@@ -278,6 +281,16 @@ def _check_times(**times: Any) -> None:
     for name, time in times.items():
         if not isinstance(time, timedelta) or time < timedelta(0):
             raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
+
+
+def _explain(
+    workspace: Workspace, book: PriceBook, provider: str, facts: Mapping[int, RowFacts], allowed: Tolerance
+) -> None:
+    """Explains the lines, and decides which of them are exceptions."""
+    explain(workspace, book, provider, facts)
+    tolerate(workspace, allowed)
+    note_contradictions(workspace, book, provider, facts)
+    mark_exceptions(workspace)
 
 
 def _check_currency(account_currency: str | None) -> None:

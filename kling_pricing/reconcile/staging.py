@@ -27,13 +27,6 @@ def matches(text: str, pattern: str) -> str:
     return f"regexp_full_match({text}, {literal(pattern)})"
 
 
-def plain_number(text: str, separator: str | None) -> str:
-    """Returns the SQL of a number with a decimal point; a number with another separator stays unreadable."""
-    if separator == ".":
-        return text
-    return f"translate({text}, ',.', '.,')" if separator else f"translate({text}, ',.', '??')"
-
-
 def separated(path: Path, types: Mapping[str, str]) -> str:
     """Returns the SQL that reads a staging file as a table of these columns; an empty field is NULL."""
     columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
@@ -66,7 +59,10 @@ class RowFile:
         self._file.close()
 
     def write(self, row: int, texts: Iterable[str], fault: str = "") -> None:
-        """Adds a row; texts that are too long to be valid are cut, and control characters are replaced."""
+        """Adds a row; texts that are too long to be valid are cut.
+
+        A tab becomes a space, and any other control character becomes U+FFFD.
+        """
         self._file.write(SENT_SEPARATOR.join((str(row), _clean(fault), *map(_clean, texts))) + "\n")
 
     def relation(self) -> str:
@@ -82,4 +78,4 @@ class RowFile:
 def _clean(text: str) -> str:
     if text.isprintable() and len(text) <= _MAX_CHARS:
         return text
-    return _CONTROL.sub("\ufffd", text[: _MAX_CHARS + 1])
+    return _CONTROL.sub("\ufffd", text[: _MAX_CHARS + 1].replace("\t", " "))

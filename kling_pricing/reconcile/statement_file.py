@@ -2,79 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from kling_pricing.money import MAX_DECIMALS
+from kling_pricing.reconcile.mapping_values import (
+    ISO,
+    Decimals,
+    Offset,
+    State,
+    Unit,
+    distinct,
+    time_formats,
+)
 from kling_pricing.strict_yaml import Currency, FileModel, Name, Price, Text
 from kling_pricing.tables.loading.conditions import FactValues
 from kling_pricing.tables.loading.files import SourceEntry
 from kling_pricing.wire.fields import folded
-
-State: TypeAlias = Literal["queued", "processing", "succeeded", "failed", "cancelled"]
-
-_UNIT = re.compile(r"[A-Z]{3}|[a-z][a-z_]{0,19}")
-_OFFSET = re.compile(r"[+-](0[0-9]|1[0-4]):[0-5][0-9]")
-_PATTERN_NEEDS = ("%Y", "%m", "%d")
-ISO, UNIX, MS = "iso", "unix", "ms"
-
-
-def _unit(value: Any) -> str:
-    if isinstance(value, str) and _UNIT.fullmatch(value):
-        return value
-    raise ValueError("must be a currency of three capital letters, or the provider's own unit in lower case")
-
-
-def _offset(value: Any) -> str:
-    if isinstance(value, str) and _OFFSET.fullmatch(value):
-        return value
-    raise ValueError('must be an offset from UTC in hours and minutes, such as "+08:00"')
-
-
-def _time_format(value: str) -> str:
-    if value in {ISO, UNIX, MS}:
-        return value
-    missing = [part for part in _PATTERN_NEEDS if part not in value]
-    if missing or "%z" in value or "%Z" in value:
-        raise ValueError(
-            "must be iso, unix, ms, or a pattern such as %d/%m/%Y %H:%M with a day, a month and a four-digit "
-            "year, and without a zone (use `offset` for the zone)"
-        )
-    moment = datetime(2026, 11, 21)  # noqa: DTZ001 (only to test the pattern)
-    try:
-        datetime.strptime(moment.strftime(value), value)  # noqa: DTZ007
-    except (ValueError, re.error):
-        raise ValueError(f"{value!r} cannot be used to read times; correct the pattern") from None
-    return value
-
-
-def _time_formats(value: Any) -> tuple[str, ...]:
-    formats = value if isinstance(value, list) else [value]
-    if not formats or not all(isinstance(entry, str) and entry for entry in formats):
-        raise ValueError("must be text or a list of text values")
-    return tuple(_time_format(entry) for entry in formats)
-
-
-def _distinct(names: Mapping[str, Any]) -> Mapping[str, Any]:
-    seen: dict[str, str] = {}
-    for name in names:
-        other = seen.setdefault(folded(name), name)
-        if other != name:
-            raise ValueError(f"{other!r} and {name!r} differ only in case, which does not matter; keep one")
-    return names
-
-
-Unit: TypeAlias = Annotated[
-    str, BeforeValidator(_unit), WithJsonSchema({"type": "string", "pattern": f"^({_UNIT.pattern})$"})
-]
-Offset: TypeAlias = Annotated[
-    str, BeforeValidator(_offset), WithJsonSchema({"type": "string", "pattern": f"^{_OFFSET.pattern}$"})
-]
-Decimals: TypeAlias = Annotated[int, Field(ge=0, le=MAX_DECIMALS)]
 
 
 class RequiredColumnEntry(FileModel):
@@ -150,7 +97,7 @@ class SignEntry(ColumnEntry):
     def _one_meaning(self) -> SignEntry:
         if not (self.negative or self.zero or self.positive):
             raise ValueError("give `positive`, `negative` or `zero`")
-        _distinct(dict.fromkeys([*self.positive, *self.negative, *self.zero]))
+        distinct(dict.fromkeys([*self.positive, *self.negative, *self.zero]))
         texts = [folded(text) for text in (*self.positive, *self.negative, *self.zero)]
         if twice := next((text for text in texts if texts.count(text) > 1), None):
             raise ValueError(f"{twice!r} is listed twice; keep it under one sign")
@@ -166,7 +113,7 @@ class AmountEntry(RequiredColumnEntry):
         "is given, `unit` applies only to statements without that column.",
     )
     unit_column: Text | None = Field(None, description="The column with the unit of each row.")
-    units: Annotated[dict[Text, RowUnitEntry], AfterValidator(_distinct)] = Field(
+    units: Annotated[dict[Text, RowUnitEntry], AfterValidator(distinct)] = Field(
         {},
         description="The unit for each value in `unit_column`, or for `unit`. If the map is not empty, any "
         "unit that it does not list is refused.",
@@ -205,7 +152,7 @@ class TimeEntry(ColumnEntry):
 
     format: Annotated[
         tuple[str, ...],
-        BeforeValidator(_time_formats),
+        BeforeValidator(time_formats),
         WithJsonSchema(
             {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
         ),
@@ -231,7 +178,7 @@ class ModelColumnEntry(ColumnEntry):
         description="The wire formats whose model names the statement uses. A wire format is named after its "
         "file in capabilities/.",
     )
-    names: Annotated[dict[Text, FactValues], AfterValidator(_distinct)] = Field(
+    names: Annotated[dict[Text, FactValues], AfterValidator(distinct)] = Field(
         {},
         description="The facts for each model name on the statement: {model: ..., resolution: ..., "
         "audio: ...}.",
@@ -241,22 +188,30 @@ class ModelColumnEntry(ColumnEntry):
 class ResolutionEntry(ColumnEntry):
     """The column with the resolution. Case does not matter."""
 
-    names: Annotated[dict[Text, Name], AfterValidator(_distinct)] = Field(
+    names: Annotated[dict[Text, Name], AfterValidator(distinct)] = Field(
         {},
         description="For each resolution on the statement, its name in price tables, if the name differs.",
+    )
+
+
+class DurationEntry(ColumnEntry):
+    """The column with the length of the video."""
+
+    unit: Literal["s", "ms", "min"] = Field(
+        "s", description="The unit of lengths that do not name their own: seconds, milliseconds or minutes."
     )
 
 
 class StateEntry(ColumnEntry):
     """The column with the state of the task."""
 
-    names: Annotated[dict[Text, State], AfterValidator(_distinct), Field(min_length=1)]
+    names: Annotated[dict[Text, State], AfterValidator(distinct), Field(min_length=1)]
 
 
 class FactEntry(ColumnEntry):
     """A column with facts that the price depends on, such as whether the video has sound."""
 
-    means: Annotated[dict[Text, FactValues], AfterValidator(_distinct), Field(min_length=1)]
+    means: Annotated[dict[Text, FactValues], AfterValidator(distinct), Field(min_length=1)]
 
 
 class PrechargeEntry(FileModel):
@@ -290,7 +245,7 @@ class ColumnsEntry(FileModel):
     )
     model: ModelColumnEntry | None = None
     resolution: ResolutionEntry | None = None
-    duration_s: ColumnEntry | None = None
+    duration_s: DurationEntry | None = None
     state: StateEntry | None = None
     facts: list[FactEntry] = []
     row_id: ColumnEntry | None = Field(
@@ -354,7 +309,16 @@ class StatementFile(FileModel):
         None,
         description="The decimal separator in CSV. Null means that the separator is detected from the amounts.",
     )
-    sheet: Text | None = Field(None, description="The sheet to read from a workbook. Default: the first sheet.")
+    thousands: Literal[",", ".", " ", "'"] | None = Field(
+        None,
+        description="The thousands separator in amounts that are text. Null means that an amount with such a "
+        "separator is read only if no other reading is possible.",
+    )
+    sheet: Text | None = Field(
+        None,
+        description="The sheet to read from a workbook. Default: the only sheet with the columns of this "
+        "mapping.",
+    )
     columns: ColumnsEntry | None = None
     answers: AnswersEntry | None = None
 
@@ -362,6 +326,8 @@ class StatementFile(FileModel):
     def _one_kind(self) -> StatementFile:
         if (self.columns is None) == (self.answers is None):
             raise ValueError("give either `columns` or `answers`")
+        if self.thousands is not None and self.thousands == (self.decimal or "."):
+            raise ValueError("`thousands` is the decimal separator too; give the right `decimal` beside it")
         return self
 
     @property

@@ -215,6 +215,7 @@ class _Charges:
         exact = [*columns.task_id.columns, *columns.amount.columns] if columns else []
         lengths = columns.duration_s.columns if columns and columns.duration_s else ()
         file.numbers = [*columns.amount.columns, *lengths] if columns else []
+        file.task_columns = columns.task_id.columns if columns else ()
         source = file.source(mapping.read, exact)
         try:
             complete = self._insert(source)

@@ -24,7 +24,7 @@ _REASONS: dict[Category, str] = {
     "explained": "The charge differs from the price: {cause}.",
     "unexplained": "The charge differs from the price: {cause}.",
     "timing": "The charge differs from the price; this task was submitted in another period.",
-    "invalid_row": "This row cannot be read: {cause}.",
+    "invalid_row": "This charge cannot be checked: {cause}.",
     "currency_mismatch": "Charged in a currency other than the agreed one.",
 }
 """Category that can be disputed -> the reason, in words for the provider."""

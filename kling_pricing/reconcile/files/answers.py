@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
+from kling_pricing.budgets import MAX_LABEL_CHARS
 from kling_pricing.errors import WireFormatError
-from kling_pricing.reconcile.files.file_reader import at_path, digits, text_of
+from kling_pricing.reconcile.files.file_reader import ID_SEPARATOR, at_path, digits, text_of
 from kling_pricing.reconcile.statement_file import AnswersEntry
 from kling_pricing.wire.charges import CASH, UNIT, VIDEO, ChargePart
 from kling_pricing.wire.formats import wire_format
 
 COLUMNS = ("task_id", "amount", "unit", "submitted_at", "model", "duration_s", "state", "facts")
 """The columns that are read from a response; `facts` is a JSON object."""
+
+_MAX_IDS = 2
+"""The maximum number of possible ids of a response that cannot be read; a longer text would be cut."""
 
 
 def is_answer(item: Mapping[str, Any] | None, entry: AnswersEntry) -> bool:
@@ -53,10 +58,11 @@ def _rows(
     try:
         task = wire_format(entry.wire_format).read_task(item)
     except WireFormatError as error:
-        yield row, empty, f"{error.field or 'a field'} cannot be read"
+        ids = ID_SEPARATOR.join(islice(_ids_in(item), _MAX_IDS))
+        yield row, [ids, *empty[1:]], f"{error.field or 'a field'} cannot be read"
         return
     if task.charge is not None and task.charge.problem is not None:
-        yield row, empty, task.charge.problem
+        yield row, [task.task_id or "", *empty[1:]], task.charge.problem
         return
     parts = task.charge.parts if task.charge is not None else ()
     columns = entry.submitted_at.columns if entry.submitted_at else ()
@@ -73,6 +79,16 @@ def _rows(
             json.dumps(facts) if facts else None,
         )
         yield row, [text or "" for text in texts], ""
+
+
+def _ids_in(value: Any) -> Iterator[str]:
+    """Yields the texts of the fields whose names end in `id`, of which one may be the task."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if name.lower().endswith("id") and isinstance(part, str) and len(part) <= MAX_LABEL_CHARS:
+                yield part
+            else:
+                yield from _ids_in(part)
 
 
 def _amount(part: ChargePart | None, currency: str) -> tuple[str, str]:

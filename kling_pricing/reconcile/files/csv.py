@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from kling_pricing.reconcile.files.file_reader import (
+    ID_SEPARATOR,
     MAX_COLUMNS,
     MAX_LINE,
     MAX_TITLE_ROWS,
@@ -18,6 +19,7 @@ from kling_pricing.reconcile.files.file_reader import (
     FileReader,
     Layout,
     RowSource,
+    column_name,
     text_in,
 )
 from kling_pricing.reconcile.staging import literal
@@ -109,39 +111,52 @@ class CsvReader(FileReader):
         """The number of the header row, and the names of the columns."""
         records = self._records(self._delimiter)
         return next(
-            ((row, record) for row, record in records if row >= self.layout.header_row and record), (1, [])
+            (
+                (row, [*map(column_name, record)])
+                for row, record in records
+                if row >= self.layout.header_row and record
+            ),
+            (1, []),
         )
 
     def _head(self, delimiter: str) -> list[tuple[int, list[str]]]:
         """Returns the first rows that are not blank."""
         records = self._records(delimiter, strict=False)
-        first = ((row, record[: MAX_COLUMNS + 1]) for row, record in records if any(record))
+        first = (
+            (row, [*map(column_name, record[: MAX_COLUMNS + 1])]) for row, record in records if any(record)
+        )
         return list(islice(first, MAX_TITLE_ROWS)) or [(1, [])]
 
     def _with_decimal(self, source: RowSource) -> RowSource:
         """Returns a source with the decimal separator of the numbers in the file.
 
         A file may use decimal commas only if commas do not delimit its columns. A number such as 1.251 or 1,251
-        decides nothing, because its separator may be a thousands separator.
+        decides nothing, because its separator may be a thousands separator; 1.251,5 and 1.251.000 decide both.
         """
         source = source._replace(has_blanks=True)
-        if self.layout.decimal is not None or self._delimiter == ",":
+        has_numbers = any(name in source.texts for name in self.numbers)
+        if self.layout.decimal is not None or self._delimiter == "," or not has_numbers:
             return source._replace(decimal=self.layout.decimal or ".")
         numbers = " UNION ALL ".join(
             f"SELECT {source.texts[name]} AS number FROM {source.relation}"
             for name in self.numbers
             if name in source.texts
         )
-        point, comma, sure_point, sure_comma = self.workspace.all(
+        point, comma, sure_point, sure_comma, grouped = self.workspace.all(
             f"""
             SELECT bool_or(contains(number, '.')), bool_or(contains(number, ',')),
-              bool_or({_is_decimal(".", ",")}), bool_or({_is_decimal(",", ".")})
-            FROM ({numbers}) WHERE regexp_full_match(number, '{_SEPARATED}')
+              bool_or({_is_decimal(".", ",")}), bool_or({_is_decimal(",", ".")}),
+              bool_or({_is_grouped(".", ",")}) OR bool_or({_is_grouped(",", ".")})
+            FROM (SELECT regexp_replace(number, '[^-0-9,.]', '', 'g') AS number FROM ({numbers}))
+            WHERE regexp_full_match(number, '{_SEPARATED}')
             """
         )[0]
         if sure_comma or (comma and not point and self._delimiter == ";"):
-            return source._replace(decimal=None if sure_point else ",")
-        return source._replace(decimal="." if sure_point or not (point or comma) else None)
+            decimal = None if sure_point else ","
+        else:
+            decimal = "." if sure_point or not (point or comma) else None
+        thousands = {",": ".", ".": ","}[decimal] if decimal and grouped else None
+        return source._replace(decimal=decimal, thousands=thousands)
 
     def _lines(self) -> int:
         lines, size, last = 0, 0, b"\n"
@@ -155,7 +170,6 @@ class CsvReader(FileReader):
 
     def _rows(self, cells: dict[str, tuple[int, str]]) -> Iterator[tuple[int, Sequence[str], str]]:
         header_row, header = self._header
-        empty = [""] * len(cells)
         for row, record in self._records(self._delimiter):
             if row <= header_row:
                 continue
@@ -165,7 +179,13 @@ class CsvReader(FileReader):
                 yield row, [text or "" for text in texts], fault
             elif any(record):
                 fault = f"it has {len(record)} columns, but the header has {len(header)}"
-                yield row, empty, fault if header_row > 1 else fault.replace("header", "first row")
+                possible = [
+                    _possible_ids(record, place, len(record) - len(header))
+                    if name in self.task_columns and not path
+                    else ""
+                    for name, (place, path) in cells.items()
+                ]
+                yield row, possible, fault if header_row > 1 else fault.replace("header", "first row")
 
     def _records(self, delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
         """Yields the number of the line on which each record begins, and the fields of the record."""
@@ -223,11 +243,26 @@ class _Lines:
         self._size = 0
 
 
+def _possible_ids(record: Sequence[str], place: int, surplus: int) -> str:
+    """Returns the fields of which one is the id, if a record has more or fewer fields than the header."""
+    first, last = sorted((place, place + surplus))
+    return ID_SEPARATOR.join(field for field in record[max(first, 0) : max(last, 0) + 1] if field)
+
+
 def _is_decimal(separator: str, other: str) -> str:
     """Returns the SQL condition that a number has this decimal separator and no other reading is possible."""
     return (
-        f"regexp_full_match(number, '-?[0-9{other}]+[{separator}][0-9]*')"
-        f" AND NOT regexp_full_match(number, '-?[1-9][0-9]{{0,2}}([{separator}][0-9]{{3}})+')"
+        f"(regexp_full_match(number, '-?[0-9{other}]+[{separator}][0-9]*')"
+        f" AND NOT regexp_full_match(number, '-?[1-9][0-9]{{0,2}}([{separator}][0-9]{{3}})+'))"
+        f" OR regexp_full_match(number, '-?[1-9][0-9]{{0,2}}([{other}][0-9]{{3}}){{2,}}')"
+    )
+
+
+def _is_grouped(separator: str, decimal: str) -> str:
+    """Returns the SQL condition that a number has this thousands separator and no other reading is possible."""
+    group = f"-?[1-9][0-9]{{0,2}}([{separator}][0-9]{{3}})"
+    return (
+        f"regexp_full_match(number, '{group}{{2,}}') OR regexp_full_match(number, '{group}+[{decimal}][0-9]+')"
     )
 
 

@@ -1,4 +1,4 @@
-"""Decodes text files in UTF-8, in UTF-16 with a byte order mark, or in the encoding that the user gives."""
+"""Decodes text files: in UTF-8, in the encoding of a byte order mark, or in the one that the user gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from itertools import count
 from pathlib import Path
 
 _BLOCK = 1 << 20
-_MARKS = {codecs.BOM_UTF8: None, codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_MARKS = {
+    codecs.BOM_UTF8: None,
+    codecs.BOM_UTF32_LE: "utf-32",  # begins with the mark of UTF-16, so it comes first
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    b"\x84\x31\x95\x33": "gb18030",
+}
 """Byte order mark -> encoding; None: UTF-8."""
 
 

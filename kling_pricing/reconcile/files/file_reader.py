@@ -21,6 +21,11 @@ OnBytes: TypeAlias = Callable[[int], None]
 DATE_CELL = "@"
 """The prefix of a text from a date cell; the text is in ISO 8601, regardless of the format in the mapping."""
 
+ID_SEPARATOR = "\ufffd"
+"""The separator of the texts of which one may be the task id, in a row whose columns are out of place."""
+
+_PADDING = " \t\r\n\xa0\u2000\u2001\u2002\u2003\u2007\u2009\u200b\u202f\u3000\ufeff"
+
 _MAX_DIGITS = 300
 _SHORTEST_ROUNDED_ID = 15
 MAX_TITLE_ROWS = 20
@@ -44,6 +49,7 @@ class Layout(NamedTuple):
     Attributes:
         delimiter: the delimiter between the columns of a text file; None: it is not known yet.
         decimal: the decimal separator of a text file; None: it is not known yet.
+        thousands: the thousands separator of numbers that are text; None: it is not known.
         sheet: the sheet of a workbook; None: the first sheet.
         rows: the paths at which a JSON object may contain the list of rows.
         header_row: the number of the row with the column names.
@@ -51,6 +57,7 @@ class Layout(NamedTuple):
 
     delimiter: str | None = None
     decimal: str | None = None
+    thousands: str | None = None
     sheet: str | None = None
     rows: tuple[str, ...] = ()
     header_row: int = 1
@@ -67,6 +74,7 @@ class RowSource(NamedTuple):
         first_row: the number of the first row.
         rows: the number of rows that the database must find; None: any number.
         decimal: the decimal separator of the numbers; None: the file does not show which separator it uses.
+        thousands: the thousands separator; None: the file does not show one.
         has_blanks: whether to skip rows without any text, as spreadsheet programs write them below a table.
     """
 
@@ -77,6 +85,7 @@ class RowSource(NamedTuple):
     first_row: int = 1
     rows: int | None = None
     decimal: str | None = "."
+    thousands: str | None = None
     has_blanks: bool = False
 
 
@@ -92,6 +101,7 @@ class FileReader(ABC):
         encoding: the encoding of a text file that does not state its own; None: UTF-8.
         layout: the layout of the file.
         numbers: the columns whose numbers determine the decimal separator of a text file.
+        task_columns: the columns with the task id, which is passed on even if its row cannot be read.
     """
 
     def __init__(
@@ -103,6 +113,7 @@ class FileReader(ABC):
         self.encoding = encoding
         self.layout = Layout()
         self.numbers: Sequence[str] = ()
+        self.task_columns: Sequence[str] = ()
 
     @abstractmethod
     def header(self) -> Sequence[str]:
@@ -188,6 +199,11 @@ class FileReader(ABC):
     def error(self, problem: str, *, row: int | None = None, column: str | None = None) -> StatementError:
         """Returns the error for a problem in this file."""
         return StatementError(problem, file=self.path.name, row=row, column=column)
+
+
+def column_name(cell: str) -> str:
+    """Returns the name in a cell of a header, without padding, which nobody sees."""
+    return cell.strip(_PADDING)
 
 
 def has_column(header: Container[str], name: str) -> bool:

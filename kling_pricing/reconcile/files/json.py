@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any, TypeAlias
 
 from kling_pricing.display import json_kind
@@ -25,6 +26,9 @@ _LINES = (".jsonl", ".ndjson")
 _ROWS_PER_REPORT = 5000
 """The number of rows between two reports of progress."""
 
+_MAX_DEPTH, _MAX_LISTS = 6, 20
+"""How deep lists of rows are looked for in an object, and how many of them."""
+
 _MAX_WHOLE_BYTES = 1 << 28
 """The maximum size of a file that is read as a whole because it does not have one object per line."""
 
@@ -35,7 +39,8 @@ Item: TypeAlias = Mapping[str, Any] | str
 class JsonReader(FileReader):
     """A reader of one JSON file: one object per line, an array of objects, or one object.
 
-    An object with a list at one of the paths in `layout.rows` is replaced by the objects in the list.
+    An object with a list at one of the paths in `layout.rows` is replaced by the objects in the list. If the
+    rows are at none of these paths, every list of objects in the first object is tried.
     """
 
     def header(self) -> Sequence[str]:
@@ -48,6 +53,10 @@ class JsonReader(FileReader):
         """See `FileReader.layouts`."""
         self.layout = prescribed
         yield prescribed, self._columns_with(wanted)
+        for path in self._lists:
+            if path not in prescribed.rows:
+                self.layout = prescribed._replace(rows=(path,))
+                yield self.layout, self._columns_with(wanted)
 
     def objects(self) -> Iterator[tuple[int, Item]]:
         """See `FileReader.objects`."""
@@ -88,6 +97,14 @@ class JsonReader(FileReader):
                 "has no rows; leave the file out, or write one JSON object per line or an array of objects"
             )
         return list(names)
+
+    @cached_property
+    def _lists(self) -> Sequence[str]:
+        """The paths in the first object at which it has lists of objects."""
+        layout, self.layout = self.layout, Layout()
+        _, first = next(self.objects(), (0, None))
+        self.layout = layout
+        return [*islice(_list_paths(first, "", _MAX_DEPTH), _MAX_LISTS)] if isinstance(first, Mapping) else []
 
     @cached_property
     def _seen(self) -> dict[tuple[str, ...], tuple[dict[str, None], Iterator[tuple[int, Item]]]]:
@@ -160,9 +177,17 @@ def _row(row: int, item: Item, columns: Sequence[str], absent: set[str]) -> tupl
             column for column, value in zip(columns, values, strict=True) if value is not None or column in item
         )
     texts = [text_of(value) for value in values]
-    if None in texts:
-        return row, [""] * len(columns), f"{columns[texts.index(None)]} is a list or an object"
-    return row, [text or "" for text in texts], ""
+    fault = f"{columns[texts.index(None)]} is a list or an object" if None in texts else ""
+    return row, [text or "" for text in texts], fault
+
+
+def _list_paths(item: Mapping[str, Any], prefix: str, depth: int) -> Iterator[str]:
+    """Yields the paths of the lists of objects in an object."""
+    for name, value in item.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            yield f"{prefix}{name}"
+        elif isinstance(value, Mapping) and depth > 1:
+            yield from _list_paths(value, f"{prefix}{name}.", depth - 1)
 
 
 def _paths(item: Mapping[str, Any], prefix: str) -> Iterator[str]:

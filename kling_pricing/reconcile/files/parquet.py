@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kling_pricing.reconcile.files.file_reader import DATE_CELL, FileReader, RowSource
+from kling_pricing.reconcile.files.file_reader import DATE_CELL, FileReader, RowSource, column_name
 from kling_pricing.reconcile.staging import literal
 from kling_pricing.reconcile.workspace import WorkspaceError
 
@@ -19,28 +19,28 @@ class ParquetReader(FileReader):
 
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
-        return list(self._types())
+        return [*map(column_name, self._types())]
 
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`."""
         types = self._types()
         for name in exact:
-            if types.get(name) in _ROUNDED:
-                problem = (
-                    f"has the type {types[name]}, which rounds values; export it as text, integers or decimals"
-                )
+            kind = next((kind for written, kind in types.items() if column_name(written) == name), None)
+            if kind in _ROUNDED:
+                problem = f"has the type {kind}, which rounds values; export it as text, integers or decimals"
                 raise self.error(problem, column=name)
         names = list(types)
+        cells = self.cells(self.header(), columns)
         texts = {
             name: self._text(names[place], types[names[place]])
             if not path
             else self._nested(names[place], types[names[place]], path)
-            for name, (place, path) in self.cells(names, columns).items()
+            for name, (place, path) in cells.items()
         }
         broken = " ".join(
             f"WHEN NOT json_valid(nullif({self._text(names[place], types[names[place]])}, '')) "
             f"THEN {literal(f'{name} is not valid JSON text')}"
-            for name, (place, path) in self.cells(names, columns).items()
+            for name, (place, path) in cells.items()
             if path
         )
         return RowSource(self._relation, texts, fault=f"CASE {broken} END" if broken else "NULL")

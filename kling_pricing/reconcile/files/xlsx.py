@@ -26,6 +26,7 @@ from kling_pricing.reconcile.files.file_reader import (
     FileReader,
     Layout,
     RowSource,
+    column_name,
     text_in,
 )
 
@@ -49,6 +50,9 @@ _MAX_REASON = 200
 class XlsxReader(FileReader):
     """A reader of one sheet of a workbook."""
 
+    _sheets: Sequence[str] = ()
+    """The names of the sheets, once a sheet was read."""
+
     def header(self) -> Sequence[str]:
         """See `FileReader.header`."""
         row = self.layout.header_row
@@ -63,9 +67,18 @@ class XlsxReader(FileReader):
         """See `FileReader.layouts`."""
         del wanted  # the header has every column
         self.layout = prescribed
-        self.header()  # an empty sheet is refused
-        for row, names in self._head:
-            yield prescribed._replace(header_row=row), names
+        first = self._head
+        names = self._sheets if prescribed.sheet is None and len(self._sheets) > 1 else [prescribed.sheet]
+        sheets = [prescribed._replace(sheet=sheet) for sheet in names]
+        heads = []
+        for layout in sheets:
+            self.layout = layout
+            heads.append(first if layout is sheets[0] else self._head)
+        self.layout = next((layout for layout, head in zip(sheets, heads, strict=True) if head), prescribed)
+        self.header()  # if every sheet is empty, the file is refused
+        for layout, head in zip(sheets, heads, strict=True):
+            for row, columns in head:
+                yield layout._replace(header_row=row), columns
 
     def source(self, columns: Sequence[str], exact: Sequence[str]) -> RowSource:
         """See `FileReader.source`."""
@@ -88,7 +101,8 @@ class XlsxReader(FileReader):
 
     def _read_head(self) -> list[tuple[int, list[str]]]:
         names = (
-            (row, ["" if cell is None else str(cell) for cell in record]) for row, record in self._records()
+            (row, ["" if cell is None else column_name(str(cell)) for cell in record])
+            for row, record in self._records()
         )
         return list(islice(((row, cells) for row, cells in names if any(cells)), MAX_TITLE_ROWS))
 
@@ -127,6 +141,7 @@ class XlsxReader(FileReader):
             if not book.worksheets:
                 raise self.error("has no worksheet; export it again")
             names = [sheet.title for sheet in book.worksheets]
+            self._sheets = names
             sheet_name = self.layout.sheet or names[0]
             if sheet_name not in names:
                 raise self.error(f"has no sheet {sheet_name!r}; it has {', '.join(names)}")

@@ -1,0 +1,317 @@
+"""`kling-pricing statement`: shows how a statement is read, and writes the mapping of its columns."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Column, Table
+
+from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
+from kling_pricing.cli.failures import errors_shown
+from kling_pricing.cli.groups import Group
+from kling_pricing.cli.ledger_options import json_option
+from kling_pricing.cli.options import known_provider, tables_option
+from kling_pricing.cli.output import counted, echo, to_json
+from kling_pricing.cli.terminal import print_table
+from kling_pricing.errors import KlingPricingError
+from kling_pricing.money import format_decimal
+from kling_pricing.tables.price_book import PriceBook
+
+if TYPE_CHECKING:
+    from kling_pricing.reconcile import MappingAnswers, MappingDraft, SampleRow, StatementSample
+
+_SHOWN = 3
+"""The number of examples per column that are shown."""
+_QUESTIONS = (
+    ("task_id", "Column with the task id", True),
+    ("amount", "Column with the amount", True),
+    ("unit_column", "Column with the unit of each amount (- for none)", False),
+    ("billed_at", "Column with the time of the charge (- for none)", False),
+    ("model", "Column with the model (- for none)", False),
+    ("resolution", "Column with the resolution (- for none)", False),
+    ("duration_s", "Column with the length of the video (- for none)", False),
+)
+"""Answer, its question, and whether every mapping needs it."""
+
+
+@click.group(cls=Group)
+def statement() -> None:
+    """Check how a provider's statement is read, and describe its columns, before you reconcile it.
+
+    \b
+    Examples:
+      kling-pricing statement check november.csv --provider qingbo
+      kling-pricing statement map november.csv --provider qingbo
+    """
+
+
+@statement.command(
+    "check",
+    epilog=exit_codes_help("every row can be read", "some rows cannot be read"),
+)
+@click.argument("file", metavar="FILE")
+@click.option("--provider", required=True, callback=known_provider, help="Provider that issued the statement.")
+@click.option(
+    "--mapping",
+    metavar="NAME|FILE",
+    help="Mapping for the statement's columns. Default: the mapping that matches the columns.",
+)
+@click.option("--encoding", metavar="NAME", help="Encoding of a text file, such as gb18030. Default: UTF-8.")
+@click.option(
+    "--account-currency",
+    metavar="CODE",
+    help="Currency of amounts whose currency the statement does not state.",
+)
+@click.option(
+    "--rows", type=click.IntRange(1, 1000), default=10, show_default=True, help="Number of rows to show."
+)
+@tables_option
+@json_option
+def check_command(
+    file: str,
+    provider: str,
+    mapping: str | None,
+    encoding: str | None,
+    account_currency: str | None,
+    rows: int,
+    book: PriceBook,
+    as_json: bool,
+) -> None:
+    """Show how the first rows of FILE are read, and which rows cannot be read.
+
+    The command reads the whole file as `kling-pricing reconcile` does, but it uses no ledger and changes
+    nothing. Compare the rows and the sums with the file before you reconcile it.
+
+    \b
+    Example:
+      kling-pricing statement check november.csv --provider qingbo
+    """
+    from kling_pricing.reconcile import sample_statement  # noqa: PLC0415 (an extra, and slow to import)
+
+    with errors_shown(as_json=as_json):
+        sample = sample_statement(
+            file,
+            provider=provider,
+            mapping=mapping,
+            encoding=encoding,
+            account_currency=account_currency,
+            rows=rows,
+            book=book,
+        )
+    if as_json:
+        echo(to_json(_as_dict(sample)))
+    else:
+        _print(sample)
+    sys.exit(REFUSED if sample.unreadable else DONE)
+
+
+def _as_dict(sample: StatementSample) -> dict[str, Any]:
+    """Returns a sample as JSON-ready data; amounts are text."""
+    return {
+        **sample._asdict(),
+        "sums": {unit: format_decimal(amount) for unit, amount in sample.sums.items()},
+        "first": sample.first and sample.first.isoformat(),
+        "last": sample.last and sample.last.isoformat(),
+        "rows": [_row_dict(row) for row in sample.rows],
+        "problems": [_row_dict(row) for row in sample.problems],
+    }
+
+
+def _row_dict(row: SampleRow) -> dict[str, Any]:
+    return {
+        **row._asdict(),
+        "amount": None if row.amount is None else format_decimal(row.amount),
+        "billed_at": row.billed_at and row.billed_at.isoformat(),
+        "duration_s": None if row.duration_s is None else format_decimal(row.duration_s),
+    }
+
+
+def _print(sample: StatementSample) -> None:
+    echo(f"{sample.file}: mapping {sample.mapping} ({sample.about})")
+    grid = Table(
+        Column("row", justify="right"), "task", Column("amount", justify="right"), "unit", "time (UTC)", "model"
+    )
+    for row in sample.rows:
+        grid.add_row(
+            str(row.row),
+            "cannot be read" if row.problem else row.task_id or "",
+            "" if row.amount is None or row.problem else format_decimal(row.amount),
+            row.unit or "",
+            "" if row.billed_at is None else f"{row.billed_at:%Y-%m-%d %H:%M:%S}",
+            row.model or "",
+        )
+    print_table(grid)
+    ignored = f", {sample.ignored} ignored" if sample.ignored else ""
+    echo(f"rows: {sample.read} read, {sample.unreadable} unreadable{ignored}")
+    for unit, amount in sample.sums.items():
+        echo(f"sum of the readable charges: {format_decimal(amount)} {unit}")
+    if sample.first and sample.last:
+        echo(f"charged from {sample.first:%Y-%m-%d %H:%M:%S} to {sample.last:%Y-%m-%d %H:%M:%S} UTC")
+    for row in sample.problems:
+        echo(f"  row {row.row}: {row.problem}. {row.remedy}")
+    if sample.unreadable > len(sample.problems):
+        echo(f"  and {counted(sample.unreadable - len(sample.problems), 'more unreadable row')}")
+
+
+@statement.command("map", epilog=exit_codes_help("every row can be read", "some rows cannot be read"))
+@click.argument("file", metavar="FILE")
+@click.option("--provider", required=True, callback=known_provider, help="Provider that issued the statement.")
+@click.option("--out", metavar="FILE", help="File for the mapping. Default: NAME.yaml in this folder.")
+@click.option("--name", metavar="NAME", help="Name of the mapping. Default: the provider and `-statement`.")
+@click.option("--encoding", metavar="NAME", help="Encoding of a text file, such as gb18030. Default: UTF-8.")
+@click.option("--task", "task_id", metavar="COLUMN", help="Column with the provider's id of the task.")
+@click.option("--amount", metavar="COLUMN", help="Column with the amount.")
+@click.option("--unit", metavar="UNIT", help="Unit of all amounts: a currency such as USD, or quota.")
+@click.option("--unit-column", metavar="COLUMN", help="Column with the unit of each amount, instead of --unit.")
+@click.option("--decimals", type=click.IntRange(0, 9), help="Maximum number of decimal places of an amount.")
+@click.option(
+    "--thousands", type=click.Choice([",", ".", " ", "'"]), help="Thousands separator of the amounts."
+)
+@click.option("--time", "billed_at", metavar="COLUMN", help="Column with the time of the charge.")
+@click.option(
+    "--time-format", metavar="FORMAT", help="Format of the times: iso, unix, ms, or a pattern such as %d/%m/%Y."
+)
+@click.option("--offset", metavar="OFFSET", help="UTC offset of times without their own, such as +08:00.")
+@click.option("--model", metavar="COLUMN", help="Column with the model.")
+@click.option("--resolution", metavar="COLUMN", help="Column with the resolution.")
+@click.option("--duration", "duration_s", metavar="COLUMN", help="Column with the length of the video.")
+@click.option("--duration-unit", type=click.Choice(["s", "ms", "min"]), help="Unit of the lengths.")
+@click.option("--yes", is_flag=True, help="Ask nothing: use the options, and the suggestions for the rest.")
+@tables_option
+@json_option
+def map_command(
+    file: str,
+    provider: str,
+    out: str | None,
+    name: str | None,
+    encoding: str | None,
+    yes: bool,
+    book: PriceBook,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Write a mapping for the columns of FILE, and show how it reads the file.
+
+    The command looks at the columns and the first rows of the file, suggests their meaning, and asks you about
+    each. Options answer a question in advance. Without a terminal, the command asks nothing, and needs options
+    for all that the file does not show, such as the unit of the amounts.
+
+    \b
+    Example:
+      kling-pricing statement map november.csv --provider qingbo \\
+          --task job --amount charged --unit USD --out ours.yaml
+    """
+    from kling_pricing.reconcile import draft_mapping, sample_statement  # noqa: PLC0415 (an extra, and slow)
+
+    name = name or f"{provider}-statement"
+    path = Path(out or f"{name}.yaml")
+    if path.exists():
+        raise click.UsageError(f"{path} exists already; give another file with --out, or remove it")
+    with errors_shown(as_json=as_json):
+        draft = draft_mapping(file, encoding=encoding)
+        answers = _answers(draft, given, asks=not (yes or as_json) and sys.stdin.isatty())
+        text = draft.yaml(
+            name,
+            answers,
+            checked=datetime.now(UTC).date(),
+            names_of=book.tables_of(provider)[-1].wire_formats,
+        )
+        try:
+            with path.open("x", encoding="utf-8") as written:
+                written.write(text)
+        except OSError as error:
+            raise KlingPricingError(
+                f"{path}: cannot be written: {error.strerror}; give another --out"
+            ) from None
+        try:
+            sample = sample_statement(file, provider=provider, mapping=path, encoding=encoding, book=book)
+        except KlingPricingError:
+            path.unlink()  # a mapping that does not fit is of no use
+            raise
+    if as_json:
+        echo(to_json({"mapping_file": str(path), **_as_dict(sample)}))
+    else:
+        echo(text)
+        _print(sample)
+        echo(f"written to {path}; read it, then reconcile with --mapping {path}")
+    sys.exit(REFUSED if sample.unreadable else DONE)
+
+
+def _answers(draft: MappingDraft, given: dict[str, Any], *, asks: bool) -> MappingAnswers:
+    """Returns the given answers, and the suggested ones or those of the user for the rest.
+
+    Raises:
+        KlingPricingError: nobody can be asked, and the file does not show an answer.
+    """
+    answers = draft.suggested._replace(**{key: value for key, value in given.items() if value is not None})
+    if given["unit"] is not None:
+        answers = answers._replace(unit_column=given["unit_column"])
+    if asks:
+        echo(f"columns of {draft.file}:")
+        for column in draft.columns:
+            echo(f"  {column}: {', '.join(draft.examples.get(column, ())[:_SHOWN])}")
+    for key, question, is_needed in _QUESTIONS:
+        if asks and given[key] is None:
+            suggested = getattr(answers, key)
+            value = _ask_column(draft, question, suggested, is_needed=is_needed)
+            chosen: dict[str, Any] = {key: value}
+            answers = answers._replace(**chosen)
+    if asks and answers.unit_column is None and answers.unit is None:
+        answers = answers._replace(unit=click.prompt("Unit of all amounts (such as USD or quota)"))
+    if given["decimals"] is None and answers.amount:
+        decimals = draft.decimals(answers.amount)
+        if asks:
+            decimals = click.prompt(
+                "Most decimal places of an amount", default=decimals, type=click.IntRange(0, 9)
+            )
+        answers = answers._replace(decimals=decimals)
+    if lacking := [
+        option
+        for option, value in (
+            ("--task", answers.task_id),
+            ("--amount", answers.amount),
+            ("--unit or --unit-column", answers.unit or answers.unit_column),
+        )
+        if value is None
+    ]:
+        raise KlingPricingError(f"{draft.file} does not show every answer; give {', '.join(lacking)}")
+    return _with_times(draft, answers, given, asks=asks)
+
+
+def _with_times(
+    draft: MappingDraft, answers: MappingAnswers, given: dict[str, Any], *, asks: bool
+) -> MappingAnswers:
+    """Returns the answers with the format and the offset of the times."""
+    if answers.billed_at is None:
+        return answers._replace(time_format=None, offset=None)
+    shown, has_offset = draft.times(answers.billed_at)
+    written = given["time_format"] or shown
+    if asks and given["time_format"] is None:
+        written = click.prompt("Format of the times (iso, unix, ms, or a pattern)", default=shown)
+    if written is None:
+        raise KlingPricingError(f"several formats fit the times in {answers.billed_at}; give --time-format")
+    offset = given["offset"]
+    if offset is None and not has_offset and written not in {"unix", "ms"}:
+        if not asks:
+            raise KlingPricingError(
+                f"the times in {answers.billed_at} do not state their offset from UTC; give --offset, such as "
+                "+00:00 or +08:00"
+            )
+        offset = click.prompt("Offset of the times from UTC", default="+00:00")
+    return answers._replace(time_format=written, offset=offset)
+
+
+def _ask_column(draft: MappingDraft, question: str, suggested: str | None, *, is_needed: bool) -> str | None:
+    """Asks for a column until the file has it; `-` means that the file has no such column."""
+    while True:
+        default = suggested if suggested is not None else None if is_needed else "-"
+        value: str = click.prompt(question, default=default)
+        if value in draft.columns:
+            return value
+        if value == "-" and not is_needed:
+            return None
+        echo(f"the file has no column {value!r}; it has {', '.join(draft.columns)}")
