@@ -225,7 +225,8 @@ BEGIN
   INSERT INTO alert (
     at, kind, cause, entry, budget, labels, threshold, cap, used, currency, window_start, window_end, reservation, facts
   ) VALUES (
-    kept.at, kept.kind, kept.cause, kept.entry, kept.budget, kept.labels, kept.threshold, counted.cap,
+    kept.at, kept.kind, kept.cause, kept.entry, kept.budget, kept.labels, kept.threshold,
+    cap_at(counted.budget, counted.cap, NEW.at),
     used, kept.currency, kept.window_start, kept.window_end, kept.reservation, kept.facts
   );
   RETURN NULL;
