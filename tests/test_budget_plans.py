@@ -406,6 +406,8 @@ def test_an_unknown_name_is_not_removed(ledger: str) -> None:
     """A misspelt name is an error; one that is gone already is none."""
     one = {"name": "one", "match": {}, "cap": "1", "currency": "USD"}
     two = one | {"name": "trailer"}
+    with pytest.raises(BudgetError, match="has no budgets yet"):
+        apply_budgets(ledger, budgets(one), remove=["trailer"])
     apply_budgets(ledger, budgets(one, two))
     with pytest.raises(BudgetError, match="did you mean 'trailer'"):
         apply_budgets(ledger, budgets(one), remove=["trailr", "trailer"])

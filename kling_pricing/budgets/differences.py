@@ -279,7 +279,8 @@ def ensure_known(remove: Collection[str], known: Collection[str]) -> None:
         BudgetError: a name is unknown; the message suggests the nearest one.
     """
     for name in sorted({*remove} - {*known}):
-        raise BudgetError(f"unknown budget {shown(name)} in `remove`; {did_you_mean(name, sorted(known))}")
+        remedy = did_you_mean(name, sorted(known)) if known else "the ledger has no budgets yet"
+        raise BudgetError(f"unknown budget {shown(name)} in `remove`; {remedy}")
 
 
 def ensure_named(old: BudgetsFile, new: BudgetsFile, consent: Consent) -> None:

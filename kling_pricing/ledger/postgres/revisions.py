@@ -95,6 +95,7 @@ def replace(server: Server, budgets: BudgetsFile, author: Author, consent: Conse
 
     def work(revising: _Revising) -> tuple[Alert, ...]:
         if not revising.revisions:
+            ensure_known(consent.remove, ())
             put_calendar(revising, budgets)
             return _put(revising, call_id, budgets, _applied(None, budgets, author))
         before = revising.revisions[-1]

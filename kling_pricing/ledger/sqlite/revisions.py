@@ -100,6 +100,7 @@ def replace(
     """
     before = current(db)
     if before is None:
+        ensure_known(consent.remove, ())
         install(db, budgets, author, now)
         return ()
     installed = budgets_from_document(before.document)
