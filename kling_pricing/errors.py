@@ -10,7 +10,7 @@
       BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
       BudgetFrozenError       spending is frozen: budget, actor, reason, frozen_at
       BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
-        BudgetWeakenedError        a change lessens protection without naming that: removed, weaker
+        BudgetWeakenedError        a change lessens protection without consent: removed, weaker
       LedgerError             the ledger cannot carry out the operation
         ReservationNotFoundError   the reservation is not in the ledger
         ReservationStateError      the reservation's state does not allow it: reservation_id, state, task_id
@@ -190,7 +190,7 @@ class BudgetExceededError(KlingPricingError):
         currency: the currency of the amounts.
         window_end: the UTC instant at which the budget's window ends and the next begins; None when the
             window never ends, or when no window limits the request. For a rolling window, the instant at which
-            enough of what is counted now will have left the window; None when the cap itself is too low.
+            enough of the money that is counted now will have left the window; None if the cap is too low.
         cheapest: the cost of the cheapest valid variant; None when no variant exists, or when the budget does
             not allow capping.
     """
@@ -259,7 +259,7 @@ class BudgetError(KlingPricingError):
 
 
 class BudgetWeakenedError(BudgetError):
-    """A change of budgets removes a budget or lessens protection without naming that; nothing has changed.
+    """A change of budgets removes a budget or lessens protection without consent; nothing was changed.
 
     Attributes:
         removed: the names of the budgets that the change removes and that were not named.

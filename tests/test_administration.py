@@ -50,6 +50,79 @@ def test_the_ledger_keeps_who_did_what(ledger: str, book: PriceBook, clock: Cloc
         guard.verify()
 
 
+def test_corrections_keep_their_reason(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """`settle` and `record` with a reason are actions with the amounts before and after; repeats add none."""
+    with BudgetGuard(ledger, [TRAILER], book=book, clock=clock, actor="li") as guard:
+        labels = {"project": "trailer"}
+        recorded = guard.record("qingbo", "t", "0.7", labels=labels)
+        for _ in range(2):
+            guard.settle(recorded.id, "0.5", basis="operator", reason="ticket 77")
+            guard.record("qingbo", "u", "0.3", labels=labels, reason="sent by hand")
+        settled, added = guard.log()[1:]
+        assert (settled.actor, settled.action, settled.subject) == ("li", "settle", recorded.id)
+        assert settled.reason == "ticket 77"
+        assert settled.old == {"amount": "0.7", "basis": "operator", "currency": "USD"}
+        assert settled.new == {"amount": "0.5", "basis": "operator", "currency": "USD"}
+        assert (added.action, added.old, added.new) == (
+            "record",
+            None,
+            {"amount": "0.3", "basis": "operator", "currency": "USD"},
+        )
+        guard.verify()
+
+
+def test_many_corrections_are_shown_before_they_are_made(
+    ledger: str, book: PriceBook, clock: Clock, tmp_path: Path
+) -> None:
+    """`settle --file` shows a plan, makes the changes only with `--yes`, and a second run changes nothing."""
+    with BudgetGuard(ledger, [TRAILER], book=book, clock=clock) as guard:
+        ids = [guard.record("qingbo", task, "0.7", labels={"project": "trailer"}).id for task in ("t", "u")]
+    path = tmp_path / "corrections.csv"
+    path.write_text("ref,amount,reason\nqingbo:t,0.5,ticket 77\nqingbo:u,0.7,\n")
+    command = ("settle", "--file", path, "--reason", "month end", "--actor", "li", "--ledger", ledger)
+    planned = run(*command)
+    assert planned.stdout == (
+        f"~ {ids[0]} (task t): 0.7 (operator) becomes 0.5 USD\n"
+        "1 reservation to change, 1 unchanged; -0.2 USD\n"
+        "nothing was changed; add --yes to make these changes\n"
+    )
+    with BudgetGuard(ledger, book=book, clock=clock) as guard:
+        assert guard.reservation(ids[0]).billed == Decimal("0.7")
+    assert run(*command, "--yes").returncode == 0
+    again = run(*command, "--yes")
+    assert again.stdout == "0 reservations to change, 2 unchanged\n"
+    with BudgetGuard(ledger, book=book, clock=clock) as guard:
+        assert guard.reservation(ids[0]).billed == Decimal("0.5")
+        assert [(act.actor, act.reason) for act in guard.log()[1:]] == [("li", "ticket 77")]
+        guard.verify()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("amount\n1\n", "corrections.csv:1: the column ref is missing"),
+        ("ref,amount,why\n", "corrections.csv:1: unknown column why"),
+        ("ref,amount\n", "corrections.csv: has no rows"),
+        ("ref,amount\nqingbo:t,much\n", "corrections.csv:2: "),
+        ("ref,amount\nqingbo:t,1\nqingbo:t,2\n", "is also in corrections.csv:2; keep one of the rows"),
+        ("ref,amount\nqingbo:t,1\nqingbo:x,2\n", "corrections.csv:3: "),
+    ],
+)
+def test_corrections_that_cannot_be_made_change_nothing(
+    book: PriceBook, clock: Clock, tmp_path: Path, text: str, problem: str
+) -> None:
+    """An error in any row is found before the first change."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    with BudgetGuard(ledger, [TRAILER], book=book, clock=clock) as guard:
+        known = guard.record("qingbo", "t", "0.7", labels={"project": "trailer"})
+        path = tmp_path / "corrections.csv"
+        path.write_text(text)
+        done = run("settle", "--file", path, "--yes", "--ledger", ledger)
+        assert done.returncode in {1, 2}
+        assert problem in " ".join(done.stderr.split())
+        assert guard.reservation(known.id).billed == Decimal("0.7")
+
+
 def test_an_actor_is_the_systems_user_by_default(
     tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

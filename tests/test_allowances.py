@@ -295,7 +295,7 @@ def test_asking_without_need_says_why(ledger: str, book: PriceBook) -> None:
     """A request that fits, one without a budget, a limit per request without a key, and a freeze."""
     guard = VerifiedGuard(ledger, [budget(cap="10", max_request="0.8")], book=book)
     dear = {**CLIP, "duration": 10}
-    with pytest.raises(LedgerError, match="needs no allowance"):
+    with pytest.raises(LedgerError, match="does not need an allowance"):
         guard.ask(CLIP, project="trailer", reason="x")
     with pytest.raises(LedgerError, match="no budget matches the request"):
         guard.ask(CLIP, project="other", reason="x")

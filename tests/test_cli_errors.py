@@ -44,6 +44,8 @@ ARGUMENTS: dict[str, str] = {
     "project": "trailer",
     "allowance": "nothing",
     "url": "sqlite:///spend.db",
+    "number": "1",
+    "month name": "2026-10",
     "receiver": "env:ALERTS_URL",
 }
 """A good value of each argument; `budget file` for `file` of the group `budget`."""
@@ -67,6 +69,12 @@ REQUIRED: dict[str, list[str]] = {
 
 BAD: dict[str, tuple[str, str]] = {
     "actor": ("", "actor must be text of 1 to 200 printable characters"),
+    "also": ("everything", "'everything' is not 'unexplained'"),
+    "invoice_currency": ("usd", "three capital letters, such as USD, got usd"),
+    "invoice_total": ("1e3", "is not a plain decimal number"),
+    "max_unreadable": ("1e3", "is not a plain decimal number"),
+    "number": ("x", "'x' is not a valid integer"),
+    "replaces": ("nowhere.csv", "the books contain no statement nowhere.csv that could be replaced"),
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "amount": ("1e3", "'1e3' is not a plain decimal number"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
@@ -86,7 +94,6 @@ BAD: dict[str, tuple[str, str]] = {
     "files": ("nowhere.json", "nowhere.json: cannot be read"),
     "folder": ("nowhere", "'nowhere' does not exist"),
     "formats": ("pdf", "'pdf' is not one of"),
-    "from": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "grace": ("soon", "'soon'"),
     "host": ("203.0.113.1", "cannot listen on 203.0.113.1"),
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
@@ -106,7 +113,10 @@ BAD: dict[str, tuple[str, str]] = {
     "media": ("nowhere.json", "nowhere.json: cannot be read"),
     "memory_limit": ("lots", "500MB"),
     "month": ("2026-13", "2026-13"),
-    "name": ("nobody", "unknown budget nobody; the ledger's budgets are trailer|no budget nobody is in force"),
+    "name": (
+        "nobody",
+        "the ledger's budgets are trailer|no budget nobody is in force|nobody is not a month",
+    ),
     "out": ("request.json/below", "request.json/below"),
     "new_provider": (
         "Acme Inc",
@@ -116,7 +126,7 @@ BAD: dict[str, tuple[str, str]] = {
     "own": ("nowhere", "'nowhere' does not exist"),
     "pairs": ("x", "'x' is not a pair; write RESERVATION=TASK_ID"),
     "port": ("70000", "70000 is not in the range"),
-    "receiver": ("nowhere", "name no receiver nowhere|a receiver's name is env:NAME or file:PATH"),
+    "receiver": ("nowhere", "do not name the receiver nowhere|a receiver must be env:NAME or file:PATH"),
     "record": ("nowhere/calls.har", "nowhere/calls.har: cannot be written"),
     "scenario": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "seed": ("x", "'x' is not a valid integer"),
@@ -148,9 +158,10 @@ BAD: dict[str, tuple[str, str]] = {
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
     *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last", "watch"),  # flags
+    *("remember", "dispute", "dry_run", "is_confirmed"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
-    *("reason", "billing_account"),  # any text will do
+    *("reason", "billing_account", "invoice_id"),  # any text will do
     "budget",  # a name that no budget has lists nothing
     "grant",  # only the server knows its roles
     *("request", "allowance"),  # an unknown id is refused by the ledger
@@ -167,11 +178,14 @@ FILTERS = {
 
 NEEDED: dict[object, list[str]] = {
     ("resolve",): ["--charged"],
+    ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
+    ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
     ("budget", "allow"): ["--amount", "1", "--currency", "USD", "--budget", "trailer"],
     "batch_tolerance": ["--tolerance", "1"],
     "formats": ["--out", "reports"],
     "record": ["--port", "0"],
-    "from": ["--until", "2026-12-01"],
+    "invoice_total": ["--invoice-currency", "USD"],
+    "invoice_currency": ["--invoice-total", "1"],
     "tolerance": ["--batch-tolerance", "1"],
 }
 """Command or parameter -> the options without which it is bad usage anyway."""
@@ -200,7 +214,8 @@ def arguments(case: Case) -> list[str]:
         name = parameter.name or ""
         if isinstance(parameter, click.Argument):
             good = ARGUMENTS.get(f"{case.path[0]} {name}") or ARGUMENTS[name]
-            words.append(bad if parameter is case.parameter else good)
+            if (case.parameter.name, name) != ("file", "ref"):  # a file has references of its own
+                words.append(bad if parameter is case.parameter else good)
         elif parameter is case.parameter:
             options += [parameter.opts[0], bad]
         elif parameter.required:
@@ -265,6 +280,10 @@ REFUSALS: dict[str, list[str]] = {
     ],
     "budget revoke": ["nothing", *REQUIRED["reason"]],
     "ledger init": ["sqlite:///spend.db", "--grant", "guard"],
+    "dispute open": ["t-1", *REQUIRED["provider"], *REQUIRED["reason"]],
+    "dispute resolve": ["1", *REQUIRED["provider"], *REQUIRED["reason"]],
+    "write-off": ["t-1", *REQUIRED["provider"], *REQUIRED["reason"]],
+    "month close": ["2199-11", *REQUIRED["provider"]],
     "reconcile": [*REQUIRED["provider"], *REQUIRED["since"], *REQUIRED["until"], "--statement", "strange.csv"],
 }
 """Command -> arguments that can be read, and are refused or show a difference."""
@@ -280,8 +299,11 @@ REFUSE_NOTHING = {
         "history",
         "report",
         "sandbox",
+        "dispute list",
+        "month list",
+        "budget log",
     ),
-    *("alerts list", "alerts deliver", "alerts resume"),  # these budgets name no receivers
+    *("alerts list", "alerts deliver", "alerts resume"),  # these budgets do not name any receivers
     *("budget set", "budget show", "budget log"),
     "in-doubt",  # it asks the provider, and lists
     *("ledger migrate", "ledger info"),  # refused on a server only
@@ -299,7 +321,7 @@ def refusing(folder: Path) -> Path:
     (folder / "nameless.json").write_text("{}")
     (folder / "other.yaml").write_text("budgets: [{name: other, cap: 1, currency: USD}]\n")
     (folder / "broken.yaml").write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
-    (folder / "strange.csv").write_text(f"{STATEMENT}t-9,kling-v3,completed,1793880000000,357000\n")
+    (folder / "strange.csv").write_text(f"{STATEMENT}t-1,kling-v3,completed,1793880000000,357000\n")
     prices = folder / "broken" / "prices" / "acme" / "2026-11-01.yaml"
     prices.parent.mkdir(parents=True)
     prices.write_text(PRICES.replace("0.05", "-0.05"))

@@ -160,7 +160,7 @@ def test_the_list_reads_the_same_with_and_without_colours(run: Run, monkeypatch:
 def test_observed_refusals_are_shown(run: Run) -> None:
     """`budget status` and the report show what the observing budget would have refused."""
     submitted(run)
-    expected = "Budget everyone would have refused 1 request (0.714 USD); it only observes"
+    expected = "Budget everyone would have refused 1 request (0.714 USD), but it is in observe mode"
     assert expected in run("budget", "status").stdout.splitlines()
     (observed,) = parsed(run("budget", "status", "--json"))["observed"]
     assert (observed["budget"], observed["requests"], observed["amount"]) == ("everyone", 1, "0.714")

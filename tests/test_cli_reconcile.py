@@ -62,6 +62,7 @@ EXCEPTIONS = """\
 │ all                │     4 │    2.142 │   +0.714 │  2.856 │ USD      │
 └────────────────────┴───────┴──────────┴──────────┴────────┴──────────┘
 statement rows: 3 read, 3 charges in the period
+pay 2.856 USD, in dispute 0, accrue 0
 exceptions:
   stranger: in doubt candidate, +0.714 USD: the task is not in this ledger; matching requests without a known \
 task: 1. Ask the provider whether the task belongs to reservation ID; if so, assign \
@@ -95,15 +96,16 @@ def test_one_exception_is_in_the_singular(run: Run, tmp_path: Path, book: PriceB
 
 
 def test_an_empty_period_is_reported(tmp_path: Path, ledger: str) -> None:
-    """An empty period has no table, and the last line names provider and period to check."""
+    """An empty period is not reconciled; the output names the provider and the period to check."""
     period = ("--provider", "qingbo", "--from", "2026-08-01", "--until", "2026-09-01")
     paths = ("--statement", statement(tmp_path, t_1=357000))
     result = commands.run("reconcile", *period, *paths, ledger=ledger)
-    assert result.returncode == 0
+    assert result.returncode == 2
     assert result.stdout == (
         "statement rows: 1 read, 0 charges in the period, 1 outside the period\n"
         "no qingbo task was sent or charged from 2026-08-01T00:00:00+00:00 to 2026-09-01T00:00:00+00:00; "
         "check the provider and the period\n"
+        "not reconciled: nothing was compared, because the statement charges nothing in the period\n"
     )
 
 
@@ -121,8 +123,10 @@ def test_a_month_without_exceptions_exits_0(run: Run, tmp_path: Path, book: Pric
         {"name": "", "currency": "USD", "lines": 3, "expected": "2.142", "billed": "2.142", "variance": "0"}
     ]
     settled = run("--statement", path, *pair, "--settle")
-    assert settled.stdout.splitlines()[-3:] == [
+    assert settled.stdout.splitlines()[-5:] == [
         "statement rows: 3 read, 3 charges in the period",
+        "pay 2.142 USD, in dispute 0, accrue 0",
+        "remembered: 1 statement, 3 rows",
         "settled: 3, bound: 1, refused: 0",
         "the totals tie out; no action needed",
     ]
@@ -202,7 +206,7 @@ def test_an_encoding_and_a_currency_can_be_named(run: Run, tmp_path: Path) -> No
 def test_the_help_teaches() -> None:
     """The help has an example and the exit codes."""
     shown = commands.run("reconcile", "--help").stdout
-    assert "--from 2026-11-01 --until 2026-12-01 --out reports/2026-11\n" in shown
+    assert "--month 2026-11 --out reports/2026-11\n" in shown
     assert "Exit codes:\n    0  the totals tie out, and no action is needed\n" in shown
     assert "  reconcile " in commands.run("--help").stdout
 

@@ -77,6 +77,7 @@ def test_a_line_has_every_field_as_text(guard: BudgetGuard, read: Read) -> None:
         "statement_unit": "quota",
         "failed_tasks": "refunded",
         "dispatched_at": "2026-11-21T00:00:00.000000",
+        "closed_at": "",
         "ended": "",
     }
 

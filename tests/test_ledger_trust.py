@@ -16,6 +16,7 @@ from kling_pricing import Budget, BudgetFrozenError, BudgetGuard, Budgets, Ledge
 from kling_pricing.guard import apply_budgets, freeze_all, thaw_all
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.administration import prepare
+from kling_pricing.ledger.books import BookFact, BooksUpdate, ClosedMonth, Known
 from kling_pricing.windows import utc_clock
 from tests.conftest import video, with_database
 from tests.servers import execute
@@ -272,3 +273,26 @@ def test_a_guard_reads_and_writes_no_table(role: str) -> None:
             *("administer", "enter", "enter_allowance", "use_allowances", "give_back_allowances"),
         }
         assert callable_by_guard & changing == set()
+
+
+def test_a_guard_remembers_facts_and_closes_no_month(role: str, postgres_ledger: str) -> None:
+    """The role adds facts, but closes no month, adds nothing to a closed month, and nothing unreadable."""
+    at = datetime(2026, 11, 5, tzinfo=UTC)
+    fact = BookFact("use", "2026-11", at, "t", "trailer", "USD", 714000000)
+    closed = ClosedMonth("2026-11", "qingbo", "0" * 64, at, "li", "")
+    opened = (closing(connect(url, clock=lambda: at)) for url in (role, postgres_ledger))
+    with next(opened) as guard, next(opened) as owner:
+        guard.add_to_books(BooksUpdate("qingbo", Known(0, 0, ""), facts=[fact]))
+        known = guard.books("qingbo").known
+        with pytest.raises(LedgerError):
+            guard.add_to_books(BooksUpdate("qingbo", known, closed=closed))
+        for poison in (fact._replace(task="a\nb"), fact._replace(period="soon")):
+            with pytest.raises(LedgerError):
+                guard.add_to_books(BooksUpdate("qingbo", known, facts=[poison]))
+        owner.add_to_books(BooksUpdate("qingbo", known, closed=closed))
+        known = guard.books("qingbo").known
+        assert known.closed == "2026-11"
+        with pytest.raises(LedgerError, match="another command changed the books of qingbo"):
+            guard.add_to_books(BooksUpdate("qingbo", known, facts=[fact]))
+        guard.add_to_books(BooksUpdate("qingbo", known, facts=[fact._replace(period="2026-12")]))
+        owner.verify()

@@ -20,7 +20,16 @@ from kling_pricing.ledger.granting import Grant
 from kling_pricing.ledger.sqlite import verifying
 from tests.commands import run
 from tests.conftest import Clock
-from tests.golden.make import BEGIN, CLIP, END, TABLES, fill, fill_interventions, second_budgets
+from tests.golden.make import (
+    BEGIN,
+    CLIP,
+    END,
+    TABLES,
+    fill,
+    fill_books,
+    fill_interventions,
+    second_budgets,
+)
 from tests.servers import execute
 
 
@@ -327,7 +336,66 @@ EDITS |= {
     if table == "allowance" or column not in {"until", "request"}
 }
 
+_BOOKS = "the books of (qingbo|other): (seal|newest rows) is"
+_OTHER = "'other'"
+EDITS |= {
+    f"{table}.{name}": Edit(value, _BOOKS, where, postgres)
+    for table, where, columns in (
+        (
+            "book_statement",
+            "number = 2",
+            (
+                ("number", "number + 1000", None),
+                *((name, _OTHER, None) for name in ("provider", "name", "digest", "actor", "reason", "told")),
+                *((name, EARLIER, None) for name in ("since", "until", "remembered_at")),
+                ("is_answers", "1 - is_answers", "NOT is_answers"),
+                ("replaces", "NULL", None),
+                ("replaced_in", "'2027-01'", None),
+            ),
+        ),
+        (
+            "book_fact",
+            "kind = 'row'",
+            (
+                ("seq", "seq + 1000", None),
+                *((name, _OTHER, None) for name in ("provider", "period", "task", "project", "currency")),
+                *((name, _OTHER, None) for name in ("unit", "row_id", "told")),
+                *((name, EARLIER, None) for name in ("at", "billed_at", "submitted_at")),
+                *((name, f'"{name}" + 1', None) for name in ("amount", "native", "row")),
+                ("kind", "'use'", None),
+            ),
+        ),
+        ("book_fact", "kind = 'dispute'", (("actor", _OTHER, None), ("reason", _OTHER, None))),
+        (
+            "closed_month",
+            "TRUE",
+            (
+                ("closed_at", EARLIER, None),
+                ("month", "'2026-12'", None),
+                *((name, _OTHER, None) for name in ("provider", "digest", "actor", "reason", "told")),
+            ),
+        ),
+        (
+            "book_seal",
+            "number = 2",
+            (
+                *((name, f"{name} + 1", None) for name in ("facts", "statements")),
+                *((name, _OTHER, None) for name in ("provider", "closed", "seal")),
+            ),
+        ),
+    )
+    for name, value, postgres in columns
+} | {
+    "book_fact.subject": Edit(
+        "1", "fact .* of the books of qingbo: the fact that it concerns is missing", "kind = 'dispute'"
+    ),
+    "book_fact.statement": Edit(
+        "7", "fact .* of the books of qingbo: its statement is missing", "kind = 'row'"
+    ),
+}
+
 UNCHECKED = {
+    "book_seal.number": "it only orders the seals",
     "schema_version.version": "a guard refuses another version when it opens the ledger",
     "reservation.seq": "it only orders reservations from the same instant",
     "rolling_window.id": "it only orders the locks",
@@ -363,7 +431,7 @@ GENERATED = {
 }
 """Columns that PostgreSQL derives from the document, so nobody can edit them."""
 
-IDENTITIES = {"budget_revision.revision", "bucket.id"}
+IDENTITIES = {"budget_revision.revision", "bucket.id", "book_fact.seq"}
 """Columns that nobody can edit in PostgreSQL."""
 
 DELETIONS = {
@@ -392,6 +460,10 @@ DELETIONS = {
     "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
     "cap_overlay": ("TRUE", _OVERLAY),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
+    "book_statement": ("number = 1", _BOOKS),
+    "book_fact": ("kind = 'use'", _BOOKS),
+    "closed_month": ("TRUE", _BOOKS),
+    "book_seal": ("TRUE", "the books of qingbo: newest rows is fact 0, .* but the tables contain fact"),
     "calendar_digest": ("TRUE", "the calendar: digest is empty, but its rows give"),
     "journal, alert": (
         "kind = 'alert' AND seq < (SELECT max(seq) FROM journal)",
@@ -492,7 +564,7 @@ class Filled:
         yield
         overriding = "" if self.is_file else "OVERRIDING SYSTEM VALUE"
         names = [name.partition(".") for name in self.columns() - GENERATED]
-        columns = ", ".join(column for name, _, column in names if name == table)
+        columns = ", ".join(f'"{column}"' for name, _, column in names if name == table)
         self.execute(
             f"DELETE FROM {table}",
             f"INSERT INTO {table} ({columns}) {overriding} SELECT {columns} FROM saved",
@@ -505,6 +577,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     """Returns a filled ledger without the triggers that protect its journal."""
     clock.now = BEGIN
     fill(ledger, clock)
+    fill_books(ledger)
     with BudgetGuard(ledger, clock=clock) as guard:
         before = second_budgets()
         guard.apply(Budgets([*before.budgets, RECENT], accounting_rates=before.accounting_rates))
@@ -553,7 +626,7 @@ def test_verify_names_every_edit(filled: Filled) -> None:
         value = edit.value if filled.is_file or edit.postgres is None else edit.postgres
         where = edit.where if filled.is_file else edit.where.replace("rate > '0'", "rate > 0")
         with filled.restored(table):
-            filled.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
+            filled.execute(f'UPDATE {table} SET "{column}" = {value} WHERE {where}')
             with pytest.raises(LedgerError, match=edit.message):
                 filled.guard.verify()
     filled.guard.verify()

@@ -103,7 +103,7 @@ def test_page_json_terminal_and_attributes_have_the_same_numbers(world: World, t
     exceptions = sum(is_exception for *_, is_exception in LINES.values())
     still_open = sum(standing == "open" for _, _, standing, _ in LINES.values())
     words = f"{exceptions} exceptions, {still_open} of them still open"
-    with world.reconcile() as result:
+    with world.reconcile(max_unreadable_percent=50) as result:
         assert (result.exceptions, result.open) == (exceptions, still_open)
         assert sum(bool(line.remedy) for line in result.lines()) == exceptions
         document = reconciliation_document.document(result)
@@ -117,13 +117,15 @@ def test_page_json_terminal_and_attributes_have_the_same_numbers(world: World, t
     assert coverage.shares[0].parts == tuple(
         sum(standing == name for _, _, standing, _ in LINES.values()) for name in STANDINGS
     )
-    (equation,) = document.equations
+    due, equation = document.equations
+    assert [figure.title for figure in due.figures] == ["Pay", "In dispute", "Accrue"]
     assert equation.figures[1].about.endswith(f" on {still_open} lines")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert set(re.findall(r"[0-9]+ exceptions[^.<]*", page)) == {words}
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"]["headline"] == document.verdict.headline
     paths = ("--ledger", world.ledger, "--statement", str(statement))
+    paths += ("--max-unreadable", "50")
     shown = run("reconcile", *NOVEMBER, *paths)
     assert (shown.returncode, shown.stdout.splitlines()[-1]) == (1, f"the totals tie out; {words}")
     answer = json.loads(run("reconcile", *NOVEMBER, *paths, "--json").stdout)

@@ -117,12 +117,13 @@ def test_the_last_part_of_a_charge_is_not_booked_as_the_whole(world: World, cloc
 
 def test_a_refusal_of_the_ledger_is_reported(world: World) -> None:
     """The ledger refuses a lower amount from a corrected statement, and the command exits with 1."""
+    replaces = ("--replaces", "november.csv")
     reservation = world.send("t")
     world.bill("t", 714000)
     assert settle(world) == (1, 0, {})
     world.rows.clear()
     world.bill("t", 357000)
-    period = ("--provider", "qingbo", "--from", "2026-11-01", "--until", "2026-12-01", "--settle")
+    period = ("--provider", "qingbo", "--from", "2026-11-01", "--until", "2026-12-01", "--settle", *replaces)
     ran = run("reconcile", "--ledger", world.ledger, "--statement", str(world.statement()), *period)
     assert ran.returncode == 1
     assert ran.stdout.splitlines()[-1] == "the totals tie out; 1 reservation could not be settled"
@@ -322,5 +323,6 @@ def test_a_task_paid_from_the_balance_settles_at_the_quota(
             json.dumps({"data": {"task_id": "t", "task_status": "succeed", **units, **deducted}})
         )
         path = path.rename(path.with_suffix(".json"))
-        settle(world, path)
+        with world.reconcile(path) as result:
+            result.settle(also=["unexplained"])
         assert booked(world, reservation) == ("settled", D("0.588"), "statement")

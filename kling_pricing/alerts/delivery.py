@@ -1,7 +1,8 @@
 """Delivers the alerts of a ledger: one process at a time, in order per receiver, until each has arrived.
 
-The ledger keeps how far each receiver is. An alert counts as delivered only after its receiver has accepted it,
-so a deliverer that is killed loses none: the next one sends the alert again, with the same id.
+The ledger keeps the number of the last alert that each receiver has accepted. An alert counts as delivered only
+after its receiver has accepted it, so a deliverer that is killed loses none: the next one sends the alert
+again, with the same id.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class AlertDelivery:
         return alerts if limit is None else alerts[max(0, len(alerts) - limit) :]
 
     def receivers(self) -> list[ReceiverStatus]:
-        """Returns every receiver that the budgets in force name, and how far it is, sorted by name."""
+        """Returns every receiver that the budgets in force name, with its progress, sorted by name."""
         budgets, receivers = self._budgets(), self._ledger.receivers()
         oldest = min((receiver.delivered for receiver in receivers), default=0)
         alerts = self._ledger.alerts(after=oldest) if receivers else []
@@ -159,7 +160,8 @@ class AlertDelivery:
         if not self._ledger.resume_receiver(receiver):
             names = ", ".join(known.name for known in self._ledger.receivers()) or "none"
             raise KlingPricingError(
-                f"the budgets in force name no receiver {receiver}; use one of those under `notify`: {names}"
+                f"the budgets in force do not name the receiver {receiver}; use a receiver under `notify`: "
+                f"{names}"
             )
 
     def deliver(self) -> Delivered:
@@ -216,7 +218,7 @@ class AlertDelivery:
         """
         if not is_receiver_name(receiver):
             raise KlingPricingError(
-                "a receiver's name is env:NAME or file:PATH, the variable or the file that contains its URL"
+                "a receiver must be env:NAME or file:PATH; name the variable or the file that contains its URL"
             )
         message = StoredAlert(
             0, uuid4().hex, self._clock(), "test", None, {}, *(None,) * 7, {"ledger": self._ledger.name}

@@ -105,7 +105,7 @@ def _sender(receiver: str, timeout: timedelta) -> Callable[[StoredAlert], Delive
     if service is not None:  # the address that a chat service gives for its own webhooks
         return partial(_notify, service)
     raise _Unusable(
-        f"the URL is that of a webhook, but it has no secret; set {name} to the secret that signs the "
+        f"the URL is a webhook's, but the webhook has no secret; set {name} to the secret that signs the "
         "webhooks, or give an Apprise URL"
     )
 
@@ -193,7 +193,7 @@ def _post(url: str, key: bytes, timeout: timedelta, alert: StoredAlert) -> Deliv
         return DeliveryResult("the receiver answered 410 Gone: it wants no further alerts", is_gone=True)
     if status // 100 == 3:  # noqa: PLR2004 (every 3xx)
         return DeliveryResult(
-            f"the receiver answered HTTP {status}; redirects are not followed, so give its final URL"
+            f"the receiver answered HTTP {status}; redirects are not followed, so give the receiver's final URL"
         )
     asked = (
         timedelta(seconds=int(wait))
@@ -239,8 +239,8 @@ def _service(receiver: str, url: str, *, is_optional: bool = False) -> Any:
         kind, _, place = receiver.partition(":")
         where = f"the variable {place}" if kind == "env" else f"the file {place}"
         raise _Unusable(
-            f"{where} contains neither the URL of a webhook nor a URL that Apprise knows; see Apprise's list "
-            "of services"
+            f"{where} contains neither the URL of a webhook nor a URL that Apprise knows; correct it with "
+            "Apprise's list of services"
         )
     return service
 

@@ -62,7 +62,7 @@ def _used(alert: StoredAlert) -> str:
 
 def _until(alert: StoredAlert) -> str:
     end = alert.window_end
-    return "" if end is None or end == FOREVER.end else f" until {_instant(end.isoformat())}"
+    return "" if end is None or end == FOREVER.end else f" in its window until {_instant(end.isoformat())}"
 
 
 def _instant(text: str) -> str:
@@ -72,7 +72,7 @@ def _instant(text: str) -> str:
 def _threshold(alert: StoredAlert) -> str:
     part = format_decimal(multiply(alert.threshold or Decimal(0), 100))
     used = _used(alert) or f"{part} % of its cap"
-    return f"Budget {_budget(alert)} has used {used}{_until(alert)}, which reaches its threshold of {part} %."
+    return f"Budget {_budget(alert)} has used {used}{_until(alert)} and has reached its threshold of {part} %."
 
 
 def _overrun(alert: StoredAlert) -> str:

@@ -79,7 +79,7 @@ def holes(budgets: BudgetsFile) -> list[str]:
     """
     return [
         f"budget {budget.name} matches only requests with the label {label}, and requests without that label "
-        f"can spend past it{_way(other)}; add {label} to require_labels"
+        f"can bypass it{_way(other)}; add {label} to require_labels"
         for budget in budgets.budgets
         for label, pattern in budget.match.items()
         if pattern in (ANY, EACH) and label != "project" and label not in (budgets.require_labels or ())
@@ -92,7 +92,7 @@ def _way(other: BudgetEntry | None) -> str:
 
 
 def _passing(budgets: BudgetsFile, budget: BudgetEntry, label: str) -> list[BudgetEntry | None]:
-    """Returns one way to spend past a budget without a label: another budget, or None if it is unmatched."""
+    """Returns one way to bypass a budget without a label: another budget, or None if it is unmatched."""
     for other in budgets.budgets:
         if other is not budget and label not in other.match and _overlap(budget, other, label):
             return [other]

@@ -267,8 +267,8 @@ def ensure_not_kept(new: BudgetsFile, remove: Collection[str]) -> None:
     """
     for name in sorted({*remove} & {budget.name for budget in new.budgets}):
         raise BudgetError(
-            f"budget {name} is to be removed, but the new budgets contain it; take it out of them, or do "
-            "not name it in `remove`"
+            f"budget {name} is to be removed, but the new budgets contain it; delete it from the new budgets, "
+            "or omit it from `remove`"
         )
 
 
@@ -301,12 +301,15 @@ def _refusal(unnamed: Sequence[str], weaker: Sequence[str]) -> str:
     problems = []
     if unnamed:
         budgets = f"budget {unnamed[0]}" if len(unnamed) == 1 else f"budgets {', '.join(unnamed)}"
-        problems.append(f"it removes {budgets}; put back what is missing, or name each one in `remove`")
+        pronoun = "it" if len(unnamed) == 1 else "each"
+        problems.append(
+            f"the new budgets do not contain {budgets}; add {pronoun} to them, or name {pronoun} in `remove`"
+        )
     if weaker:
         problems.append(
-            f"it makes protection weaker ({'; '.join(weaker)}); agree to that with `allow_weaker=True`"
+            f"protection would become weaker ({'; '.join(weaker)}); to agree, pass `allow_weaker=True`"
         )
-    return f"nothing was changed, because the change was not agreed to: {'. And '.join(problems)}"
+    return f"nothing was changed: {'. Also, '.join(problems)}"
 
 
 def weaker_texts(change: BudgetDifference) -> list[str]:

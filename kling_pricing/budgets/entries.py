@@ -95,11 +95,13 @@ def ensure_label_text(text: str, remedy: str) -> None:
     """
     if len(text) > MAX_LABEL_CHARS or not text.isprintable():
         raise ValueError(
-            f"no request has {shown(text)}, because labels have at most {MAX_LABEL_CHARS} printable "
+            f"a label cannot be {shown(text)}, because labels have at most {MAX_LABEL_CHARS} printable "
             "characters; correct it"
         )
     if glob := next((char for char in text if char in _GLOB), None):
-        raise ValueError(f"{shown(text)} contains {glob}, but labels are compared as they are; {remedy}")
+        raise ValueError(
+            f"{shown(text)} contains {glob}, but labels are compared character by character; {remedy}"
+        )
 
 
 def distinct(values: Sequence[_Value]) -> Sequence[_Value]:
@@ -155,7 +157,7 @@ class BudgetEntry(FileModel):
     carry_over: bool = Field(
         default=False,
         description="Whether a change of the match, window, time zone or currency carries the amounts that are "
-        "already in the ledger over to the new buckets. A budget that comes back after its removal carries "
+        "already in the ledger over to the new buckets. A budget that you add again after its removal carries "
         "over unless this is false.",
     )
 
@@ -167,7 +169,8 @@ class BudgetEntry(FileModel):
                 ensure_label_text(label, "write the name of the label")
             if len(match.keys() | {"project"}) > MAX_LABELS:
                 raise ValueError(
-                    f"no request has so many labels; requests have at most {MAX_LABELS}, including the project"
+                    f"has too many labels; a request has at most {MAX_LABELS}, including the project; "
+                    "remove some"
                 )
         return match
 

@@ -21,7 +21,7 @@ from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, le
 from kling_pricing.cli.output import counted, echo, to_json
 
 _DELIVER_EXIT_CODES = exit_codes_help(
-    done="every receiver has all of its alerts; with --watch: stopped",
+    done="every receiver has all of its alerts; with --watch: the command was stopped",
     refused="alerts are still waiting for a receiver or another process",
     unreadable="bad usage, or a ledger that cannot be used",
 )
@@ -35,7 +35,9 @@ _receiver_argument = click.argument("receiver", metavar="RECEIVER")
 
 @click.group("alerts", cls=Group)
 def alerts() -> None:
-    """Show and deliver alerts: thresholds, overruns, freezes, refusals, forecasts, jobs in doubt.
+    """Show alerts, and deliver them to receivers.
+
+    The alerts are about thresholds, overruns, freezes, refused requests, forecasts and jobs in doubt.
 
     A budgets file names the receivers. The URL of a receiver stays in an environment variable or in a file:
 
@@ -67,7 +69,7 @@ def alerts() -> None:
 @ledger_option
 @json_option
 def list_command(budget: str | None, limit: int, ledger: str, as_json: bool) -> None:
-    """Show the newest alerts and how far each receiver is.
+    """Show the newest alerts, and the number of alerts that each receiver lacks.
 
     \b
     Example:
@@ -108,7 +110,7 @@ def list_command(budget: str | None, limit: int, ledger: str, as_json: bool) -> 
 def deliver_command(watch: bool, every: int, ledger: str, as_json: bool) -> None:
     """Send the alerts that are due to their receivers.
 
-    Each alert reaches each receiver at least once, in order. A receiver that fails is tried again after 10
+    Each alert reaches each receiver at least once, in order. After a failure, the command tries again after 10
     seconds, and then after longer and longer times, up to an hour. A receiver that answers 410 Gone is stopped
     until `alerts resume`. Only one process at a time delivers; if it dies, another one takes over within a
     minute. Set the variables of the receivers' URLs before you run the command.
@@ -148,7 +150,7 @@ def resume_command(receiver: str, ledger: str, as_json: bool) -> None:
     """Deliver again to a receiver that was stopped.
 
     RECEIVER is a name under `notify` in the budgets file, such as env:ALERTS_URL. The receiver gets all alerts
-    that it has missed. If the receiver waits after a failure, it is tried again at once.
+    that it has missed. If delivery is paused after a failure, the pause ends.
 
     \b
     Example:
@@ -210,7 +212,7 @@ def _show_round(result: Delivered, *, as_json: bool) -> None:
     else:
         echo(f"delivered {counted(result.delivered, 'alert')}")
     if not result.receivers:
-        echo("the budgets name no receivers; list them under `notify` in the budgets file")
+        echo("the budgets do not name any receivers; list receivers under `notify` in the budgets file")
     for status in result.receivers:
         if status.waiting or status.receiver.problem is not None:
             echo(_receiver_line(status), err=True)
@@ -222,8 +224,8 @@ def _receiver_line(status: ReceiverStatus) -> str:
     parts = [f"{receiver.name}: {waiting}"]
     if receiver.stopped_at is not None:
         parts.append(
-            f"stopped at {receiver.stopped_at:%Y-%m-%d %H:%M:%S} UTC ({receiver.problem}); to go on, run "
-            f"`kling-pricing alerts resume {receiver.name}`"
+            f"stopped at {receiver.stopped_at:%Y-%m-%d %H:%M:%S} UTC ({receiver.problem}); to deliver again, "
+            f"run `kling-pricing alerts resume {receiver.name}`"
         )
     elif receiver.problem is not None:
         parts.append(f"the last attempt failed: {receiver.problem}")

@@ -24,16 +24,19 @@ _PLACES = {
     "pre-submit": "spending:pre_submit_command",
     "bind": "spending:bind_command",
     "observe": "spending:observe_command",
-    "settle": "spending:settle_command",
+    "settle": "settle_and_record:settle_command",
     "release": "spending:release_command",
     "in-doubt": "in_doubt:in_doubt_command",
     "resolve": "spending:resolve_command",
-    "record": "spending:record_command",
+    "record": "settle_and_record:record_command",
     "history": "spending:history_command",
     "verify": "verify:verify_command",
     "alerts": "alerts:alerts",
     "ledger": "ledger:ledger",
     "reconcile": "reconcile:reconcile_command",
+    "dispute": "dispute:dispute",
+    "write-off": "write_off:write_off_command",
+    "month": "month:month",
     "report": "report:report_command",
     "sandbox": "rehearse:sandbox_command",
 }
@@ -100,7 +103,7 @@ def app() -> None:
     \b
     Bills:
       kling-pricing reconcile --statement november.csv --provider qingbo \\
-          --from 2026-11-01 --until 2026-12-01
+          --month 2026-11
       kling-pricing report --month 2026-11
 
     \b

@@ -18,6 +18,7 @@ from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.actions import actor_name
 from kling_pricing.ledger.environment import LEDGER_VARIABLE
 from kling_pricing.ledger.model import Alert, Ref, Reservation
+from kling_pricing.ledger.redaction import short_text
 from kling_pricing.money import format_decimal, ledger_amount
 from kling_pricing.tables.price_book import PriceBook
 
@@ -26,6 +27,7 @@ LEDGER_EXIT_CODES = exit_codes_help(
     unreadable="bad usage, unreadable input, or a ledger that cannot be used",
 )
 READING_EXIT_CODES = exit_codes_help(unreadable="bad usage, unreadable input, or a ledger that cannot be used")
+CHARGED_HELP = "Amount charged, in the reservation's currency. Default: the quoted amount."
 F = TypeVar("F", bound=Callable[..., Any])
 
 ledger_option = click.option(
@@ -35,6 +37,16 @@ ledger_option = click.option(
     show_envvar=True,
     required=True,
     help="Ledger URL, such as sqlite:///spend.db (a local file) or postgresql://user@host/database.",
+)
+ledgers_option = click.option(
+    "--ledger",
+    "ledgers",
+    metavar="URL",
+    envvar=LEDGER_VARIABLE,
+    show_envvar=True,
+    multiple=True,
+    required=True,
+    help="Ledger URL. Repeat the option for several ledgers.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -93,12 +105,23 @@ def read_amount(_ctx: click.Context, _option: click.Parameter, value: str | None
 
 def read_ref(_ctx: click.Context, _argument: click.Parameter, value: str | None) -> Ref | None:
     """Reads a reservation's id, or the provider and the task id from `PROVIDER:TASK_ID`."""
-    if value is None or ":" not in value:
-        return value
-    provider, _, task_id = value.partition(":")
-    return provider, task_id
+    return None if value is None else reference(value)
 
 
+def reference(text: str) -> Ref:
+    """Returns the reservation that a text names: its id, or `PROVIDER:TASK_ID`."""
+    provider, colon, task_id = text.partition(":")
+    return (provider, task_id) if colon else text
+
+
+def _task_id(_ctx: click.Context, _argument: click.Parameter, value: str) -> str:
+    try:
+        return short_text("the task id", value)
+    except KlingPricingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+task_id_argument = click.argument("task_id", callback=_task_id)
 ref_argument = click.argument("ref", metavar="REF", callback=read_ref)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 import click
@@ -13,15 +13,15 @@ from rich.table import Table
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import json_option, ledger_option
-from kling_pricing.cli.options import instant_option, refuse_without_folder, tables_option
+from kling_pricing.cli.options import refuse_without_folder, tables_option
 from kling_pricing.cli.output import echo, to_json
+from kling_pricing.cli.period import chosen_period, period_options
 from kling_pricing.cli.terminal import wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports import SPEND_FORMATS, Format, Spend, read_spend, spend_document, write_spend
 from kling_pricing.reports.document import Cell, Section
 from kling_pricing.reports.formats.json import as_data
 from kling_pricing.reports.formatting import counted, number_text
-from kling_pricing.reports.spend import month_of, to_instant
 from kling_pricing.tables.price_book import PriceBook
 
 _PRINTED_TABLE = "by_project_and_model"
@@ -32,16 +32,7 @@ _PRINTED_TABLE = "by_project_and_model"
 )
 @ledger_option
 @click.option("--project", help="Report only this project. Default: all projects.")
-@click.option("--month", metavar="YYYY-MM", help="Month to report. Default: the current month.")
-@instant_option("--from", "Start of the period, inclusive (ISO 8601); replaces --month.", days=True)
-@instant_option("--until", "End of the period, exclusive (ISO 8601); replaces --month.", days=True)
-@click.option(
-    "--timezone",
-    default="UTC",
-    show_default=True,
-    metavar="ZONE",
-    help="IANA name of the time zone that determines when days and months start.",
-)
+@period_options(current=True)
 @click.option("--out", metavar="FOLDER", help="Write the report files to this folder.")
 @click.option(
     "--format",
@@ -60,6 +51,7 @@ def report_command(
     ledger: str,
     project: str | None,
     month: str | None,
+    since: date | datetime | None,
     until: date | datetime | None,
     timezone: str,
     out: str | None,
@@ -67,7 +59,6 @@ def report_command(
     billing_account: str | None,
     book: PriceBook,
     as_json: bool,
-    **period: date | datetime | None,
 ) -> None:
     """Report a month's spend from the ledger.
 
@@ -84,17 +75,9 @@ def report_command(
       kling-pricing report --month 2026-11
       kling-pricing report --project trailer --out reports/2026-11
     """
-    since = period["from"]
-    if (since is None) != (until is None) or (since is not None and month is not None):
-        raise click.UsageError(
-            "give either --month or both --from and --until; omit all three for the current month"
-        )
     refuse_without_folder(out, format=formats, billing_account=billing_account)
     try:
-        if since is None or until is None:
-            start, end = month_of(month, timezone, datetime.now(UTC))
-        else:
-            start, end = (to_instant(at, timezone) for at in (since, until))
+        start, end = chosen_period(month, since, until, timezone, current=True)
         spent = read_spend(ledger, start, end, project=project, timezone=timezone)
         if out is not None:
             _write(spent, out, formats or SPEND_FORMATS, book, billing_account)

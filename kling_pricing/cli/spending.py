@@ -13,6 +13,7 @@ from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import UnreadableInputError, input_name, only_request, whole
 from kling_pricing.cli.ledger_options import (
+    CHARGED_HELP,
     LEDGER_EXIT_CODES,
     READING_EXIT_CODES,
     json_option,
@@ -24,28 +25,16 @@ from kling_pricing.cli.ledger_options import (
     ref_argument,
     show_reservation,
     show_reservations,
+    task_id_argument,
 )
 from kling_pricing.cli.options import instant_option, provider_options, require_provider, wire_format_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.display import shown
-from kling_pricing.errors import KlingPricingError, WireFormatError
+from kling_pricing.errors import WireFormatError
 from kling_pricing.guard.responses import read_answer
-from kling_pricing.ledger.model import BASES, Basis, Ref
-from kling_pricing.ledger.redaction import short_text
+from kling_pricing.ledger.model import Ref
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
-
-_CHARGED = "Amount charged, in the reservation's currency. Default: the quoted amount."
-
-
-def _task_id(_ctx: click.Context, _argument: click.Parameter, value: str) -> str:
-    try:
-        return short_text("the task id", value)
-    except KlingPricingError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-task_id_argument = click.argument("task_id", callback=_task_id)
 
 
 @click.command(
@@ -186,39 +175,6 @@ def _read_answer(file: str) -> Mapping[str, Any]:
         raise UnreadableInputError(f"{input_name(file)}: {error}") from None
 
 
-@click.command("settle", epilog=LEDGER_EXIT_CODES)
-@ref_argument
-@click.option("--amount", callback=read_amount, metavar="AMOUNT", help=_CHARGED)
-@click.option(
-    "--basis",
-    type=click.Choice(BASES),
-    help="Source of the amount. The choices are listed from the weakest to the strongest; a stronger source "
-    "replaces a weaker one.",
-)
-@ledger_option
-@json_option
-def settle_command(ref: Ref, amount: Decimal | None, basis: Basis | None, ledger: str, as_json: bool) -> None:
-    """Settle a reservation at the actual cost of its job.
-
-    The cost counts as spent, and the rest of the reserved money becomes available again. REF is the
-    reservation's id or PROVIDER:TASK_ID. To correct an amount, settle again with a stronger --basis.
-
-    \b
-    Examples:
-      kling-pricing settle "$reservation" --amount 0.7
-      kling-pricing settle qingbo:task-123 --amount 0.5 --basis operator
-    """
-    with opened_guard(ledger, as_json=as_json) as guard:
-        settled = guard.settle(ref, amount, basis=basis)
-        show_reservation(settled, as_json=as_json)
-    if amount is not None and amount != settled.billed:
-        echo(
-            f"the amount was not changed to {format_decimal(amount)}, because the recorded amount has a "
-            f"stronger basis ({settled.basis})",
-            err=True,
-        )
-
-
 @click.command("release", epilog=LEDGER_EXIT_CODES)
 @ref_argument
 @click.option("--refused", is_flag=True, help="The job was sent, and the provider definitely refused it.")
@@ -247,7 +203,7 @@ def release_command(ref: Ref, refused: bool, reason: str, ledger: str, as_json: 
 @click.option(
     "--charged/--not-charged", default=None, help="Whether the provider charged for the job. Required."
 )
-@click.option("--amount", callback=read_amount, metavar="AMOUNT", help=_CHARGED)
+@click.option("--amount", callback=read_amount, metavar="AMOUNT", help=CHARGED_HELP)
 @ledger_option
 @json_option
 def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledger: str, as_json: bool) -> None:
@@ -269,45 +225,6 @@ def resolve_command(ref: Ref, charged: bool | None, amount: Decimal | None, ledg
     with opened_guard(ledger, as_json=as_json) as guard:
         resolved = guard.resolve(ref, "charged" if charged else "not_charged", amount=amount)
         show_reservation(resolved, as_json=as_json)
-
-
-@click.command("record", epilog=LEDGER_EXIT_CODES)
-@click.argument("provider")
-@task_id_argument
-@click.argument("amount", callback=read_amount)
-@click.option("--project", required=True, help="Project that the spend belongs to.")
-@labels_option
-@instant_option("--at", "Time at which the money was spent (ISO 8601). Default: now.")
-@click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's currency.")
-@ledger_option
-@json_option
-def record_command(
-    provider: str,
-    task_id: str,
-    amount: Decimal,
-    project: str,
-    labels: dict[str, str],
-    at: datetime | None,
-    currency: str | None,
-    ledger: str,
-    as_json: bool,
-) -> None:
-    """Record spend that did not go through this ledger.
-
-    AMOUNT is the amount that PROVIDER charged for TASK_ID. The amount counts immediately towards every
-    matching budget, even if a cap is then exceeded. Repeating the command changes nothing.
-
-    \b
-    Example:
-      kling-pricing record qingbo task-123 0.7 --project trailer
-    """
-    with opened_guard(ledger, as_json=as_json) as guard:
-        if currency is None:
-            require_provider(guard.book, provider)
-        recorded = guard.record(
-            provider, task_id, amount, labels={**labels, "project": project}, at=at, currency=currency
-        )
-        show_reservation(recorded, as_json=as_json)
 
 
 @click.command("history", epilog=READING_EXIT_CODES)

@@ -31,9 +31,9 @@ from kling_pricing.ledger.verification import OnProgress, Verification, ignore_p
 def verify_command(since_last: bool, ledger: str) -> None:
     """Verify that the balances match the journal.
 
-    The command recomputes every balance from the journal, which records every change to an amount. It checks
-    all other columns that decide about money too, and on a ledger in a file also its indexes. Guards can go on
-    meanwhile.
+    The command recomputes every balance from the journal, which records every change to an amount. It also
+    checks all other columns that affect money; in a SQLite ledger, it checks the indexes too. Guards can
+    continue while the command runs.
 
     The ledger remembers a verification that finds no difference. --since-last continues from there: run it
     often, and run the command without the option regularly, because only that finds damage to older rows.

@@ -111,7 +111,7 @@ class GuardAdministration:
         until: datetime | None = None,
         reason: str | None = None,
     ) -> None:
-        """Changes the cap of one budget at once, for every process.
+        """Changes the cap of one budget immediately, for every process.
 
         With `until`, the new cap is in force until that instant, and then the budget's own cap is in force
         again. Without it, the budgets get a new revision with the new cap, and a cap that was set until an

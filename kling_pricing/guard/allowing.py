@@ -88,7 +88,9 @@ def _grant(
     given = {"project": project, "amount": amount, "currency": currency, "budgets": budgets or None}
     if project is None or amount is None or currency is None or not budgets:
         missing = joined_with_and([name for name, value in given.items() if value is None])
-        raise KlingPricingError(f"an allowance needs {missing}; give them, or the id of a filed request")
+        raise KlingPricingError(
+            f"an allowance needs {missing}; give these values, or the id of a filed request"
+        )
     exact = ledger_amount(amount)
     if not exact:
         raise KlingPricingError("the amount of an allowance must be greater than 0")
@@ -106,7 +108,7 @@ def _grant(
 
 
 def revoke(ledger: str, allowance: str, *, actor: str | None = None, reason: str) -> Allowance:
-    """Revokes an allowance at once, for every process. Requests that it covers already stay covered.
+    """Revokes an allowance immediately, for every process. Requests that it covers already stay covered.
 
     Args:
         ledger: the ledger's URL.
@@ -187,7 +189,8 @@ def _short(verdict: int | Reservation | Refused | KlingPricingError, *, is_for_k
         raise verdict
     if not isinstance(verdict, Refused):
         raise LedgerError(
-            "the request needs no allowance: every budget that matches it has enough left; admit the request"
+            "the request does not need an allowance: every budget that matches it has enough left; "
+            "admit the request"
         )
     if not verdict.shortfalls:
         raise LedgerError(

@@ -63,8 +63,8 @@ class AsyncBudgetGuard:
     Create one with `await AsyncBudgetGuard.open(...)`, which also works in an `async with` statement.
 
     If an `await` is cancelled before its verb starts, the verb never starts. A verb that has started runs to
-    completion. If `admit` or `dispatch` is cancelled, the reservation is released at once, because the request
-    is certainly unsent. Any other verb takes effect and can be repeated.
+    completion. If `admit` or `dispatch` is cancelled, the reservation is released immediately, because the
+    request is certainly unsent. Any other verb takes effect and can be repeated.
     """
 
     def __init__(self, guard: BudgetGuard) -> None:

@@ -33,6 +33,7 @@ def record(
     labels: Mapping[str, str],
     at: datetime | None,
     currency: str | None,
+    reason: str | None = None,
 ) -> Reservation:
     """Records spend that did not go through the guard; see `BudgetGuard.record`."""
     when = state.clock() if at is None else in_utc(at)
@@ -40,6 +41,7 @@ def record(
         raise KlingPricingError(f"labels must be a mapping that contains the project, got {shown(labels)}")
     all_labels = checked_labels(labels.get("project", ""), labels)
     charged = ledger_amount(amount)
+    by = None if reason is None else author(state.actor, reason)
     provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
     charge_currency = currency_code(currency or state.book.table(provider, when).currency)
     for _ in range(MAX_ROUNDS):
@@ -53,7 +55,7 @@ def record(
             claimed=claimed,
             revision=in_force.digest,
         )
-        answer = state.ledger.record(request, spent, task_id, when)
+        answer = state.ledger.record(request, spent, task_id, when, by)
         if not isinstance(answer, Outdated):
             return state.reservation_after(answer)
         state.take_over(answer.revision)

@@ -37,7 +37,7 @@ class BudgetPlan(NamedTuple):
         balances: the current balances of each budget in force that has counted anything, by its name.
         notes: further effects, in sentences, such as a cap that is lower than the amount already spent.
         problems: reasons why `apply` refuses the new budgets whatever it is allowed, in sentences.
-        warnings: ways to spend past the new budgets, in sentences; see `budget check`.
+        warnings: ways to bypass the new budgets, in sentences; see `budget check`.
     """
 
     budgets: BudgetsFile
@@ -241,8 +241,8 @@ def lowered(budget: BudgetEntry, cap: Decimal, balances: Sequence[Bucket]) -> It
             yield (
                 f"{budget.name}{labels} has already used {format_decimal(used)} {bucket.currency} (spent "
                 f"{format_decimal(bucket.spent)}, held {format_decimal(bucket.held)}), more than the new cap "
-                f"of {format_decimal(cap)}: jobs that were sent go on, and no request is admitted until {end}, "
-                "or until enough of the held money is released"
+                f"of {format_decimal(cap)}: jobs that were sent continue, and no request is admitted until "
+                f"{end}, or until enough of the held money is released"
             )
 
 
@@ -261,8 +261,8 @@ def _returning(
         if change.kind == "added" and change.budget in known:
             budget = budgets[change.subject]
             carries = budget.carry_over or "carry_over" not in budget.model_fields_set
-            counts = "counts" if carries else "does not count (carry_over: false)"
-            yield f"{change.budget} comes back and {counts} what was spent in its window meanwhile"
+            counts = "counts" if carries else "does not count, because of carry_over: false,"
+            yield f"{change.budget} was removed earlier and {counts} the money spent in its window meanwhile"
 
 
 def undone(changes: Sequence[BudgetDifference], actions: Sequence[AdministrativeAction]) -> list[str]:

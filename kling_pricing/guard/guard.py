@@ -208,7 +208,12 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         return settlement.bind(self._state, ref, task_id)
 
     def settle(
-        self, ref: Reference, amount: Decimal | int | str | None = None, *, basis: Basis | None = None
+        self,
+        ref: Reference,
+        amount: Decimal | int | str | None = None,
+        *,
+        basis: Basis | None = None,
+        reason: str | None = None,
     ) -> Reservation:
         """Records the cost of a job as spent, in place of the reserved amount.
 
@@ -218,11 +223,12 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             basis: the source of the amount: `quote`, `response`, `statement` or `operator`, from weakest to
                 strongest. By default, `response` with an amount and `quote` without. A stronger basis replaces
                 the amount of a weaker one; a weaker basis changes nothing.
+            reason: the reason for a correction, which `log` shows with the guard's actor; None: it is not kept.
 
         Raises:
             ReservationStateError: the reservation was never dispatched, or its amount on this basis differs.
         """
-        return settlement.settle(self._state, ref, amount, basis)
+        return settlement.settle(self._state, ref, amount, basis, reason)
 
     def release(self, ref: Reference, reason: str = "released") -> Reservation:
         """Releases the money of a request that was not sent. Repeating the call changes nothing.
@@ -317,6 +323,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         labels: Mapping[str, str],
         at: datetime | None = None,
         currency: str | None = None,
+        reason: str | None = None,
     ) -> Reservation:
         """Records spend that did not go through the guard, even above the caps; may be repeated.
 
@@ -327,11 +334,12 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             labels: the labels that budgets may match, including the project.
             at: the instant of the spend, with a time zone; by default, now.
             currency: the currency of the amount; by default, the provider's currency.
+            reason: the reason, which `log` shows with the guard's actor; None: it is not kept.
 
         Raises:
             IdempotencyError: the task is already in the ledger with a different amount, currency or labels.
         """
-        return budget_changes.record(self._state, provider, task_id, amount, labels, at, currency)
+        return budget_changes.record(self._state, provider, task_id, amount, labels, at, currency, reason)
 
     def unpriced(self, *, since: date | None = None, until: date | None = None) -> list[UnpricedRequests]:
         """Returns the numbers of requests that passed without a price, by day: from `since`, before `until`."""

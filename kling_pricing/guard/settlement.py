@@ -19,6 +19,7 @@ from kling_pricing.guard.made import compare
 from kling_pricing.guard.references import Reference, named_by_own_id, ref_of
 from kling_pricing.guard.responses import read_answer, read_task
 from kling_pricing.guard.state import GuardState
+from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.errors import settled_already
 from kling_pricing.ledger.model import BASES, DOUBTED, Basis, Change, Ref, Reservation
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
@@ -55,14 +56,19 @@ def _comparisons(state: GuardState, uncompared: Uncompared) -> dict[int, Compari
 
 
 def settle(
-    state: GuardState, reference: Reference, amount: Decimal | int | str | None, basis: Basis | None
+    state: GuardState,
+    reference: Reference,
+    amount: Decimal | int | str | None,
+    basis: Basis | None,
+    reason: str | None = None,
 ) -> Reservation:
     """Records the cost of a job as spent; see `BudgetGuard.settle`."""
     if basis is not None and basis not in BASES:
         raise KlingPricingError(f"basis must be one of {', '.join(BASES)}; got {shown(basis)}")
     charged = None if amount is None else ledger_amount(amount)
     amount_basis: Basis = basis or ("quote" if charged is None else "response")
-    return state.reservation_after(state.ledger.settle(ref_of(reference), charged, amount_basis))
+    by = None if reason is None else author(state.actor, reason)
+    return state.reservation_after(state.ledger.settle(ref_of(reference), charged, amount_basis, by))
 
 
 def release(state: GuardState, reference: Reference, reason: str) -> Reservation:

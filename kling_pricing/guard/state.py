@@ -170,7 +170,7 @@ def _install(ledger: Ledger, budgets: BudgetsLike | None, author: Author) -> InF
     installed = InForce.of(ledger.install(given, author))
     if installed.budgets.digest != given.digest:
         changes = differences(installed.budgets, given)
-        undoes = [f"; they would undo {text}" for text in undone(changes, ledger.actions())]
+        undoes = [f"; the given budgets would undo {text}" for text in undone(changes, ledger.actions())]
         raise BudgetError(
             f"the ledger's budgets differ from the given budgets ({_places(changes)}){''.join(undoes)}; open "
             "the ledger without budgets, or ask an administrator to install yours with `kling-pricing budget "

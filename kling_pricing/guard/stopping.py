@@ -16,7 +16,7 @@ from kling_pricing.windows import utc_clock
 def freeze_budgets(
     ledger: str, budgets: Iterable[str], *, actor: str | None = None, reason: str
 ) -> tuple[Freeze, ...]:
-    """Freezes budgets at once, for every process. Jobs that were sent are settled as usual.
+    """Freezes budgets immediately, for every process. Jobs that were sent are settled as usual.
 
     When this returns, no request that one of the budgets matches is admitted or dispatched until the budget is
     thawed. A reservation that is not dispatched yet is released at its dispatch. No allowance and no observe
@@ -60,7 +60,7 @@ def thaw_budgets(
 
 
 def freeze_all(ledger: str, *, actor: str | None = None, reason: str) -> Freeze:
-    """Stops all spending in a ledger at once, for every process. Jobs that were sent are settled as usual.
+    """Stops all spending in a ledger immediately, for every process. Jobs that were sent are settled as usual.
 
     Until `thaw_all`, nothing is admitted, not even a request that no budget matches. A reservation that is not
     dispatched yet is released at its dispatch. If spending is frozen already, the first freeze stays.

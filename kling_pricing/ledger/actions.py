@@ -11,6 +11,7 @@ from getpass import getuser
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.ledger.model import Reservation
 from kling_pricing.ledger.redaction import kept_reason, short_text
 from kling_pricing.money import format_decimal
 
@@ -35,8 +36,10 @@ class AdministrativeAction(NamedTuple):
         at: the instant of the action, UTC.
         actor: the person or program that took the action, as given; by default, the system's user.
         role: the PostgreSQL role of the session, which an actor cannot choose; None in a SQLite ledger.
-        action: `apply`, `set`, `carry_over`, `open`, `freeze`, `thaw`, `migrate`, `recover` or `grant`.
-        subject: the budget, or `all`, or the part of the ledger that the action changed.
+        action: `apply`, `set`, `carry_over`, `open`, `freeze`, `thaw`, `migrate`, `recover`, `grant`, `settle`
+            or `record`.
+        subject: the budget, or `all`, or the id of the reservation, or the part of the ledger that the action
+            changed.
         old: the value before the action, as JSON data; None: there was none.
         new: the value after the action, as JSON data; None: there is none.
         reason: the reason; None: no reason was given.
@@ -97,6 +100,17 @@ def author(actor: str | None, reason: str | None = None) -> Author:
         KlingPricingError: the actor's name is empty, too long, or not printable.
     """
     return Author(actor_name(actor), None if reason is None else kept_reason(reason))
+
+
+def amount_of(reservation: Reservation) -> dict[str, str] | None:
+    """Returns the amount at which a reservation is settled, as JSON data; None: it is not settled."""
+    if reservation.billed is None or reservation.basis is None:
+        return None
+    return {
+        "amount": format_decimal(reservation.billed),
+        "basis": reservation.basis,
+        "currency": reservation.currency,
+    }
 
 
 def value_text(value: Any) -> str | None:

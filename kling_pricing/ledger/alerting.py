@@ -61,7 +61,7 @@ class AlertReceiver(NamedTuple):
         failures: the number of failed attempts since the last delivery.
         failed_at: the instant of the last failed attempt, UTC; None: the last attempt succeeded.
         problem: why the last attempt failed; None: it succeeded.
-        next_at: the instant before which no further attempt is made, UTC; None: at once.
+        next_at: the instant before which no further attempt is made, UTC; None: immediately.
         stopped_at: the instant from which the receiver gets nothing, because it refused all further alerts,
             UTC; None: it gets alerts.
     """
@@ -175,7 +175,7 @@ class Outbox(Protocol):
         """
 
     def resume_receiver(self, receiver: str) -> bool:
-        """Allows the next attempt at once. Returns False if the budgets in force name no such receiver."""
+        """Allows the next attempt immediately. Returns False if the budgets in force name no such receiver."""
 
     def raise_alerts(self, forecasts: Sequence[ExpectedExhaustion], *, doubtful_for: timedelta) -> int:
         """Writes the alerts that no verb of a guard causes, each once, and returns the number of new ones.
@@ -210,4 +210,4 @@ class Outbox(Protocol):
         """
 
     def end_lease(self, name: str, holder: str) -> None:
-        """Ends a lease at once if this process holds it."""
+        """Ends a lease immediately if this process holds it."""

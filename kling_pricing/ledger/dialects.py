@@ -234,6 +234,7 @@ POSTGRES = Dialect(
             """,  # noqa: S608 (constants only)
             weight=2,
         ),
+        Query("seals of the books", "SELECT * FROM book_differences()", since_last=False, weight=5),
         Query(
             "calendar",
             """

@@ -201,7 +201,7 @@ def frozen(freeze: Freeze) -> BudgetFrozenError:
     subject = "all spending" if freeze.budget is None else f"budget {freeze.budget}"
     return BudgetFrozenError(
         f"{freeze.actor} froze {subject} at {freeze.frozen_at.isoformat(timespec='seconds')} "
-        f"({freeze.reason}); when it is safe to spend again, an administrator runs `kling-pricing budget thaw "
+        f"({freeze.reason}); to allow spending again, ask an administrator to run `kling-pricing budget thaw "
         f"{freeze.budget or '--all'} --reason TEXT`",
         budget=freeze.budget,
         actor=freeze.actor,
@@ -240,7 +240,8 @@ def unknown_request(name: str) -> LedgerError:
 def granted_already(request: str, allowance: str) -> LedgerError:
     """Returns the error for a filed request that was granted already."""
     return LedgerError(
-        f"request {request} was granted already, as allowance {allowance}; to grant more, omit the request"
+        f"request {request} was granted already, as allowance {allowance}; to grant more, give an "
+        "amount instead of the request"
     )
 
 
@@ -272,4 +273,12 @@ def opened(budget: str) -> IdempotencyError:
     """Returns the error for a window that already has an opening balance."""
     return IdempotencyError(
         f"this window of budget {budget} already has an opening balance; record other spend with `record`"
+    )
+
+
+def books_changed(provider: str) -> LedgerError:
+    """Returns the error for an update of books that somebody else changed after the update was prepared."""
+    return LedgerError(
+        f"another command changed the books of {provider} in the meantime, and nothing was added; run the "
+        "command again"
     )

@@ -11,6 +11,7 @@ from typing import Protocol
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
+from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.intervening import Interventions
@@ -176,8 +177,11 @@ class Ledger(Interventions, Outbox, Protocol):
             ReservationStateError: the reservation is in another state, or is marked in doubt.
         """
 
-    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis, author: Author | None = None) -> Change:
         """Settles a reservation at an amount, or at the quote if the amount is None.
+
+        If an author is given and the amount or its basis changes, the ledger keeps the change as an
+        administrative action.
 
         The amount replaces the held money, or an earlier amount on a weaker basis. If the earlier amount has a
         stronger basis, the new amount has no effect.
@@ -213,9 +217,16 @@ class Ledger(Interventions, Outbox, Protocol):
         """
 
     def record(
-        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+        self,
+        order: ReservationRequest,
+        spent: PricedVariant,
+        task_id: str,
+        at: datetime,
+        author: Author | None = None,
     ) -> Change | Outdated:
         """Records spend that happened outside the guard, even beyond a cap. A repeated call has no effect.
+
+        If an author is given, the ledger keeps the new record as an administrative action.
 
         Raises:
             IdempotencyError: the task is already in the ledger with other details.
@@ -266,6 +277,23 @@ class Ledger(Interventions, Outbox, Protocol):
 
         Yields:
             Blocks of UTF-8 lines. Each line has the fields of `model.SENT`.
+        """
+
+    def books(self, provider: str) -> Books:
+        """Returns the books of a provider, without the facts."""
+
+    def facts(self, provider: str) -> Iterator[bytes]:
+        """Yields the facts in the books of a provider, in the order in which they were added.
+
+        Yields:
+            Blocks of UTF-8 lines. Each line has the fields of `books.FACT`.
+        """
+
+    def add_to_books(self, update: BooksUpdate) -> None:
+        """Adds statements and facts to the books, and closes a month: all of it, or nothing.
+
+        Raises:
+            LedgerError: somebody else changed the books after the update was prepared.
         """
 
     def unclaimed(self) -> list[Observation]:

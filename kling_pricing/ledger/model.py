@@ -224,12 +224,12 @@ _TERMS_ATTRIBUTES = (
 
 
 SENT = (
-    "id", "project", "key", "state", "task_id", "billed", "basis", "labels", "dispatched_at", "ended", "terms",
-)  # fmt: skip
+    *("id", "project", "key", "state", "task_id", "billed", "basis", "labels"),
+    *("dispatched_at", "closed_at", "ended", "terms"),
+)
 """The fields of a line from `Ledger.sent`, as text; most are attributes of `Reservation`, or empty if None.
 
-Amounts are in nanos, `labels` is a JSON object, `dispatched_at` is in UTC without a zone, and `terms` has the
-fields of `terms.TERMS`. `ended` is `failed` or `cancelled` if that is the last known end of the task.
+Amounts are in nanos, instants in UTC without a zone, and `ended` is `failed`, `cancelled` or empty.
 """
 
 SENT_SEPARATOR = "\x1f"

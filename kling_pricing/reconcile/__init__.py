@@ -7,21 +7,67 @@ exactly, or there is no report.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kling_pricing.reconcile.model import Line, Reconciled, Rows, Tolerance, Total
+from kling_pricing.reconcile.model import (
+    Invoice,
+    JournalLine,
+    Line,
+    Payable,
+    Reconciled,
+    Rows,
+    Tolerance,
+    Total,
+)
 
 if TYPE_CHECKING:
-    from kling_pricing.reconcile.reconciliation import Reconciliation, reconcile
+    from kling_pricing.reconcile.closing import MonthBooks, close_month, closed_months
+    from kling_pricing.reconcile.disputing import Dispute, list_disputes, open_dispute, resolve_dispute
+    from kling_pricing.reconcile.reconciliation import reconcile
+    from kling_pricing.reconcile.remember import Remembered
+    from kling_pricing.reconcile.result import Reconciliation
     from kling_pricing.reconcile.settle import Settled
+    from kling_pricing.reconcile.writing_off import WriteOff, write_off
 
-__all__ = ["Line", "Reconciled", "Reconciliation", "Rows", "Settled", "Tolerance", "Total", "reconcile"]
+__all__ = [
+    "Dispute",
+    "Invoice",
+    "JournalLine",
+    "Line",
+    "MonthBooks",
+    "Payable",
+    "Reconciled",
+    "Reconciliation",
+    "Remembered",
+    "Rows",
+    "Settled",
+    "Tolerance",
+    "Total",
+    "WriteOff",
+    "close_month",
+    "closed_months",
+    "list_disputes",
+    "open_dispute",
+    "reconcile",
+    "resolve_dispute",
+    "write_off",
+]
+
+_LAZY = {
+    **dict.fromkeys(("Dispute", "list_disputes", "open_dispute", "resolve_dispute"), "disputing"),
+    **dict.fromkeys(("MonthBooks", "close_month", "closed_months"), "closing"),
+    "reconcile": "reconciliation",
+    "Remembered": "remember",
+    "Reconciliation": "result",
+    "Settled": "settle",
+    **dict.fromkeys(("WriteOff", "write_off"), "writing_off"),
+}
+"""Public name -> its module in this folder. Reports need none of these modules, so they are imported lazily."""
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the reconciliation on first use; reports do not need it."""
-    if name in {"Reconciliation", "Settled", "reconcile"}:
-        from kling_pricing.reconcile import reconciliation  # noqa: PLC0415
-
-        return getattr(reconciliation, name)
+    """Imports the module of a name on first use."""
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,7 +32,11 @@ from kling_pricing.reconcile.workspace import Workspace
 _BLOCK_BYTES = 32 << 20
 """The size of a file of reservations; while the database loads one file, the next one is written."""
 
-_TYPES = dict.fromkeys(SENT, "VARCHAR") | {"billed": "BIGINT", "dispatched_at": "TIMESTAMP"}
+_TYPES = dict.fromkeys(SENT, "VARCHAR") | {
+    "billed": "BIGINT",
+    "dispatched_at": "TIMESTAMP",
+    "closed_at": "TIMESTAMP",
+}
 _TERMS_TYPES = dict.fromkeys(TERMS, "VARCHAR") | {"expected": "BIGINT", "list_total": "BIGINT"}
 
 _RESERVED = f"""

@@ -12,6 +12,7 @@ from typing import Any
 
 from kling_pricing.money import from_nanos
 from kling_pricing.reconcile.categories import STANDING, Category
+from kling_pricing.reconcile.memory import RememberedFile
 from kling_pricing.reconcile.messages import LineDetails, cause_and_remedy
 from kling_pricing.reconcile.model import Dimension, Line, Rows, Total
 from kling_pricing.reconcile.problems import IGNORED
@@ -54,6 +55,7 @@ _COLUMNS = {
     "file": "charge.file",
     "row": 'charge."row"',
     "places": "merged.places",
+    "elsewhere": "merged.elsewhere",
     "state": "reserved.state",
     "copies": "reserved.copies",
     "reservations": "shared.ids",
@@ -103,6 +105,7 @@ class Lines:
     Args:
         workspace: the database with the lines.
         statements: the statements in it.
+        remembered: the remembered files in it, whose charges follow on from those of the statements.
         provider: the provider that bills.
         since: start of the period.
         until: end of the period (exclusive).
@@ -113,14 +116,15 @@ class Lines:
         self,
         workspace: Workspace,
         statements: Sequence[Statement],
+        remembered: Sequence[RememberedFile],
         provider: str,
         since: datetime,
         until: datetime,
         grace: timedelta,
     ) -> None:
         self._workspace = workspace
-        self._statements = statements
-        self._firsts = [statement.first for statement in statements]
+        self._files: Sequence[Statement | RememberedFile] = (*statements, *remembered)
+        self._given = len(statements)
         self._provider = provider
         self._period = (since, until, grace)
 
@@ -151,15 +155,20 @@ class Lines:
         """Counts the rows of the statements."""
         read, invalid, ignored = self._workspace.all(
             f"SELECT count(*), count(*) FILTER (problem IS NOT NULL AND problem.kind NOT IN ({IGNORED})),"
-            f" count(*) FILTER (problem.kind IN ({IGNORED})) FROM charge"
+            f" count(*) FILTER (problem.kind IN ({IGNORED})) FROM charge WHERE file < ?",
+            [self._given],
         )[0]
         single, charged = self._workspace.all(
-            "SELECT count(*), count(native) FROM line WHERE place IS NOT NULL AND merged IS NULL"
-            " AND category <> 'invalid_row' AND NOT (category = 'timing' AND billed IS NULL)"
+            "SELECT count(*), count(line.native) FROM line JOIN charge ON charge.rowid = line.place"
+            " WHERE merged IS NULL AND category <> 'invalid_row' AND file < ?"
+            " AND NOT (category = 'timing' AND billed IS NULL)",
+            [self._given],
         )[0]
         many, charges = self._workspace.all(
-            "SELECT count(*), count(native) FROM part WHERE inside"
-            " AND task_id IN (SELECT task_id FROM merged JOIN line ON line.merged = merged.rowid)"
+            "SELECT count(*), count(part.native) FROM part JOIN charge ON charge.rowid = part.place"
+            " WHERE inside AND file < ?"
+            " AND part.task_id IN (SELECT task_id FROM merged JOIN line ON line.merged = merged.rowid)",
+            [self._given],
         )[0]
         counted = charged + charges
         uncharged = single + many - counted + self._workspace.one("SELECT count(*) FROM superseded")
@@ -214,6 +223,10 @@ class Lines:
             kind=row.kind,
             alternatives=row.alternatives,
             whole=_amount(row.whole),
+            elsewhere=tuple(
+                (self._row(place["place"], place["file"], place["row"]), _instant(place["at"]))
+                for place in row.elsewhere or ()
+            ),
             overlaps=bool(row.overlaps),
             unknown=row.unknown,
             is_exception=row.is_exception,
@@ -230,8 +243,10 @@ class Lines:
         return (self._row(row.place, row.file, row.row),)
 
     def _row(self, place: int, file: int, number: int | None) -> str:
-        statement = self._statements[file]
-        return f"{statement.name}:{place - statement.first + statement.first_row if number is None else number}"
+        of = self._files[file]
+        if number is None and isinstance(of, Statement):
+            number = place - of.first + of.first_row
+        return f"{of.name}:{number}"
 
 
 @lru_cache(maxsize=65536)

@@ -47,7 +47,7 @@ _MONEY = f"""
 """
 """Native amount -> nanos; exact, unless a unit's worth has more than nine decimals: then half up, as quoted."""
 
-_OWNED = """
+OWNED = """
     owned AS (
       SELECT reserved.rowid AS place, task_id, currency, statement_unit, unit_value, due, inside, copies,
         dispatched_at
@@ -56,14 +56,14 @@ _OWNED = """
 """
 """The reservations with a task, one per task."""
 
-_WITH_WORTH = """
+WITH_WORTH = """
     LEFT JOIN worth AS past ON past.unit = bill.unit AND past.unit = owned.statement_unit
       AND past.written = owned.unit_value AND past.currency = owned.currency
     LEFT JOIN worth AS usual ON usual.unit = bill.unit AND usual.written IS NULL
 """
 """Joins a bill and its reservation to the unit's worth: at the time of the reservation, else the usual one."""
 
-_WORTH = "coalesce(past.id, usual.id) AS worth, coalesce(past.currency, usual.currency) AS currency"
+WORTH = "coalesce(past.id, usual.id) AS worth, coalesce(past.currency, usual.currency) AS currency"
 
 
 class StatementPeriod:
@@ -89,6 +89,7 @@ def match(
     units: Iterable[Unit],
     period: StatementPeriod,
     *,
+    remembered: int,
     usual: str,
 ) -> None:
     """Makes a line for each task that is on the statement, in the ledger, or both.
@@ -98,6 +99,7 @@ def match(
         statements: the statements in it.
         units: the provider's own units.
         period: the period.
+        remembered: the number of remembered files with charges.
         usual: the currency of lines without a currency of their own.
     """
     workspace.run(_MONEY)
@@ -113,9 +115,8 @@ def match(
         """
     )
     _value_units(workspace, statements, units)
-    _merge(
-        workspace, period, answers=any(statement.is_answers for statement in statements), files=len(statements)
-    )
+    answers = any(statement.is_answers for statement in statements)
+    _merge(workspace, period, answers=answers, files=len(statements) + remembered)
     _join(workspace, period, usual)
     _split_currencies(workspace)
     _add_requests_without_task(workspace, period)
@@ -130,7 +131,9 @@ def _value_units(workspace: Workspace, statements: Sequence[Statement], units: I
     )
     used: dict[str, list[int]] = dict(
         workspace.all(
-            "SELECT unit, list(DISTINCT file) FROM charge WHERE problem IS NULL GROUP BY unit ORDER BY unit"
+            "SELECT unit, list_filter(list(DISTINCT file), lambda file: file < ?) FROM charge"
+            " WHERE problem IS NULL GROUP BY unit ORDER BY unit",
+            [len(statements)],
         )
     )
     reserved = workspace.all(
@@ -188,23 +191,31 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
         ), placed AS (
           SELECT *, list({'place': place, 'file': file, 'row': "row"}) FILTER (counted)
             OVER (PARTITION BY task_id ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
-            AS places
+            AS places,
+            list({'place': place, 'file': file, 'row': "row", 'at': charged_at})
+              FILTER (NOT counted AND NOT dropped AND native <> 0)
+            OVER (PARTITION BY task_id ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+            AS elsewhere
           FROM sided
         )
-        SELECT place, task_id, native, earlier, unit, inside, places,
+        SELECT place, task_id, native, earlier, unit, inside, places, elsewhere,
+          native > 0 AND charged_at < $since AS is_earlier, ifnull(charged_at >= $until, FALSE) AS is_later,
           inside = bool_or(inside) OVER (PARTITION BY task_id) AS counted
         FROM placed WHERE NOT dropped
-        """
+        """,
+        period.values,
     )
     workspace.run("DROP TABLE listed")
     workspace.run(
         f"""
         CREATE TABLE merged AS
-        WITH {_OWNED}, repeated AS (
+        WITH {OWNED}, repeated AS (
           SELECT DISTINCT task_id FROM part WHERE native <> 0 GROUP BY task_id, unit, abs(native)
           HAVING count(*) FILTER (native > 0) - count(*) FILTER (native < 0) > 1
         ), summed AS (
           SELECT task_id, unit, bool_or(inside) AS inside, any_value(places) AS places,
+            any_value(elsewhere) AS elsewhere, ifnull(sum(native) FILTER (is_earlier), 0) AS earlier,
+            ifnull(sum(native + ifnull(part.earlier, 0)) FILTER (NOT is_later), 0) AS upto,
             sum(native) FILTER (counted) AS native, sum(native + ifnull(earlier, 0)) AS whole_native,
             coalesce(
               min(place) FILTER (counted AND native IS NOT NULL),
@@ -212,17 +223,20 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
             ) AS place
           FROM part GROUP BY task_id, unit
         ), valued AS (
-          SELECT bill.*, owned.currency AS quoted_in, {_WORTH},
+          SELECT bill.*, owned.currency AS quoted_in, {WORTH},
             money(native, coalesce(past.atto, usual.atto)) AS money,
-            money(whole_native, coalesce(past.atto, usual.atto)) AS whole
+            money(whole_native, coalesce(past.atto, usual.atto)) AS whole,
+            money(bill.earlier, coalesce(past.atto, usual.atto)) AS taken,
+            money(upto, coalesce(past.atto, usual.atto)) AS upto_end
           FROM summed AS bill
           LEFT JOIN owned ON owned.task_id = bill.task_id
-          {_WITH_WORTH}
+          {WITH_WORTH}
           WHERE whole_native IS NOT NULL
             OR bill.task_id NOT IN (SELECT task_id FROM part WHERE native IS NOT NULL)
         ), by_currency AS (
           SELECT task_id, currency, any_value(quoted_in) AS quoted_in, bool_or(inside) AS inside,
-            min(place) AS place, any_value(places) AS places, sum(money) AS money, sum(whole) AS whole,
+            min(place) AS place, any_value(places) AS places, any_value(elsewhere) AS elsewhere,
+            sum(money) AS money, sum(whole) AS whole, sum(taken) AS taken, sum(upto_end) AS upto_end,
             CASE WHEN count(*) = 1 THEN any_value(native) END AS native,
             CASE WHEN count(*) = 1 THEN any_value(whole_native) END AS whole_native,
             CASE WHEN count(*) = 1 THEN any_value(unit) END AS unit,
@@ -288,15 +302,16 @@ def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
           category, place, merged, reservation, currency, expected, billed, native, unit, worth, whole,
           whole_native, gap
         )
-        WITH {_OWNED}, bill AS (
+        WITH {OWNED}, bill AS (
           SELECT rowid AS place, NULL AS merged, task_id, native, native + ifnull(earlier, 0) AS whole_native,
             unit, NULL AS money, NULL AS whole, NULL AS currency, NULL AS worth,
             {IN_PERIOD.replace("charged_at", "coalesce(billed_at, submitted_at)")} AS inside,
-            FALSE AS repeated, FALSE AS extra
+            FALSE AS repeated, FALSE AS extra, 0 AS taken,
+            NULL AS upto_end
           FROM charge ANTI JOIN several USING (task_id) WHERE problem IS NULL
           UNION ALL
           SELECT place, rowid, task_id, native, whole_native, unit, money, whole, currency, worth, inside,
-            repeated, extra
+            repeated, extra, taken, upto_end
           FROM merged
         ), joined AS (
           SELECT bill.place, bill.merged, owned.place AS reservation, native, whole_native, bill.unit, money,
@@ -304,10 +319,10 @@ def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
             coalesce(bill.worth, past.id, usual.id) AS worth,
             coalesce(bill.currency, past.currency, usual.currency) AS currency,
             coalesce(past.atto, usual.atto) AS atto, owned.currency AS quoted_in,
-            due, repeated, copies, dispatched_at, extra, ifnull(bill.inside, FALSE) AS charged,
+            due, repeated, taken, upto_end, copies, dispatched_at, extra, ifnull(bill.inside, FALSE) AS charged,
             ifnull(owned.inside AND NOT ifnull(extra, FALSE), FALSE) AS sent
           FROM bill FULL JOIN owned ON bill.task_id = owned.task_id
-          {_WITH_WORTH}
+          {WITH_WORTH}
         ), valued AS (
           SELECT * REPLACE (coalesce(whole, money(whole_native, atto)) AS whole),
             coalesce(money, money(native, atto)) AS charge, ifnull(currency <> quoted_in, FALSE) AS differs
@@ -315,13 +330,17 @@ def _join(workspace: Workspace, period: StatementPeriod, usual: str) -> None:
           WHERE sent OR (charged AND (native IS NOT NULL OR money IS NOT NULL OR reservation IS NULL))
         ), sorted AS (
           SELECT *, CASE
-            WHEN repeated AND charged AND whole > CASE WHEN differs THEN 0 ELSE ifnull(due, 0) END
+            WHEN repeated AND charged
+              AND coalesce(upto_end, whole) > CASE WHEN differs THEN 0 ELSE ifnull(due, 0) END
+              THEN 'billed_twice'
+            WHEN charged AND charge > 0 AND taken > 0 AND taken >= due AND upto_end > due AND NOT differs
               THEN 'billed_twice'
             WHEN copies > 1 THEN 'reserved_twice'
             WHEN (differs AND charged AND charge IS NOT NULL) OR extra THEN 'currency_mismatch'
             WHEN sent AND due <> 0 AND whole IS NULL
               THEN CASE WHEN dispatched_at > $overdue THEN 'not_billed_yet' ELSE 'not_billed' END
             WHEN reservation IS NULL THEN 'not_in_ledger'
+            WHEN sent AND charged AND charge = due AND upto_end = due THEN 'matched'
             WHEN place IS NOT NULL AND (sent <> charged OR whole IS DISTINCT FROM charge) THEN 'timing'
             WHEN ifnull(charge, 0) = due THEN 'matched'
             ELSE 'unexplained' END AS category

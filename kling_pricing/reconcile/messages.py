@@ -40,6 +40,7 @@ class LineDetails(NamedTuple):
         kind: the kind of the explanation.
         alternatives: other explanations that fit as well.
         whole: the whole charge of the task, in whichever period; None: no charge is stated.
+        elsewhere: the task's other rows, outside the period, each with its time.
         overlaps: whether several files, or rows with the same id, have the same charge of the task.
         unknown: columns of the statement with texts that its mapping does not know, and those texts.
         is_exception: whether the line needs action.
@@ -59,6 +60,7 @@ class LineDetails(NamedTuple):
     kind: str | None
     alternatives: str | None
     whole: Decimal | None
+    elsewhere: Sequence[tuple[str, datetime | None]]
     overlaps: bool
     unknown: Sequence[tuple[str, str]] | None
     is_exception: bool
@@ -98,8 +100,12 @@ def _invalid_row(_line: Line, details: LineDetails) -> _CauseAndRemedy:
 
 def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:
     extra = (details.whole or Decimal(0)) - (line.due or Decimal(0))
+    cause = f"the statement has {len(line.rows)} rows for this task and charges the same amount more than once"
+    earlier = [f"{row} ({_instant(at)})" for row, at in details.elsewhere if at and at < details.since]
+    if earlier:
+        cause = f"the task is charged again; it was already charged in {', '.join(earlier)}"
     return (
-        f"the statement has {len(line.rows)} rows for this task and charges the same amount more than once",
+        cause,
         f"The charges are {_money(extra, line)} more than expected. Dispute the repeated charge.",
     )
 
@@ -191,7 +197,9 @@ def _not_in_ledger(line: Line, _details: LineDetails) -> _CauseAndRemedy:
 def _timing(line: Line, details: LineDetails) -> _CauseAndRemedy:
     if line.billed is None:
         return f"the task was sent in the period and charged {_side(line.billed_at, details)}", ""
-    if line.expected is not None:
+    if line.billed < 0 and line.expected is None:
+        cause = f"the task was refunded in the period and sent {_side(line.submitted_at, details)}"
+    elif line.expected is not None:
         whole = _money(details.whole or Decimal(0), line)
         cause = f"the task was partly charged outside the period; the whole charge is {whole}"
     else:
@@ -261,8 +269,10 @@ def _remedy(line: Line, details: LineDetails, difference: Decimal) -> str:
         )
     if details.kind == "written_off":
         return (
-            f"Dispute the charge, or correct the operator's entry with `kling-pricing settle "
-            f"{line.reservation_id} --amount {format_decimal(details.whole or Decimal(0))} --basis operator`."
+            "Find out whether the task was delivered. If the charge is right, correct the operator's entry "
+            "with "
+            f"`kling-pricing settle {line.reservation_id} --amount "
+            f"{format_decimal(details.whole or Decimal(0))} --basis operator`; if not, dispute the charge."
         )
     if details.kind == "repriced":
         return (

@@ -130,6 +130,61 @@ Dimension: TypeAlias = Literal["all", "category", "standing", "project", "model"
 """What lines can be summed by; a day is the UTC date of submission, else of billing."""
 
 
+Account: TypeAlias = Literal["expense", "variance", "disputed", "liability"]
+"""An account of the books. `JournalLine` has the meanings."""
+
+
+class JournalLine(NamedTuple):
+    """An amount that a period's journal adds to an account.
+
+    Attributes:
+        account: `expense`: what was used, at the expected amounts; `variance`: what is charged beyond that;
+            `disputed`: charges that are disputed; `liability`: what is invoiced and what is owed.
+        project: the project; empty: unknown.
+        currency: the currency.
+        amount: the amount: debit of an expense, a variance or a disputed charge, credit of a liability.
+        tasks: the number of tasks that it comes from.
+    """
+
+    account: Account
+    project: str
+    currency: str
+    amount: Decimal
+    tasks: int
+
+
+class Payable(NamedTuple):
+    """What to do about the money of a period in a currency.
+
+    Attributes:
+        currency: the currency.
+        invoiced: the sum of the period's rows.
+        pay: the amount to pay: what is invoiced, less what is disputed.
+        disputed: the amount in dispute.
+        accrue: the amount that is owed at the end of the period.
+    """
+
+    currency: str
+    invoiced: Decimal
+    pay: Decimal
+    disputed: Decimal
+    accrue: Decimal
+
+
+class Invoice(NamedTuple):
+    """An invoice, with which the statement's rows are compared.
+
+    Attributes:
+        total: the amount that it asks for.
+        currency: its currency.
+        id: its number; None: unknown.
+    """
+
+    total: Decimal
+    currency: str
+    id: str | None = None
+
+
 class Reconciled(Protocol):
     """The part of a reconciliation that reports read.
 
@@ -140,6 +195,9 @@ class Reconciled(Protocol):
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need action; each has a remedy.
         open: the number of exceptions that are still open: no cause explains them to the last digit.
+        gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
+        confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
+        invoice: the invoice; None: it is not known.
     """
 
     provider: str
@@ -148,12 +206,21 @@ class Reconciled(Protocol):
     statements: Mapping[str, str]
     exceptions: int
     open: int
+    gaps: tuple[str, ...]
+    confirmed: tuple[str, ...]
+    invoice: Invoice | None
 
     def lines(self, *categories: Category) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""
 
     def totals(self, dimension: Dimension) -> list[Total]:
         """Returns the sums of the lines by currency and name."""
+
+    def journal(self) -> list[JournalLine]:
+        """Returns the journal of the period, by project and currency; debits equal credits exactly."""
+
+    def payable(self) -> list[Payable]:
+        """Returns what is to be paid, disputed and accrued, by currency."""
 
 
 def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:

@@ -6,8 +6,12 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 |---|---|---|
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
 | `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
+| `bookkeeping.load_books` | books of the ledgers | `fact`, `past_statement` |
+| `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
+| `completeness.read_control_totals` | `charge` | the totals in the files; problems of `charge` |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
+| `memory.recall` | `charge`, `fact`, `past_statement` | remembered rows in `charge` |
 | `ledgers.pair` | the caller's pairs, `charge` | tasks of `reserved` |
 | `matching.match` | `charge`, `reserved`, `terms`, units of the price tables | `worth`, `merged`, `line` |
 | `row_facts.read_row_facts` | `charge`, mappings | `row_facts` |
@@ -17,7 +21,11 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `explain.note_contradictions` | matched lines, `row_facts`, `terms` | more rows of `explanation` |
 | `categories.mark_exceptions` | `line`, `explanation`, `reserved` | `is_exception` and `is_open` of `line` |
 | `tie_out.tie_out` | `line`, `charge`, `merged`, `reserved`, `worth` | an error if the sums differ |
+| `completeness.check_completeness` | `line`, the invoice, the totals in the files | the gaps |
+| `learning.learn` | `charge`, `line`, `reserved`, `terms` | new rows of `fact` and `past_statement` |
+| `bookkeeping.journal`, `bookkeeping.payable` | `fact`, `past_statement` | the journal of the period |
 | `lines.Lines` | `line` and the rows that it refers to | `Line`s with `messages`, totals, row counts |
+| `remember.remember` (on request) | new rows of `fact` and `past_statement` | the books of the ledgers |
 | `settle.settle` (on request) | `line`, `reserved` | settlements and bindings in the ledgers |
 """
 
@@ -29,25 +37,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, Self
+from decimal import Decimal
+from typing import Any
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.model import Alert
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
+from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.candidates import propose
-from kling_pricing.reconcile.categories import Category, mark_exceptions
+from kling_pricing.reconcile.categories import mark_exceptions
+from kling_pricing.reconcile.completeness import (
+    MAX_UNREADABLE_PERCENT,
+    check_completeness,
+    checked_invoice,
+    checked_percent,
+    find_other_provider,
+    read_control_totals,
+)
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
+from kling_pricing.reconcile.learning import learn
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.matching import StatementPeriod, match
-from kling_pricing.reconcile.model import Dimension, Line, Rows, Tolerance, Total
+from kling_pricing.reconcile.memory import choose_replaced, recall
+from kling_pricing.reconcile.model import Invoice, Tolerance
 from kling_pricing.reconcile.precharges import resolve_precharges
+from kling_pricing.reconcile.result import OnProgress, Reconciliation, ignore_progress
 from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
 from kling_pricing.reconcile.row_facts import read_row_facts
-from kling_pricing.reconcile.settle import Settled, settle
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import units_of
@@ -63,99 +82,6 @@ WINDOW = timedelta(days=1)
 """How long after a request was sent an unknown task may belong to it."""
 
 NO_TOLERANCE = Tolerance()
-
-OnProgress = Callable[[str, int, int | None], None]
-"""Called with the current stage, how much of it is done, and its total, if that is known."""
-
-
-class Reconciliation:
-    """The result of `reconcile`; see `model.Reconciled`.
-
-    It holds a database, so close it, or use it in a `with` block.
-
-    Attributes:
-        provider: the provider that bills.
-        since: start of the period, UTC.
-        until: end of the period (exclusive), UTC.
-        statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
-        exceptions: the number of lines that need action; each has a remedy.
-        open: the number of exceptions that are still open: no cause explains them to the last digit.
-        rows: the rows of the statements, counted.
-    """
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        lines: Lines,
-        *,
-        ledgers: Sequence[str],
-        book: PriceBook,
-        provider: str,
-        since: datetime,
-        until: datetime,
-        statements: Mapping[str, str],
-    ) -> None:
-        self._workspace = workspace
-        self._lines = lines
-        self._ledgers = ledgers
-        self._book = book
-        self.provider = provider
-        self.since = since
-        self.until = until
-        self.statements = statements
-        self.exceptions: int
-        self.open: int
-        ((self.exceptions, self.open),) = workspace.all(
-            "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
-        )
-        self.rows: Rows = lines.rows()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the database; the lines can no longer be read."""
-        self._workspace.close()
-
-    def lines(self, *categories: Category) -> Iterator[Line]:
-        """Yields the lines of these categories, or all lines; always in the same order."""
-        return self._lines.read(categories)
-
-    def totals(self, dimension: Dimension) -> list[Total]:
-        """Returns the sums of the lines by currency and name."""
-        return self._lines.totals(dimension)
-
-    def settle(
-        self,
-        *,
-        on_progress: OnProgress | None = None,
-        on_alert: Callable[[Alert], None] | None = None,
-    ) -> Settled:
-        """Writes the statement's charges into the ledgers that count another amount, or none yet.
-
-        It binds paired tasks. It skips tasks that a person must check first: tasks that are charged twice or
-        in another currency, or have several reservations; tasks that an operator corrected; and late charges
-        that differ from the quote. Each task is a separate transaction, and a second run changes nothing. The
-        lines stay as they are. A refusal of a ledger is in the result and needs action.
-
-        Args:
-            on_progress: called as each task is done.
-            on_alert: called for each budget threshold that is reached, as by a guard.
-
-        Raises:
-            LedgerError: a ledger cannot be used; tasks that were settled before stay settled.
-        """
-        report: OnProgress = _ignore_progress if on_progress is None else on_progress
-        return settle(
-            self._workspace,
-            self._ledgers,
-            book=self._book,
-            on_done=lambda done, total: report("settling", done, total),
-            on_alert=on_alert,
-        )
 
 
 def reconcile(
@@ -175,11 +101,16 @@ def reconcile(
     book: PriceBook | None = None,
     memory_limit: str | None = None,
     folder: str | os.PathLike[str] | None = None,
+    replaces: str | None = None,
+    invoice: Invoice | None = None,
+    max_unreadable_percent: Decimal | int | str = MAX_UNREADABLE_PERCENT,
+    clock: Callable[[], datetime] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Reconciliation:
     """Compares the amounts that a provider billed with the expected amounts, task by task.
 
-    The ledgers are not changed.
+    The ledgers are not changed. Charges of statements that `Reconciliation.remember` stored earlier count as if
+    their files were given too.
 
     Args:
         ledgers: URL of a ledger, or of several.
@@ -201,6 +132,12 @@ def reconcile(
         memory_limit: the maximum memory that the database may use, such as `500MB`; other data is stored on
             disk.
         folder: the folder for data on disk; by default, the system's folder for temporary files.
+        replaces: the name or digest of a remembered statement that the given file corrects. The charges of that
+            statement no longer count.
+        invoice: the invoice for the period, whose total is compared with the rows.
+        max_unreadable_percent: the largest part of the rows that may be unreadable, in percent. Beyond it, the
+            period is not reconciled.
+        clock: returns the current instant, with a time zone.
         on_progress: called with the current stage and its progress, from the thread that does the work.
 
     Returns:
@@ -213,26 +150,20 @@ def reconcile(
         LedgerUnavailableError: a ledger cannot be read.
         KlingPricingError: an argument cannot be used.
     """
-    start, end = in_utc(since), in_utc(until)
-    if start >= end:
-        raise KlingPricingError(f"the period must start before it ends, got {start} to {end}")
-    times: dict[str, Any] = {"grace": grace, "window": window}
-    for name, time in times.items():
-        if not isinstance(time, timedelta) or time < timedelta(0):
-            raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
+    start, end = _checked_period(since, until)
+    _check_times(grace=grace, window=window)
     if book is None:
         book = default_book()
-    if account_currency is not None and not _CURRENCY.fullmatch(account_currency):
-        raise KlingPricingError(
-            "the account currency must be a code of three capital letters, such as CNY, "
-            f"got {shown(account_currency)}"
-        )
-    allowed = _checked_tolerance(tolerance)
-    report: OnProgress = _ignore_progress if on_progress is None else on_progress
+    _check_currency(account_currency)
+    allowed, most_unreadable = _checked_tolerance(tolerance), checked_percent(max_unreadable_percent)
+    invoice = checked_invoice(invoice)
+    report: OnProgress = ignore_progress if on_progress is None else on_progress
     tables = book.tables_of(provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
     period = StatementPeriod(start, end, grace)
     urls = [ledgers] if isinstance(ledgers, str) else ledgers
+    now = utc_clock(clock)()
+    opened = [connect(url, clock=utc_clock(None)) for url in urls]
     workspace = Workspace(memory_limit, folder)
     try:
         with _loading_thread(workspace) as loader:
@@ -250,7 +181,7 @@ def reconcile(
             )
             read_ledgers(
                 workspace,
-                [connect(url, clock=utc_clock(None)) for url in urls],
+                opened,
                 provider=provider,
                 since=start,
                 until=end,
@@ -260,14 +191,25 @@ def reconcile(
                 on_reservations=lambda done: report("reading ledgers", done, None),
             )
             read = reading_statements.result()
+        known_books = load_books(workspace, opened, provider)
+        choose_replaced(workspace, replaces, read)
         refuse_rounded_ids(workspace, read)
+        controls = read_control_totals(workspace, read)
         if any(statement.is_precharged for statement in read):
             resolve_precharges(workspace, start)
+        memory = recall(workspace, read, start, end)
         workspace.run("SET preserve_insertion_order = false")
         if pairs:
             pair(workspace, pairs)
         report("matching", 0, 3)
-        match(workspace, read, units.values(), period, usual=tables[-1].currency)
+        match(
+            workspace,
+            read,
+            units.values(),
+            period,
+            remembered=len(memory.files),
+            usual=tables[-1].currency,
+        )
         facts = read_row_facts(workspace, book, read, tables[-1])
         propose(workspace, period, window)
         report("explaining", 1, 3)
@@ -277,21 +219,76 @@ def reconcile(
         mark_exceptions(workspace)
         report("checking totals", 2, 3)
         tie_out(workspace, period)
+        learn(workspace, () if memory.conflicts else read, known_books, start, end, now)
+        lines = Lines(workspace, read, memory.files, provider, start, end, grace)
+        completeness = check_completeness(
+            workspace,
+            lines.rows(),
+            lines.totals("all"),
+            controls=controls,
+            invoice=invoice,
+            max_unreadable_percent=most_unreadable,
+            other_provider=find_other_provider(
+                workspace, opened, provider, (*book.tables, *book.unpriced), end + grace
+            ),
+        )
         reconciliation = Reconciliation(
             workspace,
-            Lines(workspace, read, provider, start, end, grace),
+            lines,
             ledgers=urls,
             book=book,
             provider=provider,
             since=start,
             until=end,
             statements={statement.name: statement.digest for statement in read},
+            opened=opened,
+            known_books=known_books,
+            conflicts=memory.conflicts,
+            completeness=completeness,
+            invoice=invoice,
+            now=now,
         )
         report("done", 3, 3)
     except BaseException:
         workspace.close()
         raise
     return reconciliation
+
+
+def _checked_period(since: datetime, until: datetime) -> tuple[datetime, datetime]:
+    """Returns the bounds of a period, in UTC.
+
+    Raises:
+        KlingPricingError: the period is empty, or a bound has no time zone.
+    """
+    start, end = in_utc(since), in_utc(until)
+    if start >= end:
+        raise KlingPricingError(f"the period must start before it ends, got {start} to {end}")
+    return start, end
+
+
+def _check_times(**times: Any) -> None:
+    """Refuses times that are not zero or more.
+
+    Raises:
+        KlingPricingError: a time cannot be used.
+    """
+    for name, time in times.items():
+        if not isinstance(time, timedelta) or time < timedelta(0):
+            raise KlingPricingError(f"{name} must be a timedelta of zero or more, got {shown(time)}")
+
+
+def _check_currency(account_currency: str | None) -> None:
+    """Refuses an account currency that is not a currency.
+
+    Raises:
+        KlingPricingError: it is not a code of three capital letters.
+    """
+    if account_currency is not None and not _CURRENCY.fullmatch(account_currency):
+        raise KlingPricingError(
+            "the account currency must be a code of three capital letters, such as CNY, "
+            f"got {shown(account_currency)}"
+        )
 
 
 def _checked_tolerance(tolerance: Tolerance) -> Tolerance:
@@ -324,7 +321,3 @@ def _loading_thread(workspace: Workspace) -> Iterator[ThreadPoolExecutor]:
             loader.shutdown(wait=False, cancel_futures=True)
             workspace.interrupt()
             raise
-
-
-def _ignore_progress(_stage: str, _done: int, _total: int | None) -> None:
-    """Does nothing: the caller did not ask for progress."""

@@ -81,7 +81,8 @@ def read_row_facts(
     facts_by_id: dict[int, RowFacts] = {}
     rows = []
     for number, file, stated in workspace.rows("SELECT id, file, stated FROM stated ORDER BY id"):
-        facts = _row_facts(book, statements[file].mapping, **stated)
+        is_given = file < len(statements)  # the books keep no more than the charge of a remembered row
+        facts = _row_facts(book, statements[file].mapping, **stated) if is_given else RowFacts(None, {})
         facts_by_id[number] = facts
         resolution = None if facts.resolution == ANY else facts.resolution
         unknown = [list(pair) for pair in facts.unknown.items()] or None

@@ -5,13 +5,15 @@ Each task is one transaction, so an interruption loses nothing, and a second run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, NamedTuple, Self, TypeAlias, get_args
 
-from kling_pricing.errors import ReservationStateError
+from kling_pricing.errors import KlingPricingError, ReservationStateError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.ledger.model import Alert
 from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS
+from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 
@@ -32,10 +34,20 @@ class Settled(NamedTuple):
 
 
 _TO_BIND = "FROM reserved WHERE paired AND id NOT IN (FROM bound)"
+SettleAlso: TypeAlias = Literal["unexplained"]
+"""A category whose lines are settled only on request."""
+
+_SETTLED: tuple[Category, ...] = ("timing", "explained", "within_tolerance", "matched")
+"""The categories whose lines are settled."""
+
 _TO_SETTLE = """
     FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN terms ON terms.id = reserved.terms
-    WHERE category IN ('timing', 'explained', 'within_tolerance', 'unexplained', 'matched')
-      AND line.billed IS NOT NULL AND line.whole >= 0 AND line.currency = terms.currency
+    WHERE category IN ({categories})
+      AND reserved.task_id NOT IN (
+        SELECT task FROM fact WHERE kind = 'dispute'
+          AND (ledger, seq) NOT IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')
+          AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({disputable}))
+      ) AND line.billed IS NOT NULL AND line.whole >= 0 AND line.currency = terms.currency
       AND (category <> 'timing' OR inside OR line.whole = due)
       AND ifnull(basis, '') <> 'operator'
       AND (ifnull(basis, '') <> 'statement' OR ifnull(reserved.billed, 0) <> line.whole)
@@ -49,6 +61,7 @@ def settle(
     workspace: Workspace,
     ledgers: Sequence[str],
     *,
+    also: Collection[SettleAlso],
     book: PriceBook,
     on_done: Callable[[int, int], None],
     on_alert: Callable[[Alert], None] | None,
@@ -62,13 +75,14 @@ def settle(
     Args:
         workspace: the database with the lines.
         ledgers: the ledgers, in the order in which they were read.
+        also: further categories to settle.
         book: the price tables of the guards.
         on_done: called with the number of tasks done, and their total.
         on_alert: called for each budget threshold that is reached, as by a guard.
     """
-    workspace.run("CREATE TABLE IF NOT EXISTS settled (id VARCHAR)")
-    workspace.run("CREATE TABLE IF NOT EXISTS bound (id VARCHAR)")
-    total = workspace.one(f"SELECT (SELECT count(*) {_TO_BIND}) + (SELECT count(*) {_TO_SETTLE})")
+    _note_done(workspace)
+    to_settle = _to_settle(also)
+    total = workspace.one(f"SELECT (SELECT count(*) {_TO_BIND}) + (SELECT count(*) {to_settle})")
     progress = _Progress(workspace)
     for place, url in enumerate(ledgers):
         with BudgetGuard(url, book=book, on_alert=on_alert) as guard, progress:
@@ -81,7 +95,7 @@ def settle(
                     progress.refused[reservation] = str(error)
                 on_done(progress.count, total)
             for reservation, whole in workspace.rows(
-                f"SELECT reserved.id, line.whole {_TO_SETTLE} AND ledger = ?"
+                f"SELECT reserved.id, line.whole {to_settle} AND ledger = ?"
                 " ORDER BY dispatched_at, reserved.id",
                 [place],
             ):
@@ -93,6 +107,31 @@ def settle(
                         progress.refused[reservation] = f"{error}{_remedy(reservation, whole)}"
                 on_done(progress.count, total)
     return Settled(progress.settled, progress.bound, progress.refused)
+
+
+def count_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> int:
+    """Returns the number of reservations that `settle` would settle.
+
+    Raises:
+        KlingPricingError: a category cannot be settled.
+    """
+    _note_done(workspace)
+    return int(workspace.one(f"SELECT count(*) {_to_settle(also)}"))
+
+
+def _note_done(workspace: Workspace) -> None:
+    """Makes the tables of the reservations that an earlier call settled or bound."""
+    workspace.run("CREATE TABLE IF NOT EXISTS settled (id VARCHAR)")
+    workspace.run("CREATE TABLE IF NOT EXISTS bound (id VARCHAR)")
+
+
+def _to_settle(also: Collection[SettleAlso]) -> str:
+    if unknown := sorted(set(also) - {*get_args(SettleAlso)}):
+        raise KlingPricingError(
+            f"cannot settle lines that are {unknown[0]}; only unexplained lines can be added"
+        )
+    categories = ", ".join(map(repr, (*_SETTLED, *also)))
+    return _TO_SETTLE.format(categories=categories, disputable=DISPUTABLE_ROWS)
 
 
 def _remedy(reservation: str, whole: int) -> str:

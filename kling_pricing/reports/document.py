@@ -100,7 +100,7 @@ class Equation(NamedTuple):
 
     Attributes:
         figures: from left to right.
-        signs: the operators between them.
+        signs: the operators between them; empty: the figures are only next to each other.
     """
 
     figures: tuple[Figure, ...]
@@ -137,7 +137,7 @@ class Document(NamedTuple):
         subtitle: the kind of report, for people.
         verdict: its conclusion.
         facts: the lines of its header.
-        equations: its most important numbers, one equation per currency.
+        equations: its most important numbers, one or several equations per currency.
         charts: its charts.
         sections: its tables, the summary first.
     """

@@ -8,7 +8,7 @@ from decimal import Decimal
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add, format_decimal, sum_of
 from kling_pricing.reconcile.categories import CATEGORIES, STANDINGS, exceptions_text
-from kling_pricing.reconcile.model import Reconciled, Total
+from kling_pricing.reconcile.model import Payable, Reconciled, Total
 from kling_pricing.reports import accruals
 from kling_pricing.reports import reconciliation_tables as tables
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Delta, DeltaChart, Series, Share, ShareChart
@@ -49,7 +49,10 @@ def document(reconciled: Reconciled) -> Document:
         subtitle="Reconciliation of the provider's statement with our ledger",
         verdict=_verdict(reconciled, overall),
         facts=_facts(reconciled),
-        equations=tuple(_equation(total, by_standing) for total in overall.values()),
+        equations=(
+            *map(_due, reconciled.payable()),
+            *(_equation(total, by_standing) for total in overall.values()),
+        ),
         charts=tuple(_charts(overall, by_category, by_standing, by_project, by_model, by_day)),
         sections=(
             tables.summary(by_category, overall),
@@ -91,21 +94,24 @@ def _ensure_tied_out(totals: Sequence[Total], overall: dict[str, Total]) -> None
 
 def _verdict(reconciled: Reconciled, overall: dict[str, Total]) -> Verdict:
     lines = sum(total.lines for total in overall.values())
-    if not lines:
-        return Verdict(
-            tone="good",
-            headline="Nothing to reconcile",
-            about="Neither the ledger nor the statement has a line in this period.",
-        )
+    confirmed = "".join(f" {_sentence(clause)}" for clause in reconciled.confirmed)
+    if reconciled.gaps:
+        gaps = " ".join(map(_sentence, reconciled.gaps))
+        return Verdict(tone="bad", headline="Not reconciled", about=f"{gaps}{confirmed}")
     tied = "The expected amount and every variance add up to the billed amount, to the last digit"
     if not reconciled.exceptions:
-        return Verdict(tone="good", headline="Ties out", about=f"{tied}. No line needs action.")
+        return Verdict(tone="good", headline="Ties out", about=f"{tied}. No line needs action.{confirmed}")
     need = "needs" if reconciled.exceptions == 1 else "need"
     return Verdict(
         tone="bad",
         headline=f"Ties out with {exceptions_text(reconciled.exceptions, reconciled.open)}",
-        about=f"{tied}. {number_text(reconciled.exceptions)} of {counted(lines, 'line')} {need} action.",
+        about=f"{tied}. {number_text(reconciled.exceptions)} of {counted(lines, 'line')} {need} action."
+        f"{confirmed}",
     )
+
+
+def _sentence(clause: str) -> str:
+    return safe(f"{clause[0].upper()}{clause[1:]}.")
 
 
 def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
@@ -117,6 +123,29 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
             Fact("Statement", f"{safe(name)} (SHA-256 {digest})")
             for name, digest in sorted(reconciled.statements.items())
         ),
+        *(
+            [
+                Fact(
+                    "Invoice",
+                    f"{safe(invoice.id or 'no number')}, {format_decimal(invoice.total)} {invoice.currency}",
+                )
+            ]
+            if (invoice := reconciled.invoice)
+            else []
+        ),
+    )
+
+
+def _due(payable: Payable) -> Equation:
+    """Returns what to do about the money of a currency."""
+    invoiced = f"of {format_decimal(payable.invoiced)} charged in the period"
+    return Equation(
+        (
+            Figure("Pay", payable.pay, payable.currency, invoiced),
+            Figure("In dispute", payable.disputed, payable.currency, "charged, and not accepted"),
+            Figure("Accrue", payable.accrue, payable.currency, "used, and not charged yet"),
+        ),
+        ("", ""),
     )
 
 
@@ -248,6 +277,12 @@ def _bars(totals: Sequence[Total], unnamed: str) -> tuple[Bar, ...]:
     return tuple(bars)
 
 
+def _invoice_id(reconciled: Reconciled, currency: str) -> str | None:
+    """Returns the number of the invoice if it is in a currency."""
+    invoice = reconciled.invoice
+    return invoice.id if invoice is not None and invoice.currency == currency else None
+
+
 def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
     """Yields the charges of the statement, line by line."""
     for line in reconciled.lines():
@@ -272,4 +307,5 @@ def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
                 reservation_id=line.reservation_id,
                 standing=line.category,
                 cause=line.cause or None,
+                invoice_id=_invoice_id(reconciled, line.currency),
             )

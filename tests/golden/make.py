@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +27,7 @@ from kling_pricing import Budget, BudgetExceededError, BudgetGuard, Budgets
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.administration import prepare
+from kling_pricing.ledger.books import BookFact, BooksUpdate, ClosedMonth, Known, RememberedStatement
 from kling_pricing.ledger.granting import Grant
 from kling_pricing.ledger.postgres import schema as postgres_schema
 from kling_pricing.ledger.sqlite import schema as sqlite_schema
@@ -45,6 +46,7 @@ TABLES = (
     *("observation", "unpriced_requests", "calendar", "calendar_digest", "frozen", "administration"),
     *("alert", "alert_receiver", "refused_requests", "lease"),
     *("rolling_window", "cap_overlay", "verified"),
+    *("book_statement", "book_fact", "closed_month", "book_seal"),
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates", "projects", "require_labels"}
@@ -181,6 +183,48 @@ def fill_further(url: str, clock: Clock) -> None:
         guard.count_unpriced("qingbo-ai", "/v1/chat/*")
 
 
+def fill_books(url: str) -> None:
+    """Adds every kind of fact, a statement that another one replaces, and a closed month to the books."""
+    at = BEGIN
+    statement = RememberedStatement(
+        number=1,
+        provider="qingbo",
+        name="november.csv",
+        digest="0" * 64,
+        since=at,
+        until=END,
+        is_answers=False,
+        remembered_at=at,
+        actor="li",
+        reason="",
+        replaces=None,
+        replaced_in=None,
+    )
+    corrected = statement._replace(number=2, name="corrected.csv", replaces=1, replaced_in="2026-11")
+    first = [
+        BookFact("use", "2026-11", at, "t-1", "trailer", "USD", 714000000),
+        BookFact(
+            *("row", "2026-11", at, "t-1", "", "USD", 900000000, 450000000000000, "quota"),
+            *(1, 2, "row-1", at, at),
+        ),
+        BookFact("write_off", "2026-11", at, "t-2", "", "USD", actor="li", reason="credit"),
+    ]
+    with closing(connect(url, clock=lambda: END)) as ledger:
+        ledger.add_to_books(BooksUpdate("qingbo", Known(0, 0, ""), (statement, corrected), first))
+        known = ledger.books("qingbo").known
+        row = known.facts - 1
+        dispute = BookFact(
+            *("dispute", "2026-11", at, "t-1", "", "USD", 186000000), subject=row, actor="li", reason="too dear"
+        )
+        ledger.add_to_books(BooksUpdate("qingbo", known, facts=[dispute]))
+        known = ledger.books("qingbo").known
+        resolution = BookFact(
+            "resolution", "2026-11", at, "t-1", subject=known.facts, actor="li", reason="paid"
+        )
+        closed = ClosedMonth("2026-11", "qingbo", "1" * 64, END, "li", "invoice 7")
+        ledger.add_to_books(BooksUpdate("qingbo", known, facts=[resolution], closed=closed))
+
+
 def fill_interventions(url: str, clock: Clock) -> None:
     """Adds a request for an allowance, allowances that are used, and one that is revoked."""
     dear = {**CLIP, "resolution": "4k", "duration": 15}
@@ -311,6 +355,8 @@ def postgres_text(url: str) -> str:
             ("allowance", "seq"),
             ("allowance_request", "seq"),
             ("observation", "id"),
+            ("book_fact", "seq"),
+            ("book_seal", "number"),
         ):
             lines.append(
                 f"SELECT setval(pg_get_serial_sequence('kling_pricing.{name}', '{column}'),"
@@ -334,6 +380,7 @@ def main(url: str) -> None:
                 stack.enter_context(driven_by(clock, url))
             fill(ledger, clock)
             fill_further(ledger, clock)
+            fill_books(ledger)
             fill_interventions(ledger, clock)
             report = as_text(reported(ledger, clock))
             version = sqlite_schema.VERSION

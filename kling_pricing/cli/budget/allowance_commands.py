@@ -38,7 +38,8 @@ _STYLES = {"open": "green", "used up": "yellow", "ended": "dim", "revoked": "dim
 @click.argument("request_file", metavar="FILE|-")
 @click.option("--project", required=True, help="Project that the request belongs to.")
 @click.option(
-    "--key", help="Key of the job, if the allowance is for this job only. It then lifts max_request too."
+    "--key",
+    help="Key of the job, if the allowance is for this job only. The allowance then lifts max_request too.",
 )
 @labels_option
 @reason_option
@@ -91,8 +92,12 @@ def ask_command(
     help="Budget above whose cap the project may spend. Repeat the option for several budgets.",
 )
 @instant_option("--until", "End of the allowance (ISO 8601).", required=True)
-@click.option("--key", help="Only for the job with this key. Then it also lifts max_request.")
-@click.option("--request", metavar="ID", help="Request from `budget ask` to grant. It gives the other values.")
+@click.option(
+    "--key", help="Key of the only job that can use the allowance. The allowance then lifts max_request too."
+)
+@click.option(
+    "--request", metavar="ID", help="Id of a request from `budget ask`. The request gives the other values."
+)
 @reason_option
 @actor_option
 @ledger_option
@@ -152,9 +157,9 @@ def allow_command(
 @ledger_option
 @json_option
 def revoke_command(allowance: str, reason: str, actor: str | None, ledger: str, as_json: bool) -> None:
-    """Revoke an allowance at once.
+    """Revoke an allowance immediately.
 
-    Jobs that it covers already stay covered. `budget allowances` shows the ids.
+    Jobs that the allowance already covers stay covered. `budget allowances` shows the ids.
 
     \b
     Example:
@@ -173,7 +178,7 @@ def revoke_command(allowance: str, reason: str, actor: str | None, ledger: str, 
 @ledger_option
 @json_option
 def allowances_command(ledger: str, as_json: bool) -> None:
-    """List the allowances, and the requests that nobody has granted yet.
+    """List the allowances, and the requests for allowances.
 
     \b
     Example:
@@ -207,7 +212,7 @@ def allowances_command(ledger: str, as_json: bool) -> None:
         echo(f"  above {_above(request)}{_for_key(request)}")
         echo(f"  asked by {request.actor}, {_minute(request.created_at)}: {request.reason}")
     if not granted and not waiting:
-        echo("no allowances, and no requests for any")
+        echo("no allowances, and no requests for allowances")
 
 
 def allowance_dict(allowance: Allowance, at: datetime) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def apply_command(
 
     Nothing is removed or weakened by mistake. A budget that FILE does not contain is removed only if you name
     it with --remove. A change after which more may be spent, or after which fewer requests are checked, needs
-    --allow-weaker, or your yes in a terminal. --yes does not answer that question.
+    --allow-weaker, or your consent in a terminal. --yes does not give this consent.
 
     The command also extends the ledger's calendar, so that it covers the windows of the budgets for at least
     ten years. If this machine's time zone data has new rules, the command shows the window bounds that move.
@@ -193,11 +193,11 @@ def set_command(
     ledger: str,
     as_json: bool,
 ) -> None:
-    """Change the cap of one budget at once, for every process.
+    """Change the cap of one budget immediately, for every process.
 
-    With --until, the new cap ends by itself, and then the budget's own cap is in force again. Without --until,
-    the new cap stays, and your budgets file differs from the ledger: write the new cap into the file too, or
-    save the output of `budget show --yaml`.
+    With --until, the new cap is temporary: after that time, the budget's own cap is in force again. Without
+    --until, the new cap stays, and your budgets file differs from the ledger: write the new cap into the file
+    too, or save the output of `budget show --yaml`.
 
     \b
     Examples:

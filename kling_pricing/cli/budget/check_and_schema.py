@@ -24,7 +24,7 @@ def check_command(file: str, as_json: bool) -> None:
     """Check the budgets in FILE.
 
     The command reports every mistake with its line number. It also warns about budgets for each value of a
-    label, such as a user, if requests without that label can spend past them, and about budgets that can match
+    label, such as a user, if requests without that label can bypass them, and about budgets that can match
     no request any more.
 
     \b

@@ -71,4 +71,4 @@ def exceptions_lines(shown: Exceptions) -> Iterator[str]:
         name = ", ".join([row.budget, *(f"{label} {value}" for label, value in row.labels.items())])
         requests = counted(row.requests, "request")
         amount = f"{format_decimal(row.amount)} {row.currency}"
-        yield f"Budget {name} would have refused {requests} ({amount}); it only observes"
+        yield f"Budget {name} would have refused {requests} ({amount}), but it is in observe mode"

@@ -31,11 +31,11 @@ _names_argument = click.argument("names", nargs=-1, metavar="[NAME]...")
 def freeze_command(
     names: tuple[str, ...], everything: bool, reason: str, actor: str | None, ledger: str, as_json: bool
 ) -> None:
-    """Stop the spending of budgets, or all spending, at once.
+    """Stop the spending of budgets, or all spending, immediately.
 
     Until you thaw a budget, no request that it matches is admitted, in any process. If a program tries to send
     a job that is already reserved, the job is not sent, and its reservation is released. Jobs that were sent
-    before the freeze are settled as usual. No allowance passes a freeze.
+    before the freeze are settled as usual. An allowance does not lift a freeze.
 
     With --all, the freeze includes requests that no budget matches and budgets that you add later.
 

@@ -32,8 +32,8 @@ _NAME_CHARS = 16
 def show_command(name: str | None, as_yaml: bool, as_json: bool, ledger: str) -> None:
     """Show the budgets in force, or one of them.
 
-    With --yaml, the command prints a budgets file. It contains everything that is in force, so that
-    `budget apply` finds no change. Caps that `budget set` changed until an instant are comments in it.
+    With --yaml, the command prints a budgets file. The file contains all settings in force,
+    so `budget apply` with this file changes nothing. Temporary caps from `budget set --until` are comments.
 
     \b
     Examples:
@@ -41,7 +41,7 @@ def show_command(name: str | None, as_yaml: bool, as_json: bool, ledger: str) ->
       kling-pricing budget show --yaml > budgets.yaml
     """
     if as_yaml and as_json:
-        raise click.UsageError("--yaml and --json exclude each other; choose one of them")
+        raise click.UsageError("--yaml and --json cannot be used together; choose one of them")
     with opened_guard(ledger, as_json=as_json) as guard:
         budgets, overlays, actions = guard.budgets(), guard.cap_overlays(), guard.log()
         shown = budgets.budgets if name is None else [budget_named(budgets, name)]
@@ -152,8 +152,8 @@ def _fact(key: str, text: str) -> PlanLine:
 def log_command(as_json: bool, ledger: str) -> None:
     """Show who changed the budgets, when, and why.
 
-    The newest action comes last. In a PostgreSQL ledger, the database role of the session stands in parentheses
-    after the actor.
+    The newest action comes last. In a PostgreSQL ledger, the database role of the session follows the actor
+    in parentheses.
 
     \b
     Example:

@@ -75,15 +75,15 @@ def status_command(watch: bool, every: int, ledger: str, at: datetime | None, as
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
     settled yet, and the money left. Below the table, the command lists the freezes in force, the open
-    allowances, the requests that budgets in observe mode would have refused, the budgets that will be exhausted
-    before their windows end if spending goes on at its pace, the requests that were refused today, and the
-    requests from the last 30 days that hooks let through without a price. No budget counts the cost of the
-    latter.
+    allowances, the requests that budgets in observe mode would have refused, the budgets that, at their present
+    pace, will be exhausted before their windows end, the requests that were refused today, and the
+    requests from the last 30 days that hooks let through without a price. No budget counts these unpriced
+    requests.
 
-    The pace is the money spent and held since the start of the window, per day. There is no pace until a tenth
-    of the window, or a day, has passed.
+    The pace is the money spent and held since the start of the window, per day. The pace is unknown until a
+    tenth of the window, or a day, has passed.
 
-    With --watch, the balances, the pace and the forecasts stay on the screen and are read again and again. If
+    With --watch, the balances, the pace and the forecasts stay on the screen and are updated. If
     the output is not a terminal, the command prints a line whenever a balance changes; with --json, it prints
     one document per reading.
 
@@ -93,7 +93,7 @@ def status_command(watch: bool, every: int, ledger: str, at: datetime | None, as
       kling-pricing budget status --watch
     """
     if watch and at is not None:
-        raise click.UsageError("--watch shows the balances of now; leave out --at")
+        raise click.UsageError("--watch always shows the present balances; omit --at")
     with opened_guard(ledger, as_json=as_json) as guard:
         if watch:
             as_dict = report_dict if as_json else None
@@ -173,7 +173,7 @@ def _live_table(report: BudgetReport) -> Table:
         elif pace is None:
             until = "not known yet" if row.rolling is None else f"rolling {row.rolling}"
         else:
-            until = "not in time" if exhausted_at is None else f"{exhausted_at:%Y-%m-%d %H:%M}"
+            until = "after the window" if exhausted_at is None else f"{exhausted_at:%Y-%m-%d %H:%M}"
         grid.add_row(
             _name(row),
             _short(row.available),
@@ -209,8 +209,8 @@ def _forecast_lines(report: BudgetReport) -> Iterator[str]:
     for row, _, pace, exhausted_at in report.forecasts:
         if exhausted_at is not None and pace is not None and row.window_end != FOREVER.end:
             yield (
-                f"{_name(row)}: at its pace of {_short(pace)} {row.currency} a day, the budget is exhausted at "
-                f"{exhausted_at:%Y-%m-%d %H:%M} UTC, before its window ends"
+                f"{_name(row)}: at its pace of {_short(pace)} {row.currency} a day, the budget will be "
+                f"exhausted at {exhausted_at:%Y-%m-%d %H:%M} UTC, before its window ends"
             )
 
 

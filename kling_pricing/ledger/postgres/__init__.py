@@ -39,6 +39,7 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions, verifying
+from kling_pricing.ledger.postgres.book_calls import PostgresBooks
 from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
 from kling_pricing.ledger.postgres.outbox import PostgresOutbox
 from kling_pricing.ledger.postgres.server import Refusal, Server
@@ -47,7 +48,7 @@ from kling_pricing.ledger.verification import OnProgress, Verification, ignore_p
 from kling_pricing.money import format_decimal
 
 
-class PostgresLedger(PostgresInterventions, PostgresOutbox):
+class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
@@ -188,9 +189,11 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
         """See `Ledger.release`."""
         return codec.reservation(self._call("release", _array(ref), reason, list(states)))
 
-    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis, author: Author | None = None) -> Change:
         """See `Ledger.settle`."""
-        return codec.change(self._call("settle", _new_call(), _array(ref), amount, basis))
+        if author is None:
+            return codec.change(self._call("settle", _new_call(), _array(ref), amount, basis))
+        return codec.change(self._call("settle_by", _new_call(), _array(ref), amount, basis, *author))
 
     def observe(
         self, seen: Observation, ref: Ref | None, compared: Comparison | None = None
@@ -212,17 +215,16 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox):
         return None if response is None else codec.change_or_uncompared(response, seen)
 
     def record(
-        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+        self,
+        order: ReservationRequest,
+        spent: PricedVariant,
+        task_id: str,
+        at: datetime,
+        author: Author | None = None,
     ) -> Change | Outdated:
         """See `Ledger.record`."""
-        response = self._call(
-            "record_spend",
-            _new_call(),
-            codec.order_text(order),
-            codec.candidate_text(spent),
-            task_id,
-            at,
-        )
+        parts = (codec.order_text(order), codec.candidate_text(spent), task_id, at, *(author or ()))
+        response = self._call("record_spend" if author is None else "record_by", _new_call(), *parts)
         return Outdated(Revision(**response["outdated"])) if "outdated" in response else codec.change(response)
 
     def open_bucket(self, claim: BucketClaim, spent: int, author: Author) -> tuple[Alert, ...]:
@@ -376,6 +378,7 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "ended_before_it_began": lambda about: ledger_errors.ended_before_it_began(
         datetime.fromisoformat(about["until"])
     ),
+    "books_changed": lambda about: ledger_errors.books_changed(about["provider"]),
     "unknown_allowance": lambda about: ledger_errors.unknown_allowance(about["name"], about["known"]),
     "unknown_request": lambda about: ledger_errors.unknown_request(about["request"]),
     "granted_already": lambda about: ledger_errors.granted_already(about["request"], about["allowance"]),

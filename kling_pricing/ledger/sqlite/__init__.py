@@ -11,6 +11,7 @@ from types import MappingProxyType
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
+from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
@@ -34,6 +35,8 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.sqlite import (
     action_rows,
+    book_rows,
+    book_seals,
     calendar_rows,
     cap_overlays,
     choosing,
@@ -169,9 +172,9 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
         """See `Ledger.release`."""
         return self._file.transaction(verbs.release, ref, reason, frozenset(states))
 
-    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+    def settle(self, ref: Ref, amount: Decimal | None, basis: Basis, author: Author | None = None) -> Change:
         """See `Ledger.settle`."""
-        return self._file.transaction(verbs.settle, ref, amount, basis)
+        return self._file.transaction(verbs.settle, ref, amount, basis, author)
 
     def observe(
         self, seen: Observation, ref: Ref | None, compared: Comparison | None = None
@@ -183,10 +186,15 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
         return change
 
     def record(
-        self, order: ReservationRequest, spent: PricedVariant, task_id: str, at: datetime
+        self,
+        order: ReservationRequest,
+        spent: PricedVariant,
+        task_id: str,
+        at: datetime,
+        author: Author | None = None,
     ) -> Change | Outdated:
         """See `Ledger.record`."""
-        return self._file.transaction(verbs.record, order, spent, task_id, at)
+        return self._file.transaction(verbs.record, order, spent, task_id, at, author)
 
     def open_bucket(self, claim: BucketClaim, spent: int, author: Author) -> tuple[Alert, ...]:
         """See `Ledger.open_bucket`."""
@@ -239,6 +247,20 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
         """See `Ledger.sent`."""
         with self._file.reading_alone() as db:
             yield from export.blocks(db, provider, before)
+
+    def books(self, provider: str) -> Books:
+        """See `Ledger.books`."""
+        with self._file.reading() as db:
+            return book_rows.books(db, provider)
+
+    def facts(self, provider: str) -> Iterator[bytes]:
+        """See `Ledger.facts`."""
+        with self._file.reading_alone() as db:
+            yield from book_rows.facts(db, provider)
+
+    def add_to_books(self, update: BooksUpdate) -> None:
+        """See `Ledger.add_to_books`."""
+        self._file.transaction(book_seals.add, update)
 
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""

@@ -18,6 +18,7 @@ _VALUES = {
     "task_id": "reservation.task_id",
     "state": "reservation.state",
     "dispatched_at": "substr(dispatched_at, 1, 26)",
+    "closed_at": "substr(closed_at, 1, 26)",
     "ended": "ended.state",
 }
 # printf writes null as an empty text.

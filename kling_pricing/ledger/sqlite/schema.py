@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.sqlite.book_tables import BOOK_TABLES
 from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
 from kling_pricing.ledger.terms import Terms
 
@@ -249,6 +250,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         WHEN EXISTS (SELECT 1 FROM administration WHERE seq = NEW.seq)
         BEGIN SELECT RAISE(ABORT, 'the record of administrative actions is append-only'); END
         """,
+        *BOOK_TABLES,
         # Allowances
         """
         CREATE TABLE allowance_request (

@@ -76,7 +76,7 @@ def differences(db: sqlite3.Connection, table: str, parameters: Mapping[str, int
         if kept != _digest(values):  # SQLite writes texts that are not plain ASCII differently
             derived = seal(*json.loads(values))
             if kept != derived:
-                yield _difference(name, "seal", kept, derived, "the columns that never change give")
+                yield difference(name, "seal", kept, derived, "the columns that never change give")
 
 
 def calendar_differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
@@ -86,10 +86,11 @@ def calendar_differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
     ).fetchone()
     computed = calendar_digest(db)
     if computed != recorded and (recorded is not None or not is_empty):
-        yield _difference("the calendar", "digest", recorded, computed, "its rows give")
+        yield difference("the calendar", "digest", recorded, computed, "its rows give")
 
 
-def _difference(subject: str, what: str, kept: str | None, derived: str | None, source: str) -> dict[str, Any]:
+def difference(subject: str, what: str, kept: str | None, derived: str | None, source: str) -> dict[str, Any]:
+    """Returns a problem, with the columns of `steps.COLUMNS`."""
     return {
         "subject": subject,
         "what": what,

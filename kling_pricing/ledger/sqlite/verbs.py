@@ -15,7 +15,7 @@ from decimal import Decimal
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError, LedgerError, ReservationStateError
 from kling_pricing.ledger import errors
-from kling_pricing.ledger.actions import Author
+from kling_pricing.ledger.actions import Author, amount_of
 from kling_pricing.ledger.freezing import FROZEN
 from kling_pricing.ledger.journal import Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
@@ -189,8 +189,17 @@ def release(
     return transitions.release(db, reservation, reason, "release", now)
 
 
-def settle(db: sqlite3.Connection, now: datetime, ref: Ref, amount: Decimal | None, basis: Basis) -> Change:
+def settle(
+    db: sqlite3.Connection, now: datetime, ref: Ref, amount: Decimal | None, basis: Basis, author: Author | None
+) -> Change:
     """See `Ledger.settle`."""
+    if author is not None:
+        before = reservations.get(db, ref, now)
+        change = settle(db, now, ref, amount, basis, None)
+        after = change.reservation
+        if (before.billed, before.basis) != (after.billed, after.basis):
+            action_rows.administer(db, now, author, "settle", after.id, amount_of(before), amount_of(after))
+        return change
     if isinstance(ref, str):
         settled = transitions.settle_open(db, ref, amount, basis, now)
         if settled is not None:
@@ -242,6 +251,7 @@ def record(
     spent: PricedVariant,
     task_id: str,
     at: datetime,
+    author: Author | None,
 ) -> Change | Outdated:
     """See `Ledger.record`."""
     if not revisions.is_in_force(db, order.budgets):
@@ -271,7 +281,10 @@ def record(
     )
     balances.enter(db, now, "record", reservation, moves, task_id)
     alerts = balances.threshold_alerts(db, grown(moves), reservation, now)
-    return Change(reservations.get(db, reservation, now), alerts)
+    recorded = reservations.get(db, reservation, now)
+    if author is not None:
+        action_rows.administer(db, now, author, "record", reservation, None, amount_of(recorded))
+    return Change(recorded, alerts)
 
 
 def open_bucket(

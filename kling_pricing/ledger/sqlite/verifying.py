@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from kling_pricing.ledger import dialects, steps
-from kling_pricing.ledger.sqlite import seals
+from kling_pricing.ledger.sqlite import book_seals, seals
 from kling_pricing.ledger.sqlite.codec import instant, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.verification import (
@@ -132,6 +132,11 @@ def _steps(
             for table in seals.SEALED
         ),
         _Step("calendar", 0, lambda db: row_problems(seals.calendar_differences(db))),
+        *(
+            [_Step("seals of the books", 10, lambda db: row_problems(book_seals.differences(db)))]
+            if not since_last
+            else []
+        ),
         *(
             _Step(f"indexes of {table}", _LARGE.get(table, 0), partial(_damage, table=table))
             for table in tables

@@ -53,6 +53,7 @@ class FocusCharge(NamedTuple):
         reservation_id: the ledger's name for it.
         standing: the category of its line, or the basis of its amount.
         cause: the explanation of a variance.
+        invoice_id: the number of its invoice; None: unknown.
     """
 
     provider: str
@@ -74,6 +75,7 @@ class FocusCharge(NamedTuple):
     reservation_id: str | None
     standing: str
     cause: str | None
+    invoice_id: str | None = None
 
 
 class BillingPeriod(NamedTuple):
@@ -194,6 +196,7 @@ def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, a
         "ChargePeriodEnd": start + timedelta(days=1),
         "ChargePeriodStart": start,
         "EffectiveCost": charge.billed,
+        "InvoiceId": safe_or_none(charge.invoice_id),
         "InvoiceIssuerName": charge.provider,
         "PricingCurrency": charge.currency,
         "PricingCurrencyEffectiveCost": charge.billed,

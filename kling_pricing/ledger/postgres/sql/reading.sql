@@ -49,7 +49,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   )
   SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''),
     coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
-    to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), coalesce(ended.state, ''),
+    to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'),
+    coalesce(to_char(closed_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), ''), coalesce(ended.state, ''),
     concat_ws(E'\x17', model, resolution, tier, quantity::text, unit, currency, expected,
       coalesce(list_total::text, ''), price_table, coalesce(statement_unit, ''), coalesce(trim_scale(unit_value)::text, ''), failed_tasks))
   FROM reservation LEFT JOIN ended USING (task_id)

@@ -1,0 +1,167 @@
+"""`kling-pricing dispute`: opens, lists and resolves disputes about charges."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kling_pricing.cli.exit_codes import exit_codes_help
+from kling_pricing.cli.failures import errors_shown
+from kling_pricing.cli.groups import Group
+from kling_pricing.cli.ledger_options import json_option, ledgers_option, read_amount, task_id_argument
+from kling_pricing.cli.options import known_provider, tables_option
+from kling_pricing.cli.output import echo, to_json
+from kling_pricing.money import format_decimal
+from kling_pricing.tables.price_book import PriceBook
+
+if TYPE_CHECKING:
+    from kling_pricing.reconcile import Dispute
+
+_provider_option = click.option(
+    "--provider", required=True, callback=known_provider, help="Provider that charged the task."
+)
+_reason_option = click.option(
+    "--reason", metavar="TEXT", required=True, help="Reason to keep in the books, such as the ticket's number."
+)
+_actor_option = click.option(
+    "--actor", metavar="NAME", help="Your name for the books. Default: your user name on this system."
+)
+
+
+@click.group("dispute", cls=Group)
+def dispute() -> None:
+    """Dispute charges with a provider.
+
+    A disputed amount is not to be paid, and its task is not settled until you resolve the dispute.
+    `kling-pricing reconcile --dispute` disputes every charge that is too high.
+
+    \b
+    Examples:
+      kling-pricing dispute open task-2 --provider qingbo --reason "charged twice"
+      kling-pricing dispute list --provider qingbo
+      kling-pricing dispute resolve 17 --provider qingbo --reason "refunded"
+    """
+
+
+@dispute.command("open", epilog=exit_codes_help(refused="refused; nothing changed"))
+@task_id_argument
+@ledgers_option
+@_provider_option
+@click.option(
+    "--amount",
+    callback=read_amount,
+    metavar="AMOUNT",
+    help="Disputed amount. Default: the part of the charges that exceeds the expected amount.",
+)
+@_reason_option
+@_actor_option
+@tables_option
+@json_option
+def open_command(
+    task_id: str,
+    ledgers: tuple[str, ...],
+    provider: str,
+    amount: Decimal | None,
+    reason: str,
+    actor: str | None,
+    book: PriceBook,  # noqa: ARG001 (which providers there are)
+    as_json: bool,
+) -> None:
+    """Dispute a part of the charge for TASK_ID.
+
+    The charge must be on a statement in the books; see `kling-pricing reconcile --remember`.
+
+    \b
+    Example:
+      kling-pricing dispute open task-2 --provider qingbo --reason "too dear"
+    """
+    from kling_pricing.reconcile import open_dispute  # noqa: PLC0415 (an extra, and slow to import)
+
+    with errors_shown(as_json=as_json):
+        opened = open_dispute(ledgers, task_id, provider=provider, amount=amount, actor=actor, reason=reason)
+    echo(to_json(_as_dict(opened)) if as_json else _line(opened))
+
+
+@dispute.command("list", epilog=exit_codes_help())
+@ledgers_option
+@_provider_option
+@click.option("--all", "everything", is_flag=True, help="Include disputes that are over.")
+@tables_option
+@json_option
+def list_command(
+    ledgers: tuple[str, ...],
+    provider: str,
+    everything: bool,
+    book: PriceBook,  # noqa: ARG001
+    as_json: bool,
+) -> None:
+    """List the open disputes with a provider.
+
+    \b
+    Example:
+      kling-pricing dispute list --provider qingbo
+    """
+    from kling_pricing.reconcile import list_disputes  # noqa: PLC0415
+
+    with errors_shown(as_json=as_json):
+        listed = [each for each in list_disputes(ledgers, provider=provider) if everything or each.is_open]
+    if as_json:
+        echo(to_json([_as_dict(each) for each in listed]))
+        return
+    for each in listed:
+        echo(_line(each))
+    if not listed:
+        echo("no disputes" if everything else "no open disputes")
+
+
+@dispute.command("resolve", epilog=exit_codes_help(refused="refused; nothing changed"))
+@click.argument("number", type=int)
+@ledgers_option
+@_provider_option
+@_reason_option
+@_actor_option
+@tables_option
+@json_option
+def resolve_command(
+    number: int,
+    ledgers: tuple[str, ...],
+    provider: str,
+    reason: str,
+    actor: str | None,
+    book: PriceBook,  # noqa: ARG001
+    as_json: bool,
+) -> None:
+    """Resolve the dispute with this NUMBER.
+
+    The charge counts again, and `kling-pricing reconcile --settle` can settle its task. If the provider gives
+    the money back, the refund is a row of a later statement.
+
+    \b
+    Example:
+      kling-pricing dispute resolve 17 --provider qingbo --reason "refunded"
+    """
+    from kling_pricing.reconcile import resolve_dispute  # noqa: PLC0415
+
+    with errors_shown(as_json=as_json):
+        resolved = resolve_dispute(ledgers, number, provider=provider, actor=actor, reason=reason)
+    echo(to_json(_as_dict(resolved)) if as_json else _line(resolved))
+
+
+def _line(each: Dispute) -> str:
+    line = (
+        f"{each.number}: {each.task_id}, {format_decimal(each.amount)} {each.currency}, {each.row}, opened "
+        f"{each.opened_at:%Y-%m-%d} by {each.actor}: {each.reason}"
+    )
+    if each.resolved_at is None:
+        return f"{line}; a corrected statement no longer has the row" if each.is_withdrawn else line
+    return f"{line}; resolved {each.resolved_at:%Y-%m-%d}: {each.resolution}"
+
+
+def _as_dict(each: Dispute) -> dict[str, Any]:
+    return each._asdict() | {
+        "amount": format_decimal(each.amount),
+        "opened_at": each.opened_at.isoformat(),
+        "resolved_at": each.resolved_at and each.resolved_at.isoformat(),
+    }

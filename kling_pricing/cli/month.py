@@ -1,0 +1,145 @@
+"""`kling-pricing month`: closes the books of a month, and shows closed months."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Column, Table
+
+from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
+from kling_pricing.cli.failures import errors_shown
+from kling_pricing.cli.groups import Group
+from kling_pricing.cli.ledger_options import json_option, ledgers_option
+from kling_pricing.cli.options import known_provider, tables_option
+from kling_pricing.cli.output import echo, to_json
+from kling_pricing.cli.terminal import print_table
+from kling_pricing.money import format_decimal
+from kling_pricing.tables.price_book import PriceBook
+
+if TYPE_CHECKING:
+    from kling_pricing.reconcile import MonthBooks
+
+
+@click.group("month", cls=Group)
+def month() -> None:
+    """Close the books of a month, and show closed months.
+
+    \b
+    Examples:
+      kling-pricing month close 2026-11 --provider qingbo
+      kling-pricing month list --provider qingbo
+    """
+
+
+@month.command("close", epilog=exit_codes_help(refused="refused; nothing changed"))
+@click.argument("name", metavar="YYYY-MM")
+@ledgers_option
+@click.option("--provider", required=True, callback=known_provider, help="Provider whose books are closed.")
+@click.option("--reason", metavar="TEXT", help="Reason to keep in the books.")
+@click.option(
+    "--actor", metavar="NAME", help="Your name for the books. Default: your user name on this system."
+)
+@tables_option
+@json_option
+def close_command(
+    name: str,
+    ledgers: tuple[str, ...],
+    provider: str,
+    reason: str | None,
+    actor: str | None,
+    book: PriceBook,  # noqa: ARG001 (which providers there are)
+    as_json: bool,
+) -> None:
+    """Close the books of a month.
+
+    The journal of a closed month, and of every month before it, never changes. If a statement that you remember
+    later concerns a closed month, its amounts appear in the first open month.
+
+    Remember the month's statements first, with `kling-pricing reconcile --remember`.
+
+    \b
+    Example:
+      kling-pricing month close 2026-11 --provider qingbo --reason "done"
+    """
+    from kling_pricing.reconcile import close_month  # noqa: PLC0415 (an extra, and slow to import)
+
+    with errors_shown(as_json=as_json):
+        closed = close_month(ledgers, name, provider=provider, actor=actor, reason=reason)
+    _show(closed, as_json=as_json)
+
+
+@month.command(
+    "list", epilog=exit_codes_help("every closed month is intact", "the journal of a closed month has changed")
+)
+@ledgers_option
+@click.option("--provider", required=True, callback=known_provider, help="Provider whose books to show.")
+@tables_option
+@json_option
+def list_command(
+    ledgers: tuple[str, ...],
+    provider: str,
+    book: PriceBook,  # noqa: ARG001
+    as_json: bool,
+) -> None:
+    """Show the closed months and their journals.
+
+    The command computes each journal again from the books, and compares it with the journal that was closed.
+
+    \b
+    Example:
+      kling-pricing month list --provider qingbo
+    """
+    from kling_pricing.reconcile import closed_months  # noqa: PLC0415
+
+    with errors_shown(as_json=as_json):
+        months = closed_months(ledgers, provider=provider)
+    _show(months, as_json=as_json)
+    if not all(each.is_intact for each in months):
+        sys.exit(REFUSED)
+
+
+def _show(months: list[MonthBooks], *, as_json: bool) -> None:
+    if as_json:
+        echo(to_json([_as_dict(each) for each in months]))
+        return
+    if not months:
+        echo("no closed months")
+    for each in months:
+        closed = each.closed
+        reason = f" ({closed.reason})" if closed.reason else ""
+        state = "intact" if each.is_intact else "CHANGED: its journal is not the one that was closed"
+        echo(
+            f"{each.month}: closed at {closed.closed_at:%Y-%m-%d %H:%M} UTC by {closed.actor}{reason}; {state}"
+        )
+        if not each.journal:
+            continue
+        grid = Table(
+            *(Column(name, no_wrap=True) for name in ("Account", "Project")),
+            *(Column(name, justify="right", no_wrap=True) for name in ("Amount", "Tasks")),
+            Column("Currency", no_wrap=True),
+        )
+        for line in each.journal:
+            grid.add_row(
+                line.account,
+                line.project or "(no project)",
+                format_decimal(line.amount),
+                str(line.tasks),
+                line.currency,
+            )
+        print_table(grid)
+
+
+def _as_dict(each: MonthBooks) -> dict[str, Any]:
+    return {
+        "ledger": each.ledger,
+        "month": each.month,
+        "provider": each.closed.provider,
+        "closed_at": each.closed.closed_at.isoformat(),
+        "actor": each.closed.actor,
+        "reason": each.closed.reason,
+        "digest": each.closed.digest,
+        "is_intact": each.is_intact,
+        "journal": [line._asdict() | {"amount": format_decimal(line.amount)} for line in each.journal],
+    }

@@ -1,0 +1,217 @@
+"""The output of `kling-pricing reconcile`: JSON, the table of the sums, and the lines below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Column, Table
+
+from kling_pricing.cli.output import counted, signed
+from kling_pricing.money import format_decimal
+from kling_pricing.reconcile.categories import exceptions_text
+from kling_pricing.reconcile.model import exceptions_of
+
+if TYPE_CHECKING:
+    from kling_pricing.reconcile import Reconciliation, Remembered, Settled
+    from kling_pricing.reconcile.memory import Replacement
+
+_MAX_LISTED = 10
+"""Maximum number of exceptions to list; the reports contain all of them."""
+_ROW_KINDS = {
+    "charges": "charges in the period",
+    "uncharged": "uncharged",
+    "invalid": "invalid",
+    "outside": "outside the period",
+    "ignored": "ignored",
+}
+
+
+def as_dict(
+    reconciled: Reconciliation,
+    files: dict[str, str],
+    *,
+    plan: Replacement | None,
+    remembered: Remembered | None,
+    disputed: int | None,
+    settled: Settled | None,
+) -> dict[str, Any]:
+    """Returns the result as JSON-ready data; amounts are text.
+
+    Args:
+        reconciled: the reconciliation.
+        files: the report files that were written, each with its digest.
+        plan: what replacing a statement changes; None: none is replaced.
+        remembered: what was added to the books; None: nothing was to be added.
+        disputed: the number of new disputes; None: nothing was to be disputed.
+        settled: what was settled; None: nothing was to be settled.
+    """
+    answer: dict[str, Any] = {
+        "provider": reconciled.provider,
+        "since": reconciled.since.isoformat(),
+        "until": reconciled.until.isoformat(),
+        "is_over": reconciled.is_over,
+        "gaps": list(reconciled.gaps),
+        "confirmed": list(reconciled.confirmed),
+        "exceptions": reconciled.exceptions,
+        "open": reconciled.open,
+        "statements": dict(reconciled.statements),
+        "rows": reconciled.rows._asdict(),
+    }
+    for name in ("all", "category"):
+        answer["totals" if name == "all" else "categories"] = [
+            {
+                **total._asdict(),
+                "expected": format_decimal(total.expected),
+                "billed": format_decimal(total.billed),
+                "variance": format_decimal(total.variance),
+            }
+            for total in reconciled.totals(name)
+        ]
+    answer["first_exceptions"] = [
+        {
+            "task_id": line.task_id,
+            "reservation_id": line.reservation_id,
+            "rows": list(line.rows),
+            "category": line.category,
+            "variance": format_decimal(line.variance),
+            "currency": line.currency,
+            "cause": line.cause,
+            "remedy": line.remedy,
+        }
+        for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
+    ]
+    answer["payable"] = [
+        {"currency": payable.currency}
+        | {name: format_decimal(getattr(payable, name)) for name in ("invoiced", "pay", "disputed", "accrue")}
+        for payable in reconciled.payable()
+    ]
+    answer["conflicts"] = [conflict._asdict() for conflict in reconciled.conflicts]
+    answer["replacement"] = None
+    if plan is not None:
+        answer["replacement"] = plan._asdict() | {
+            "sums": {
+                currency: [format_decimal(amount) for amount in amounts]
+                for currency, amounts in plan.sums.items()
+            },
+            "text": replacement_text(plan),
+        }
+    answer["reports"] = files
+    if remembered is not None:
+        answer["remembered"] = remembered._asdict()
+    if disputed is not None:
+        answer["disputes_opened"] = disputed
+    if settled is not None:
+        answer["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
+    return answer
+
+
+def totals_grid(reconciled: Reconciliation) -> Table:
+    """Returns the table of the sums by category."""
+    right = {"justify": "right", "no_wrap": True}
+    grid = Table(
+        Column("category", no_wrap=True),
+        *(Column(name, **right) for name in ("lines", "expected", "variance", "billed")),  # type: ignore[arg-type]
+        "currency",
+    )
+    by_category = reconciled.totals("category")
+    for whole in reconciled.totals("all"):
+        categories = [total for total in by_category if total.currency == whole.currency]
+        for total in (*categories, whole):
+            grid.add_row(
+                total.name.replace("_", " ") or "all",
+                str(total.lines),
+                format_decimal(total.expected),
+                signed(total.variance),
+                format_decimal(total.billed),
+                whole.currency,
+                style="" if total.name else "bold",
+                end_section=not total.name,
+            )
+    return grid
+
+
+def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
+    """Yields the lines below the table."""
+    rows = answer["rows"]
+    counts = [f"{rows[name]} {kind}" for name, kind in _ROW_KINDS.items() if rows[name] or name == "charges"]
+    yield f"statement rows: {rows['read']} read, {', '.join(counts)}"
+    for payable in answer["payable"]:
+        yield (
+            f"pay {payable['pay']} {payable['currency']}, in dispute {payable['disputed']}, "
+            f"accrue {payable['accrue']}"
+        )
+    if answer["replacement"] is not None:
+        yield answer["replacement"]["text"]
+    if "to_settle" in answer:
+        yield f"nothing was changed; --settle would settle {counted(answer['to_settle'], 'reservation')}"
+    if "remembered" in answer:
+        added = answer["remembered"]
+        yield f"remembered: {counted(added['statements'], 'statement')}, {counted(added['rows'], 'row')}"
+    if "disputes_opened" in answer:
+        yield f"disputes opened: {answer['disputes_opened']}"
+    for conflict in answer["conflicts"]:
+        yield (
+            f"if the file corrects {conflict['name']}, add --replaces {conflict['digest'][:12]}; until then, "
+            "nothing is booked"
+        )
+    if "settled" in answer:
+        settled = answer["settled"]
+        yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
+        for reservation, reason in settled["refused"].items():
+            yield f"  {reservation}: {reason}"
+    if answer["first_exceptions"]:
+        yield "exceptions:"
+    for exception in answer["first_exceptions"]:
+        place = exception["task_id"] or exception["reservation_id"] or ", ".join(exception["rows"])
+        variance = f"{signed(Decimal(exception['variance']))} {exception['currency']}"
+        category = exception["category"].replace("_", " ")
+        message = ". ".join(filter(None, (exception["cause"], exception["remedy"])))
+        yield f"  {place}: {category}, {variance}: {message}"
+    if answer["exceptions"] > _MAX_LISTED:
+        yield f"  and {answer['exceptions'] - _MAX_LISTED} more" + (
+            "" if out else "; to write reports with all exceptions, add --out FOLDER"
+        )
+    if out is not None:
+        yield f"reports: {len(answer['reports'])} files in {out}"
+    actions = []
+    if answer["exceptions"]:
+        actions.append(exceptions_text(answer["exceptions"], answer["open"]))
+    if refused := refused_count(answer):
+        actions.append(f"{refused} reservation{'s' * (refused > 1)} could not be settled")
+    yield from answer["confirmed"]
+    if not answer["totals"]:
+        yield (
+            f"no {answer['provider']} task was sent or charged from {answer['since']} to {answer['until']}; "
+            "check the provider and the period"
+        )
+    if answer["gaps"]:
+        yield "; ".join(["not reconciled: " + answer["gaps"][0], *answer["gaps"][1:], *actions])
+    else:
+        yield f"the totals tie out; {', and '.join(actions) or 'no action needed'}"
+
+
+def unfinished_text(until: datetime) -> str:
+    """Returns a warning about a period that is not over."""
+    return f"the period is not over: charges until {until:%Y-%m-%d %H:%M} UTC may still be missing"
+
+
+def replacement_text(plan: Replacement) -> str:
+    """Returns what replacing a statement changes."""
+    sums = ", ".join(
+        f"{format_decimal(before)} {currency} becomes {format_decimal(after)}"
+        for currency, (before, after) in plan.sums.items()
+    )
+    return (
+        f"{plan.name} in the books is replaced: {counted(plan.tasks, 'task')} changed, "
+        f"{counted(plan.withdrawn, 'row')} withdrawn, {counted(plan.added, 'row')} added; "
+        f"{sums or 'no sum changes'}"
+    )
+
+
+def refused_count(answer: dict[str, Any]) -> int:
+    """Returns the number of reservations that a ledger refused to settle or bind."""
+    return len(answer["settled"]["refused"]) if "settled" in answer else 0

@@ -1,0 +1,106 @@
+"""The seals of the books, which depend on every row, so that `verify` finds a row that was changed or removed.
+
+Each update of the books adds a seal. It covers the rows of the update and the provider's seal before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import chain
+from typing import Any, NamedTuple
+
+from kling_pricing.ledger.books import FACT_SEPARATOR, BooksUpdate, ClosedMonth, Known, RememberedStatement
+from kling_pricing.ledger.sqlite import book_rows
+from kling_pricing.ledger.sqlite.seals import difference
+
+_NOTHING = Known(0, 0, "")
+_STATEMENT = ", ".join(RememberedStatement._fields)
+_CLOSED = ", ".join(ClosedMonth._fields)
+_SEALS = "SELECT number, facts, statements, closed, seal FROM book_seal WHERE provider = ? ORDER BY number"
+_PROVIDERS = (
+    "SELECT provider FROM book_seal UNION SELECT provider FROM book_fact"
+    " UNION SELECT provider FROM book_statement UNION SELECT provider FROM closed_month ORDER BY provider"
+)
+
+
+class Sealed(NamedTuple):
+    """How much of a provider's books is sealed, and the seal."""
+
+    known: Known
+    seal: str
+
+
+_UNSEALED = Sealed(_NOTHING, "")
+
+
+def add(db: sqlite3.Connection, now: datetime, update: BooksUpdate) -> None:
+    """Adds an update and its seal; see `Ledger.add_to_books`."""
+    book_rows.add(db, now, update)
+    provider = update.provider
+    last = [_UNSEALED, *_kept(db, provider)][-1]
+    present = _present(db, provider)
+    db.execute(
+        "INSERT INTO book_seal (provider, facts, statements, closed, seal) VALUES (?, ?, ?, ?, ?)",
+        (provider, *present, _seal(db, provider, last, present)),
+    )
+
+
+def differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+    """Yields the differences between the seals and the books, with the columns of `steps.COLUMNS`."""
+    for (provider,) in db.execute(_PROVIDERS).fetchall():
+        last = _UNSEALED
+        for kept in _kept(db, provider):
+            derived = _seal(db, provider, last, kept.known)
+            if kept.seal != derived:
+                yield difference(f"the books of {provider}", "seal", kept.seal, derived, "their rows give")
+            last = kept
+        present = _present(db, provider)
+        if present != last.known:
+            yield difference(
+                f"the books of {provider}",
+                "newest rows",
+                _text(last.known),
+                _text(present),
+                "the tables contain",
+            )
+
+
+def _kept(db: sqlite3.Connection, provider: str) -> Iterator[Sealed]:
+    for _, facts, statements, closed, seal in db.execute(_SEALS, (provider,)).fetchall():
+        yield Sealed(Known(facts, statements, closed), seal)
+
+
+def _present(db: sqlite3.Connection, provider: str) -> Known:
+    """Returns how much of a provider's own rows there is."""
+    (newest,) = db.execute(
+        "SELECT ifnull(max(number), 0) FROM book_statement WHERE provider = ?", (provider,)
+    ).fetchone()
+    return book_rows.known(db, provider)._replace(statements=newest)
+
+
+def _seal(db: sqlite3.Connection, provider: str, before: Sealed, until: Known) -> str:
+    digest = hashlib.sha256(FACT_SEPARATOR.join(map(str, (before.seal, *until))).encode())
+    statements = db.execute(
+        f"SELECT {_STATEMENT} FROM book_statement"  # noqa: S608 (constants only)
+        " WHERE provider = ? AND number > ? AND number <= ? ORDER BY number",
+        (provider, before.known.statements, until.statements),
+    )
+    months = db.execute(
+        f"SELECT {_CLOSED} FROM closed_month"  # noqa: S608 (constants only)
+        " WHERE provider = ? AND month > ? AND month <= ? ORDER BY month",
+        (provider, before.known.closed, until.closed),
+    )
+    for row in chain(statements, months):
+        digest.update(
+            (FACT_SEPARATOR.join("" if value is None else str(value) for value in row) + "\n").encode()
+        )
+    for (line,) in book_rows.lines(db, provider, before.known.facts, until.facts):
+        digest.update(line.encode())
+    return digest.hexdigest()[:32]
+
+
+def _text(known: Known) -> str:
+    return f"fact {known.facts}, statement {known.statements}, month {known.closed or 'none'}"

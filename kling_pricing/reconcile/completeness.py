@@ -1,0 +1,294 @@
+"""Completeness: whether the statement is whole enough for the reconciliation to mean anything.
+
+A statement can have no exceptions although nothing was checked: much of it cannot be read, it belongs to
+another provider, or its rows do not come to the total of the invoice. Each such gap is a reason why the month
+is not reconciled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from kling_pricing.display import shown
+from kling_pricing.errors import KlingPricingError, StatementError
+from kling_pricing.ledger import Ledger
+from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
+from kling_pricing.money import add, exact_amount, format_decimal, from_nanos, sum_of
+from kling_pricing.reconcile.model import Invoice, Rows, Total
+from kling_pricing.reconcile.problems import LEFT_OUT
+from kling_pricing.reconcile.statements import Statement
+from kling_pricing.reconcile.workspace import Workspace
+
+MAX_UNREADABLE_PERCENT = Decimal(1)
+"""The largest part of a statement's rows that may be unreadable, in percent, unless the caller decides."""
+
+_CURRENCY = re.compile("[A-Z]{3}")
+_CENT = Decimal("0.01")
+_MAX_UNKNOWN = 10_000
+"""The largest number of unknown tasks to look up at other providers."""
+_ENOUGH_TASKS = 3
+"""If so many unknown tasks are another provider's, the statement is that provider's."""
+
+
+class ControlTotal(NamedTuple):
+    """A row of a statement that gives the total of other rows.
+
+    Attributes:
+        row: its place, as `file:row`.
+        unit: the unit or currency of the total.
+        stated: the total that the row gives.
+        counted: the sum of the rows above it that can be read.
+    """
+
+    row: str
+    unit: str
+    stated: Decimal
+    counted: Decimal
+
+    def __str__(self) -> str:
+        stated = f"{format_decimal(self.stated)} {self.unit}".strip()
+        if self.stated == self.counted:
+            return f"{self.row} gives a total of {stated}, which is the sum of the rows"
+        return (
+            f"{self.row} gives a total of {stated}, but the rows that can be read come to "
+            f"{format_decimal(self.counted)}"
+        )
+
+
+class Completeness(NamedTuple):
+    """The result of the checks of completeness.
+
+    Attributes:
+        gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
+        confirmed: the totals that were compared with the rows and agree, each a clause.
+        other_provider: why the statement seems to be another provider's, as a clause; None: it does not.
+    """
+
+    gaps: tuple[str, ...]
+    confirmed: tuple[str, ...]
+    other_provider: str | None
+
+
+def read_control_totals(workspace: Workspace, statements: Sequence[Statement]) -> list[ControlTotal]:
+    """Returns the totals in the files, and leaves out the rows that agree with the rows above them.
+
+    A total is the sum of all rows of its file, or of those since the total before it. A total whose amount
+    cannot be read, or that does not agree, stays an invalid row. Responses, and logs whose rows correct each
+    other, have no totals.
+    """
+    if not workspace.one("SELECT count(*) FROM charge WHERE problem.kind = 'total' AND native IS NOT NULL"):
+        return []
+    files = [
+        file
+        for file, statement in enumerate(statements)
+        if not statement.is_answers and not statement.is_precharged
+    ]
+    rows = workspace.all(
+        f"""
+        WITH counted AS (
+          SELECT rowid AS place, file, "row", unit, native, problem IS NULL AS is_charge,
+            ifnull(problem.kind = 'total', FALSE) AS is_total
+          FROM charge WHERE file IN ({", ".join(map(str, files)) or "NULL"}) AND native IS NOT NULL
+        ), united AS (
+          SELECT *, count(DISTINCT unit) FILTER (is_charge) OVER (PARTITION BY file) AS units,
+            any_value(unit) FILTER (is_charge) OVER (PARTITION BY file) AS only_unit,
+            ifnull(sum(1) FILTER (is_total) OVER (PARTITION BY file ORDER BY place
+              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS block
+          FROM counted
+        ), named AS (
+          SELECT * REPLACE (CASE WHEN is_total AND units = 1 THEN only_unit ELSE unit END AS unit) FROM united
+        )
+        SELECT total.place, file, total."row", total.unit, total.native,
+          ifnull(sum(charge.native), 0),
+          ifnull(sum(charge.native) FILTER (charge.block = total.block), 0)
+        FROM named AS total LEFT JOIN named AS charge USING (file, unit)
+        WHERE total.is_total AND charge.is_charge
+        GROUP BY ALL ORDER BY total.place
+        """
+    )  # fmt: skip
+    totals = []
+    for place, file, row, unit, stated, whole, block in rows:
+        statement = statements[file]
+        number = place - statement.first + statement.first_row if row is None else row
+        counted = block if stated == block else whole
+        totals.append(
+            ControlTotal(f"{statement.name}:{number}", unit, from_nanos(stated), from_nanos(int(counted)))
+        )
+        if stated == counted:
+            problem = "{'column': '', 'kind': ?, 'text': ''}"
+            workspace.run(f"UPDATE charge SET problem = {problem} WHERE rowid = ?", [LEFT_OUT, place])
+    return totals
+
+
+def check_completeness(
+    workspace: Workspace,
+    rows: Rows,
+    totals: Sequence[Total],
+    *,
+    controls: Iterable[ControlTotal],
+    invoice: Invoice | None,
+    max_unreadable_percent: Decimal,
+    other_provider: str | None,
+) -> Completeness:
+    """Compares the statement with the totals that it, and its invoice, give.
+
+    Args:
+        workspace: the database with the lines.
+        rows: the rows of the statement, counted.
+        totals: the sums of all lines, per currency.
+        controls: the totals in the files.
+        invoice: the invoice; None: it is not known.
+        max_unreadable_percent: the largest part of the rows that may be unreadable.
+        other_provider: why the statement seems to be another provider's, as a clause.
+    """
+    gaps: list[str] = []
+    confirmed: list[str] = []
+    if other_provider is not None:
+        gaps.append(other_provider)
+    if not workspace.one(
+        "SELECT count(*) FROM line WHERE place IS NOT NULL"
+        " AND category NOT IN ('invalid_row', 'not_billed', 'not_billed_yet', 'not_in_ledger')"
+    ):
+        gaps.append(_nothing_compared(rows))
+    unreadable = workspace.one("SELECT count(*) FROM line WHERE category = 'invalid_row'")
+    read = rows.read - rows.ignored
+    if unreadable * 100 > max_unreadable_percent * read:
+        gaps.append(
+            f"{unreadable:,} of {read:,} rows cannot be read, and at most "
+            f"{format_decimal(max_unreadable_percent)} % may be"
+        )
+    for control in controls:
+        (confirmed if control.stated == control.counted else gaps).append(str(control))
+    if invoice is not None:
+        agrees, clause = _compared(invoice, totals)
+        (confirmed if agrees else gaps).append(clause)
+    return Completeness(tuple(gaps), tuple(confirmed), other_provider)
+
+
+def _nothing_compared(rows: Rows) -> str:
+    if not rows.read:
+        return "nothing was compared, because the statement has no rows"
+    if rows.charges:
+        return "nothing was compared, because the ledger has none of the tasks on the statement"
+    if rows.invalid and rows.invalid == rows.read - rows.ignored - rows.outside:
+        return "nothing was compared, because no row of the period can be read"
+    return "nothing was compared, because the statement charges nothing in the period"
+
+
+def _compared(invoice: Invoice, totals: Sequence[Total]) -> tuple[bool, str]:
+    """Returns whether the invoice's total is the sum of the rows, and a clause about it.
+
+    An invoice is rounded to its last digit, which is a hundredth or less.
+    """
+    billed = sum_of(total.billed for total in totals if total.currency == invoice.currency)
+    step = min(_CENT, Decimal(1).scaleb(int(invoice.total.as_tuple().exponent)))
+    difference = add(billed, -invoice.total)
+    name = "the invoice" if invoice.id is None else f"invoice {invoice.id}"
+    asks = f"{name} asks for {format_decimal(invoice.total)} {invoice.currency}"
+    if abs(difference) < step:
+        rounded = f" of {format_decimal(billed)} {invoice.currency}, rounded" if difference else ""
+        return True, f"{asks}, which is the sum of the rows{rounded}"
+    others = sorted({total.currency for total in totals if total.billed} - {invoice.currency})
+    more = f" (and to amounts in {', '.join(others)})" if others else ""
+    side = "more" if difference > 0 else "less"
+    return False, (
+        f"{asks}, but the rows come to {format_decimal(billed)} {invoice.currency}{more}, "
+        f"{format_decimal(abs(difference))} {side}"
+    )
+
+
+def checked_invoice(invoice: Invoice | None) -> Invoice | None:
+    """Returns an invoice with an exact total.
+
+    Raises:
+        KlingPricingError: the total or the currency cannot be used.
+    """
+    if invoice is None:
+        return None
+    if not isinstance(invoice, Invoice):
+        raise KlingPricingError(f"invoice must be an Invoice, got {shown(invoice)}")
+    if not _CURRENCY.fullmatch(str(invoice.currency)):
+        raise KlingPricingError(
+            "the currency of the invoice must be a code of three capital letters, such as USD, got "
+            f"{shown(invoice.currency)}"
+        )
+    try:
+        return invoice._replace(total=exact_amount(invoice.total))
+    except KlingPricingError as error:
+        raise KlingPricingError(f"the total of the invoice: {error}") from None
+
+
+def checked_percent(percent: Decimal | int | str) -> Decimal:
+    """Returns a percentage as an exact number.
+
+    Raises:
+        KlingPricingError: it is not a number from 0 to 100.
+    """
+    number = exact_amount(percent)
+    if not 0 <= number <= 100:  # noqa: PLR2004
+        raise KlingPricingError(f"max_unreadable_percent must be from 0 to 100, got {shown(percent)}")
+    return number
+
+
+def find_other_provider(
+    workspace: Workspace, ledgers: Sequence[Ledger], provider: str, providers: Iterable[str], before: datetime
+) -> str | None:
+    """Returns why the statement seems to be another provider's, as a clause; None: it does not.
+
+    It does if most of its tasks are unknown, and the ledgers have some of these as tasks of another provider.
+
+    Args:
+        workspace: the database with the lines.
+        ledgers: the ledgers.
+        provider: the provider that was given.
+        providers: all known providers.
+        before: reservations that were sent at or after this instant do not count.
+    """
+    unknown, others = workspace.all(
+        "SELECT count(*) FILTER (category = 'not_in_ledger'),"
+        " count(*) FILTER (category NOT IN ('not_in_ledger', 'invalid_row', 'not_billed', 'not_billed_yet'))"
+        " FROM line WHERE place IS NOT NULL"
+    )[0]
+    if unknown <= others:
+        return None
+    tasks = {
+        task_id
+        for (task_id,) in workspace.all(
+            "SELECT DISTINCT charge.task_id FROM line JOIN charge ON charge.rowid = line.place"
+            f" WHERE category = 'not_in_ledger' ORDER BY 1 LIMIT {_MAX_UNKNOWN}"
+        )
+    }
+    enough = min(_ENOUGH_TASKS, len(tasks))
+    for other in providers:
+        known: list[str] = []
+        for ledger in ledgers if other != provider else ():
+            for task_id in _tasks(ledger, other, before):
+                if task_id in tasks:
+                    known.append(task_id)
+                    if len(known) == enough:
+                        return (
+                            f"the statement seems to be from {other}: the ledger has {known[0]} as a task of "
+                            f"{other}, not of {provider}"
+                        )
+    return None
+
+
+def _tasks(ledger: Ledger, provider: str, before: datetime) -> Iterator[str]:
+    place = SENT.index("task_id")
+    for block in ledger.sent(provider, before):
+        for line in block.decode().splitlines():
+            yield line.split(SENT_SEPARATOR)[place]
+
+
+def refuse_other_provider(completeness: Completeness) -> None:
+    """Refuses to book a statement that seems to be another provider's.
+
+    Raises:
+        StatementError: it seems to be.
+    """
+    if completeness.other_provider is not None:
+        raise StatementError(f"{completeness.other_provider}. Nothing was booked; give the right provider")

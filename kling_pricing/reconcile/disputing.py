@@ -1,0 +1,282 @@
+"""Disputes: charges that are not accepted, and are neither settled nor paid until they are resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from kling_pricing.errors import LedgerError
+from kling_pricing.ledger import Ledger
+from kling_pricing.ledger.actions import Author, author
+from kling_pricing.ledger.books import BookFact, Books, BooksUpdate
+from kling_pricing.money import format_decimal, from_nanos, ledger_amount, nanos_up
+from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS, first_open_month, opened_books
+from kling_pricing.reconcile.workspace import Workspace
+from kling_pricing.windows import utc_clock
+
+_IN_FORCE = """
+    fact.kind = 'row' AND NOT EXISTS (
+      FROM past_statement WHERE past_statement.ledger = fact.ledger AND replaces = fact.statement
+    )
+"""
+_RESOLVED = "(dispute.ledger, dispute.seq) IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')"
+
+
+class Dispute(NamedTuple):
+    """A disputed part of a charge.
+
+    Attributes:
+        number: the number of the dispute in its ledger.
+        ledger: the name of the ledger.
+        task_id: the provider's id for the task.
+        row: the row that is disputed, as `file:row`.
+        amount: the disputed amount.
+        currency: its currency.
+        opened_at: when the dispute was opened, UTC.
+        actor: the person who opened it.
+        reason: the reason.
+        resolved_at: when it was resolved, UTC; None: it is open.
+        resolution: why it was resolved; None: it is open.
+        is_withdrawn: whether a corrected statement no longer has the row, so that nothing is left to dispute.
+    """
+
+    number: int
+    ledger: str
+    task_id: str
+    row: str
+    amount: Decimal
+    currency: str
+    opened_at: datetime
+    actor: str
+    reason: str
+    resolved_at: datetime | None
+    resolution: str | None
+    is_withdrawn: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the dispute still stops a payment."""
+        return self.resolved_at is None and not self.is_withdrawn
+
+
+def list_disputes(ledgers: str | Sequence[str], *, provider: str) -> list[Dispute]:
+    """Returns the disputes with a provider, the oldest first."""
+    with opened_books(ledgers, provider) as (workspace, opened, _):
+        return _disputes(workspace, opened)
+
+
+def open_dispute(
+    ledgers: str | Sequence[str],
+    task_id: str,
+    *,
+    provider: str,
+    amount: Decimal | int | str | None = None,
+    actor: str | None = None,
+    reason: str,
+    clock: Callable[[], datetime] | None = None,
+) -> Dispute:
+    """Disputes a part of a task's charge. The task is not settled until the dispute is resolved.
+
+    Args:
+        ledgers: URL of a ledger, or of several.
+        task_id: the provider's id for the task.
+        provider: the provider.
+        amount: the disputed amount; by default, the part of the charges that exceeds what was expected.
+        actor: the person who opens the dispute; by default, the system's user.
+        reason: the reason.
+        clock: returns the current instant, with a time zone.
+
+    Raises:
+        LedgerError: no remembered statement charges the task, or no row of it charges the amount.
+    """
+    who = author(actor, reason)
+    now = utc_clock(clock)()
+    part = None if amount is None else nanos_up(ledger_amount(amount))
+    with opened_books(ledgers, provider) as (workspace, opened, books):
+        place, fact = _dispute(workspace, books, task_id, part, who, now)
+        opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
+    with opened_books(ledgers, provider) as (workspace, opened, _):
+        return next(each for each in reversed(_disputes(workspace, opened)) if each.task_id == task_id)
+
+
+def dispute_overcharges(
+    workspace: Workspace,
+    ledgers: Sequence[Ledger],
+    books: Sequence[Books],
+    provider: str,
+    who: Author,
+    now: datetime,
+) -> int:
+    """Disputes what is charged too much on the lines that are exceptions. Returns the number of new disputes.
+
+    Args:
+        workspace: the database with the lines, and with the books as they are now.
+        ledgers: the ledgers.
+        books: the books of each ledger.
+        provider: the provider.
+        who: who opens the disputes, and why.
+        now: the current instant.
+    """
+    tasks = workspace.all(
+        f"""
+        SELECT DISTINCT charge.task_id
+        FROM line JOIN charge ON charge.rowid = line.place
+        LEFT JOIN reserved ON reserved.rowid = line.reservation
+        WHERE is_exception AND line.billed > 0 AND category <> 'invalid_row'
+          AND line.whole > ifnull(reserved.due, 0)
+          AND charge.task_id NOT IN (
+            SELECT task FROM fact AS dispute WHERE kind = 'dispute'
+              AND (ledger, seq) NOT IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')
+              AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
+          )
+        ORDER BY charge.task_id
+        """
+    )
+    facts: dict[int, list[BookFact]] = {}
+    for (task_id,) in tasks:
+        place, fact = _dispute(workspace, books, task_id, None, who, now)
+        facts.setdefault(place, []).append(fact)
+    for place, added in facts.items():
+        ledgers[place].add_to_books(BooksUpdate(provider, books[place].known, facts=added))
+    return sum(map(len, facts.values()))
+
+
+def resolve_dispute(
+    ledgers: str | Sequence[str],
+    number: int,
+    *,
+    provider: str,
+    actor: str | None = None,
+    reason: str,
+    clock: Callable[[], datetime] | None = None,
+) -> Dispute:
+    """Ends a dispute: the charge counts again. A refund is a row of a later statement.
+
+    Args:
+        ledgers: URL of a ledger, or of several.
+        number: the number of the dispute.
+        provider: the provider.
+        actor: the person who resolves the dispute; by default, the system's user.
+        reason: the outcome, in words.
+        clock: returns the current instant, with a time zone.
+
+    Raises:
+        LedgerError: there is no such dispute, or it is resolved already.
+    """
+    who = author(actor, reason)
+    now = utc_clock(clock)()
+    with opened_books(ledgers, provider) as (workspace, opened, books):
+        known = [each for each in _disputes(workspace, opened) if each.number == number]
+        if not known:
+            raise LedgerError(
+                f"there is no dispute {number} with {provider}; `kling-pricing dispute list` lists them"
+            )
+        if len(known) > 1:
+            raise LedgerError(
+                f"dispute {number} is in {len(known)} of the ledgers; give only the ledger that you mean"
+            )
+        (dispute,) = known
+        if dispute.resolved_at is not None:
+            raise LedgerError(
+                f"dispute {number} was resolved at {dispute.resolved_at:%Y-%m-%d %H:%M} UTC "
+                f"({dispute.resolution})"
+            )
+        place = next(n for n, ledger in enumerate(opened) if ledger.name == dispute.ledger)
+        month = max(f"{now:%Y-%m}", first_open_month(books[place]))
+        fact = BookFact(
+            "resolution", month, now, dispute.task_id, subject=number, actor=who.actor, reason=who.reason
+        )
+        opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
+    return dispute._replace(resolved_at=now, resolution=who.reason)
+
+
+def _dispute(
+    workspace: Workspace, books: Sequence[Books], task_id: str, part: int | None, who: Author, now: datetime
+) -> tuple[int, BookFact]:
+    """Returns a new dispute of a task, and the number of its ledger.
+
+    Disputes the newest row that charges enough.
+    """
+    rows = workspace.all(
+        f"""
+        SELECT fact.ledger, seq, currency, amount - ifnull((
+          SELECT sum(amount) FROM fact AS dispute
+          WHERE kind = 'dispute' AND ledger = fact.ledger AND subject = fact.seq AND NOT {_RESOLVED}
+        ), 0) AS undisputed
+        FROM fact WHERE {_IN_FORCE} AND task = ? AND amount > 0 ORDER BY "at" DESC, seq DESC
+        """,
+        [task_id],
+    )
+    if not rows:
+        raise LedgerError(
+            f"no statement in the books charges task {task_id}; remember the statement first, with "
+            "`kling-pricing reconcile --remember`"
+        )
+    if part is None:
+        part = workspace.one(
+            f"""
+            SELECT (SELECT sum(amount) FROM fact WHERE {_IN_FORCE} AND task = $task AND currency = $currency)
+              - ifnull((
+                SELECT arg_max(amount, (ledger, seq)) FROM fact
+                WHERE kind = 'use' AND task = $task AND currency = $currency
+              ), 0)
+            """,
+            {"task": task_id, "currency": rows[0][2]},
+        )
+        if part <= 0:
+            raise LedgerError(f"task {task_id} is not charged more than expected; give the disputed amount")
+        part = min(part, max(undisputed for *_, undisputed in rows))
+    enough = [row for row in rows if row[3] >= part]
+    if part <= 0 or not enough:
+        most = format_decimal(from_nanos(max(undisputed for *_, undisputed in rows)))
+        raise LedgerError(
+            f"the largest amount of task {task_id} that is not in dispute is {most} {rows[0][2]}; dispute at "
+            "most that amount"
+        )
+    ledger, seq, currency, _ = enough[0]
+    month = max(f"{now:%Y-%m}", first_open_month(books[ledger]))
+    return ledger, BookFact(
+        "dispute", month, now, task_id, "", currency, part, subject=seq, actor=who.actor, reason=who.reason
+    )
+
+
+def _disputes(workspace: Workspace, ledgers: Sequence[Ledger]) -> list[Dispute]:
+    rows = workspace.rows(
+        f"""
+        SELECT dispute.seq, dispute.ledger, dispute.task, statement.name || ':' || row."row", dispute.amount,
+          dispute.currency, dispute."at", dispute.actor, dispute.reason, resolution."at", resolution.reason,
+          (row.ledger, row.seq) NOT IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
+        FROM fact AS dispute
+        JOIN fact AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
+        JOIN past_statement AS statement
+          ON statement.ledger = row.ledger AND statement.number = row.statement
+        LEFT JOIN fact AS resolution ON resolution.kind = 'resolution'
+          AND resolution.ledger = dispute.ledger AND resolution.subject = dispute.seq
+        WHERE dispute.kind = 'dispute' ORDER BY dispute."at", dispute.ledger, dispute.seq
+        """
+    )
+    return [_made(row, ledgers) for row in rows]
+
+
+def _made(row: tuple[Any, ...], ledgers: Sequence[Ledger]) -> Dispute:
+    (
+        number,
+        ledger,
+        task,
+        place,
+        amount,
+        currency,
+        opened_at,
+        actor,
+        reason,
+        resolved_at,
+        resolution,
+        withdrawn,
+    ) = row
+    return Dispute(
+        *(number, ledgers[ledger].name, task, place, from_nanos(amount), currency),
+        *(opened_at.replace(tzinfo=UTC), actor, reason or ""),
+        *(resolved_at and resolved_at.replace(tzinfo=UTC), resolution, withdrawn),
+    )

@@ -1,0 +1,232 @@
+"""The result of a reconciliation: its lines and totals, its books, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Self
+
+from kling_pricing.ledger import Ledger
+from kling_pricing.ledger.actions import author
+from kling_pricing.ledger.books import Books
+from kling_pricing.ledger.model import Alert
+from kling_pricing.reconcile import bookkeeping
+from kling_pricing.reconcile.bookkeeping import load_books
+from kling_pricing.reconcile.categories import Category
+from kling_pricing.reconcile.completeness import Completeness, refuse_other_provider
+from kling_pricing.reconcile.disputing import dispute_overcharges
+from kling_pricing.reconcile.lines import Lines
+from kling_pricing.reconcile.memory import Conflict, Replacement, replacement
+from kling_pricing.reconcile.model import Dimension, Invoice, JournalLine, Line, Payable, Rows, Total
+from kling_pricing.reconcile.months import BooksPeriod
+from kling_pricing.reconcile.remember import Remembered, conflict_text, refuse_conflicts, remember
+from kling_pricing.reconcile.settle import SettleAlso, Settled, count_to_settle, settle
+from kling_pricing.reconcile.workspace import Workspace
+from kling_pricing.tables.price_book import PriceBook
+
+OnProgress = Callable[[str, int, int | None], None]
+"""Called with the current stage, how much of it is done, and its total, if that is known."""
+
+
+class Reconciliation:
+    """The result of `reconcile`; see `model.Reconciled`.
+
+    It holds a database, so close it, or use it in a `with` block.
+
+    Attributes:
+        provider: the provider that bills.
+        since: start of the period, UTC.
+        until: end of the period (exclusive), UTC.
+        statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
+        exceptions: the number of lines that need action; each has a remedy.
+        open: the number of exceptions that are still open: no cause explains them to the last digit.
+        gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
+        confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
+        rows: the rows of the statements, counted.
+        invoice: the invoice with which the rows were compared; None: it is not known.
+        is_over: whether the period was over; before its end, charges may still be missing.
+        conflicts: the remembered statements that charge other amounts than the given ones for the same tasks.
+            While there are any, nothing can be remembered or settled.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        lines: Lines,
+        *,
+        ledgers: Sequence[str],
+        book: PriceBook,
+        provider: str,
+        since: datetime,
+        until: datetime,
+        statements: Mapping[str, str],
+        opened: Sequence[Ledger],
+        known_books: Sequence[Books],
+        conflicts: tuple[Conflict, ...],
+        completeness: Completeness,
+        invoice: Invoice | None,
+        now: datetime,
+    ) -> None:
+        self._workspace = workspace
+        self._lines = lines
+        self._ledgers = ledgers
+        self._opened = opened
+        self._known_books = known_books
+        self.conflicts = conflicts
+        self._completeness = completeness
+        self.gaps: tuple[str, ...] = (*completeness.gaps, *map(conflict_text, conflicts))
+        self.confirmed: tuple[str, ...] = completeness.confirmed
+        self.invoice = invoice
+        self.is_over: bool = now >= until
+        self._now = now
+        self._book = book
+        self.provider = provider
+        self.since = since
+        self.until = until
+        self.statements = statements
+        self.exceptions: int
+        self.open: int
+        ((self.exceptions, self.open),) = workspace.all(
+            "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
+        )
+        self.rows: Rows = lines.rows()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the database; the lines can no longer be read."""
+        self._workspace.close()
+        for ledger in self._opened:
+            ledger.close()
+
+    def lines(self, *categories: Category) -> Iterator[Line]:
+        """Yields the lines of these categories, or all lines; always in the same order."""
+        return self._lines.read(categories)
+
+    def totals(self, dimension: Dimension) -> list[Total]:
+        """Returns the sums of the lines by currency and name."""
+        return self._lines.totals(dimension)
+
+    def journal(self) -> list[JournalLine]:
+        """Returns the journal of the period, by project and currency; debits equal credits exactly.
+
+        It counts the given statements as if they were remembered.
+        """
+        return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
+
+    def payable(self) -> list[Payable]:
+        """Returns what is to be paid, disputed and accrued, by currency."""
+        return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
+
+    def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
+        """Adds the statements, and what their tasks should cost, to the books of the ledgers.
+
+        Later reconciliations then count these charges. A second call, or a second reconciliation of the same
+        files, adds nothing.
+
+        Args:
+            actor: the person who remembers the statements; by default, the system's user.
+            reason: the reason.
+
+        Raises:
+            StatementError: a remembered statement charges other amounts for the same tasks, or the statement
+                seems to be another provider's. Nothing was added.
+            LedgerError: somebody else changed the books in the meantime.
+        """
+        refuse_other_provider(self._completeness)
+        refuse_conflicts(self.conflicts)
+        return remember(
+            self._workspace,
+            dict(enumerate(self._opened)),
+            self._known_books,
+            self.provider,
+            author(actor, reason),
+        )
+
+    def dispute(self, *, actor: str | None = None, reason: str) -> int:
+        """Disputes what the statements charge too much on the lines that are exceptions.
+
+        First remembers the statements. A disputed task is not settled until its dispute is resolved.
+
+        Args:
+            actor: the person who opens the disputes; by default, the system's user.
+            reason: the reason.
+
+        Returns:
+            The number of new disputes.
+
+        Raises:
+            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was added.
+            LedgerError: somebody else changed the books in the meantime.
+        """
+        self.remember(actor=actor, reason=reason)
+        workspace, who = self._workspace, author(actor, reason)
+        workspace.run("DROP TABLE fact")
+        workspace.run("DROP TABLE past_statement")
+        self._known_books = load_books(workspace, self._opened, self.provider)
+        added = dispute_overcharges(workspace, self._opened, self._known_books, self.provider, who, self._now)
+        workspace.run("DROP TABLE fact")
+        workspace.run("DROP TABLE past_statement")
+        self._known_books = load_books(workspace, self._opened, self.provider)
+        return added
+
+    def replacement(self) -> Replacement | None:
+        """Returns what changes if the given file replaces a statement; None: it replaces none."""
+        return replacement(self._workspace)
+
+    def to_settle(self, *, also: Collection[SettleAlso] = ()) -> int:
+        """Returns the number of reservations that `settle` would settle.
+
+        Args:
+            also: further categories to settle: `unexplained`, or none.
+        """
+        return count_to_settle(self._workspace, also)
+
+    def settle(
+        self,
+        *,
+        also: Collection[SettleAlso] = (),
+        actor: str | None = None,
+        reason: str | None = None,
+        on_progress: OnProgress | None = None,
+        on_alert: Callable[[Alert], None] | None = None,
+    ) -> Settled:
+        """Writes the statement's charges into the ledgers that count another amount, or none yet.
+
+        First remembers the statements. Then binds paired tasks, and settles the lines that are matched,
+        explained, within the tolerance, or a matter of timing. It skips tasks that a person must check first:
+        tasks that are in dispute, charged twice or in another currency, or have several reservations; tasks
+        that an operator corrected; and late charges that differ from the quote. Each task is a separate
+        transaction, and a second run changes nothing. The lines stay as they are. A refusal of a ledger is in
+        the result and needs action.
+
+        Args:
+            also: further categories to settle: `unexplained`, or none.
+            actor: the person who settles; by default, the system's user.
+            reason: the reason.
+            on_progress: called as each task is done.
+            on_alert: called for each budget threshold that is reached, as by a guard.
+
+        Raises:
+            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was
+                settled.
+            LedgerError: a ledger cannot be used; tasks that were settled before stay settled.
+        """
+        self.remember(actor=actor, reason=reason)
+        report: OnProgress = ignore_progress if on_progress is None else on_progress
+        return settle(
+            self._workspace,
+            self._ledgers,
+            also=also,
+            book=self._book,
+            on_done=lambda done, total: report("settling", done, total),
+            on_alert=on_alert,
+        )
+
+
+def ignore_progress(_stage: str, _done: int, _total: int | None) -> None:
+    """Does nothing: the caller did not ask for progress."""

@@ -1,0 +1,530 @@
+"""The books: what facts come to in each month, against a book kept in plain Python."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kling_pricing import KlingPricingError, PriceBook, StatementError
+from kling_pricing.reconcile import (
+    Line,
+    Reconciliation,
+    close_month,
+    closed_months,
+    list_disputes,
+    open_dispute,
+    resolve_dispute,
+    write_off,
+)
+from kling_pricing.reconcile.months import month_period
+from tests.conftest import Clock, examples
+from tests.test_reconcile import HEADER, World
+
+D = Decimal
+QUOTA = D("0.000002")
+COST, HALF = D("0.714"), D("0.357")
+"""The quote of a clip, and half of it."""
+
+MONTHS = ("2026-09", "2026-10", "2026-11", "2026-12")
+
+
+def at(month: str, day: int = 5) -> datetime:
+    """Returns noon of a day of a month."""
+    return month_period(month).since + timedelta(days=day - 1, hours=12)
+
+
+class Finance:
+    """A ledger, and the statements of its provider, month by month."""
+
+    def __init__(self, ledger: str, book: PriceBook, folder: Path) -> None:
+        self.clock = Clock(at(MONTHS[0]))
+        self.world = World(ledger, book, self.clock, folder)
+        self.files = 0
+
+    def send(self, task: str, month: str, day: int = 5) -> str:
+        """Sends a clip in a month, and returns its reservation."""
+        self.clock.now = at(month, day)
+        return self.world.send(task)
+
+    def statement(self, *rows: tuple[str, Decimal, datetime], name: str | None = None) -> Path:
+        """Writes a statement: the task, the amount and the time of each charge."""
+        self.files += 1
+        lines = (
+            f"{task},kling-v3,completed,{int(when.timestamp() * 1000)},{int(amount / QUOTA)}\n"
+            for task, amount, when in rows
+        )
+        path = self.world.folder / (name or f"statement-{self.files}.csv")
+        path.write_text(HEADER + "".join(lines))
+        return path
+
+    def month(self, month: str, *files: Path, **more: Any) -> Reconciliation:
+        """Reconciles a month."""
+        period = month_period(month)
+        now = period.until + timedelta(days=2)
+        given = {"since": period.since, "until": period.until, "clock": lambda: now}
+        return self.world.reconcile(*files, **given | more)
+
+    def lines(self, month: str, *files: Path, remember: bool = True, **more: Any) -> dict[str | None, Line]:
+        """Reconciles a month, and returns its lines by task."""
+        with self.month(month, *files, **more) as result:
+            lines = {line.task_id: line for line in result.lines()}
+            if remember:
+                result.remember(actor="li", reason="month end")
+        return lines
+
+    def owed(self, month: str, *files: Path, **more: Any) -> Decimal:
+        """Returns what the journal of a month adds to the liability."""
+        with self.month(month, *files, **more) as result:
+            return sum((line.amount for line in result.journal() if line.account == "liability"), D(0))
+
+
+@pytest.fixture
+def finance(book: PriceBook, tmp_path: Path) -> Finance:
+    """A ledger in SQLite, whose clock can be in any month."""
+    return Finance(f"sqlite:///{tmp_path}/spend.db", book, tmp_path)
+
+
+def test_a_task_that_is_charged_again_a_month_later_is_billed_twice(finance: Finance) -> None:
+    """October's charge is remembered, so November's is a second one, and the line names the first."""
+    finance.send("t", "2026-10")
+    october = finance.statement(("t", COST, at("2026-10")), name="october.csv")
+    november = finance.statement(("t", COST, at("2026-11")))
+    assert finance.lines("2026-10", october)["t"].category == "matched"
+    line = finance.lines("2026-11", november)["t"]
+    assert (line.category, line.variance) == ("billed_twice", COST)
+    assert (
+        line.cause
+        == "the task is charged again; it was already charged in october.csv:2 (2026-10-05 12:00 UTC)"
+    )
+    assert finance.lines("2026-10", october)["t"].category == "matched"
+
+
+def test_a_charge_again_of_another_amount_is_billed_twice_too(finance: Finance) -> None:
+    """A task that was charged in full owes nothing, so that any further charge is too much."""
+    finance.send("t", "2026-10")
+    finance.lines("2026-10", finance.statement(("t", COST, at("2026-10"))))
+    line = finance.lines("2026-11", finance.statement(("t", HALF, at("2026-11"))))["t"]
+    assert (line.category, line.variance) == ("billed_twice", HALF)
+
+
+def test_the_other_part_of_a_charge_is_a_matter_of_timing(finance: Finance) -> None:
+    """Half a charge in October and half in November is what was expected, and is owed in between."""
+    finance.send("t", "2026-10", 31)
+    october = finance.statement(("t", HALF, at("2026-10", 31)))
+    november = finance.statement(("t", HALF, at("2026-11", 1)))
+    assert finance.owed("2026-10", october) == COST
+    finance.lines("2026-10", october)
+    line = finance.lines("2026-11", november)["t"]
+    assert (line.category, line.remedy) == ("timing", "")
+    assert finance.owed("2026-11", november) == 0
+
+
+def test_a_charge_that_comes_back_later_is_accrued_once(finance: Finance) -> None:
+    """A task of October that is charged in November is an expense of October, and of no other month."""
+    finance.send("t", "2026-10", 31)
+    empty = finance.statement()
+    november = finance.statement(("t", COST, at("2026-11", 1)))
+    assert finance.owed("2026-10", empty) == COST
+    finance.lines("2026-10", empty)
+    assert finance.lines("2026-11", november)["t"].category == "timing"
+    assert finance.owed("2026-11", november) == 0
+    assert finance.lines("2026-10", empty)["t"].category == "timing"
+
+
+def test_a_refund_of_an_earlier_month_is_called_a_refund(finance: Finance) -> None:
+    """A refund of a task that failed meets the charge that it refunds."""
+    reservation = finance.send("t", "2026-10")
+    finance.lines("2026-10", finance.statement(("t", COST, at("2026-10"))))
+    finance.clock.now = at("2026-11")
+    finance.world.guard.observe({"task_id": "t", "status": "failed", "cost": 0}, provider="qingbo")
+    assert finance.world.guard.reservation(reservation).state == "released"
+    line = finance.lines("2026-11", finance.statement(("t", -COST, at("2026-11"))))["t"]
+    assert (line.category, line.billed, line.remedy) == ("timing", -COST, "")
+    assert line.cause == "the task was refunded in the period and sent before it (2026-10-05 12:00 UTC)"
+
+
+def test_a_corrected_statement_is_booked_only_when_that_is_requested(finance: Finance) -> None:
+    """A file with other amounts for the same tasks is refused, unless it replaces the earlier file."""
+    finance.send("t", "2026-11")
+    finance.send("u", "2026-11", 6)
+    first = finance.statement(("t", COST, at("2026-11")), ("u", COST, at("2026-11", 6)), name="first.csv")
+    second = finance.statement(("t", HALF, at("2026-11")), ("u", COST, at("2026-11", 6)))
+    finance.lines("2026-11", first)
+    with finance.month("2026-11", second) as result:
+        assert [(conflict.name, conflict.tasks) for conflict in result.conflicts] == [("first.csv", 1)]
+        for book in (result.remember, result.settle):
+            with pytest.raises(StatementError, match=r"first\.csv .* other amounts for 1 task, such as t"):
+                book()
+    assert finance.owed("2026-11", first) == 2 * COST
+    with finance.month("2026-11", second, replaces="first.csv") as result:
+        assert result.remember().statements == 1
+        (payable,) = result.payable()
+    assert (payable.invoiced, payable.accrue) == (COST + HALF, COST - HALF)
+    with finance.month("2026-11", first, replaces=second.name) as result:
+        assert result.remember().statements == 1
+    assert finance.owed("2026-11", first) == 2 * COST
+
+
+@pytest.mark.parametrize(
+    ("replaces", "problem"),
+    [
+        (
+            "none.csv",
+            r"the books contain no statement none\.csv that could be replaced; they contain: first\.csv",
+        ),
+        ("first.csv", r"the file is the statement first\.csv itself; give the corrected file"),
+    ],
+)
+def test_only_a_remembered_statement_can_be_replaced(finance: Finance, replaces: str, problem: str) -> None:
+    """The error lists what could be replaced."""
+    first = finance.statement(("t", COST, at("2026-11")), name="first.csv")
+    finance.lines("2026-11", first)
+    with pytest.raises(StatementError, match=problem):
+        finance.month("2026-11", first, replaces=replaces)
+
+
+def test_exports_that_overlap_with_the_same_amounts_are_one(finance: Finance) -> None:
+    """A later export that repeats an earlier one adds only its new rows."""
+    for day, task in enumerate("tuv", 5):
+        finance.send(task, "2026-11", day)
+    rows = [(task, COST, at("2026-11", day)) for day, task in enumerate("tuv", 5)]
+    finance.lines("2026-11", finance.statement(*rows[:2]))
+    lines = finance.lines("2026-11", finance.statement(*rows[1:]))
+    assert {task: line.category for task, line in lines.items()} == dict.fromkeys("tuv", "matched")
+    with finance.month("2026-11", finance.statement(*rows)) as result:
+        (payable,) = result.payable()
+    assert (payable.invoiced, payable.accrue) == (3 * COST, 0)
+
+
+def test_a_disputed_task_is_not_settled_before_the_dispute_is_resolved(finance: Finance) -> None:
+    """What is charged too much is disputed, is not to be paid, and is settled when that is over."""
+    reservation = finance.send("t", "2026-11")
+    statement = finance.statement(("t", 2 * COST, at("2026-11")))
+    with finance.month("2026-11", statement) as result:
+        assert result.dispute(reason="twice the price") == 1
+        (payable,) = result.payable()
+        assert (payable.pay, payable.disputed, payable.accrue) == (COST, COST, 0)
+        assert result.settle().settled == 0
+        assert result.dispute(reason="again") == 0
+    ledger = finance.world.ledger
+    (dispute,) = list_disputes(ledger, provider="qingbo")
+    assert (dispute.task_id, dispute.amount, dispute.row) == ("t", COST, f"{statement.name}:2")
+    resolved = resolve_dispute(ledger, dispute.number, provider="qingbo", reason="the clip was longer")
+    assert resolved.resolution == "the clip was longer"
+    with pytest.raises(KlingPricingError, match="was resolved at"):
+        resolve_dispute(ledger, dispute.number, provider="qingbo", reason="again")
+    with finance.month("2026-11", statement) as result:
+        assert result.settle().settled == 1
+    assert finance.world.guard.reservation(reservation).billed == 2 * COST
+
+
+def test_no_more_can_be_disputed_than_was_charged(finance: Finance) -> None:
+    """A dispute is limited by the row that charges the most, less what is in dispute already."""
+    finance.send("t", "2026-11")
+    finance.lines("2026-11", finance.statement(("t", COST, at("2026-11"))))
+    ledger = finance.world.ledger
+    with pytest.raises(KlingPricingError, match="is not charged more than expected"):
+        open_dispute(ledger, "t", provider="qingbo", reason="too dear")
+    open_dispute(ledger, "t", provider="qingbo", amount=HALF, reason="too dear")
+    with pytest.raises(KlingPricingError, match=r"that is not in dispute is 0\.357 USD"):
+        open_dispute(ledger, "t", provider="qingbo", amount=COST, reason="too dear")
+    with pytest.raises(KlingPricingError, match="no statement in the books charges task u"):
+        open_dispute(ledger, "u", provider="qingbo", reason="too dear")
+
+
+def test_a_closed_month_never_changes(finance: Finance) -> None:
+    """What is learnt after a month is closed appears in the first open month."""
+    finance.send("t", "2026-10")
+    finance.send("late", "2026-10", 6)
+    october = finance.statement(("t", COST, at("2026-10")))
+    finance.lines("2026-10", october)
+    ledger, closing = finance.world.ledger, at("2026-11", 3)
+    (closed,) = close_month(ledger, "2026-10", provider="qingbo", reason="done", clock=lambda: closing)
+    assert sum(line.amount for line in closed.journal if line.account == "expense") == 2 * COST
+    corrected = finance.statement(("t", HALF, at("2026-10")))
+    with finance.month("2026-10", corrected, replaces=october.name) as result:
+        result.remember()
+    (month,) = closed_months(ledger, provider="qingbo")
+    assert (month.is_intact, month.journal) == (True, closed.journal)
+    with finance.month("2026-11", finance.statement(("late", HALF, at("2026-11")))) as result:
+        journal = {line.account: line.amount for line in result.journal()}
+        (payable,) = result.payable()
+    assert journal == {}  # what is charged less is still owed
+    assert payable.accrue == COST
+    with pytest.raises(KlingPricingError, match="closed until 2026-10; the first month that is open is"):
+        close_month(ledger, "2026-10", provider="qingbo", clock=lambda: closing)
+    with pytest.raises(KlingPricingError, match="2026-11 is not over; close it on 2026-12-01 or later"):
+        close_month(ledger, "2026-11", provider="qingbo", clock=lambda: closing)
+
+
+def test_what_remains_owed_can_be_written_off(finance: Finance) -> None:
+    """A task that was charged too little owes the rest until somebody writes it off."""
+    finance.send("t", "2026-11")
+    statement = finance.statement(("t", HALF, at("2026-11")))
+    ledger, now = finance.world.ledger, at("2026-11", 28)
+    with pytest.raises(KlingPricingError, match="do not know task t; remember the statement first"):
+        write_off(ledger, "t", provider="qingbo", reason="credit")
+    finance.lines("2026-11", statement)
+    assert finance.owed("2026-11", statement) == COST
+    written = write_off(ledger, "t", provider="qingbo", actor="li", reason="credit", clock=lambda: now)
+    assert (written.amount, written.currency, written.month) == (COST - HALF, "USD", "2026-11")
+    with finance.month("2026-11", statement) as result:
+        assert {line.account: line.amount for line in result.journal()} == {
+            "expense": COST,
+            "variance": HALF - COST,
+            "liability": HALF,
+        }
+    with pytest.raises(KlingPricingError, match="nothing is owed for task t"):
+        write_off(ledger, "t", provider="qingbo", reason="again")
+
+
+def test_statements_are_remembered_once_even_by_two_commands_at_once(finance: Finance) -> None:
+    """A command whose view of the books is outdated adds nothing."""
+    finance.send("t", "2026-11")
+    statement = finance.statement(("t", COST, at("2026-11")))
+    with finance.month("2026-11", statement) as one, finance.month("2026-11", statement) as other:
+        assert one.remember() == (1, 1, 1)
+        with pytest.raises(KlingPricingError, match="another command changed the books of qingbo"):
+            other.remember()
+    with finance.month("2026-11", statement) as again:
+        assert again.remember() == (0, 0, 0)
+
+
+def test_both_kinds_of_store_keep_the_books(ledger: str, book: PriceBook, tmp_path: Path) -> None:
+    """Statements, disputes and closed months are the same in every kind of store."""
+    finance = Finance(ledger, book, tmp_path)
+    for task, month in (("t", "2026-09"), ("u", "2026-10")):
+        finance.world.guard.record("qingbo", task, COST, labels={"project": "trailer"}, at=at(month))
+    finance.lines("2026-09", finance.statement(("t", COST, at("2026-09")), name="september.csv"))
+    again = finance.statement(("t", COST, at("2026-10")), ("u", COST, at("2026-10")))
+    lines = finance.lines("2026-10", again)
+    assert {task: line.category for task, line in lines.items()} == {"t": "billed_twice", "u": "matched"}
+    dispute = open_dispute(ledger, "t", provider="qingbo", actor="li", reason="charged twice")
+    assert (dispute.amount, dispute.actor, dispute.reason) == (COST, "li", "charged twice")
+    close_month(ledger, "2026-10", provider="qingbo", actor="li", clock=lambda: at("2026-11", 2))
+    (closed,) = closed_months(ledger, provider="qingbo")
+    assert {line.account: line.amount for line in closed.journal} == {
+        "expense": COST,
+        "variance": COST,
+        "liability": 2 * COST,
+    }
+    assert (closed.is_intact, closed.closed.actor) == (True, "li")
+    resolve_dispute(ledger, dispute.number, provider="qingbo", reason="refused")
+    with finance.month("2026-10", again) as result:
+        assert result.remember() == (0, 0, 0)
+        (payable,) = result.payable()
+    assert (payable.pay, payable.disputed) == (2 * COST, 0)
+
+
+@dataclass
+class Charge:
+    """A row of a statement in the plain book."""
+
+    task: str
+    amount: Decimal
+    when: datetime
+    period: str
+
+
+@dataclass
+class File:
+    """A statement in the plain book."""
+
+    path: Path
+    rows: list[Charge]
+    replaced_in: str = "9999-99"
+
+
+@dataclass
+class PlainBook:
+    """What the books of the months should be, by the rules, one task at a time."""
+
+    finance: Finance
+    is_open: str = MONTHS[0]
+    sent: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, datetime] = field(default_factory=dict)
+    known: dict[str, Decimal] = field(default_factory=dict)
+    uses: list[tuple[str, str, Decimal]] = field(default_factory=list)
+    files: dict[str, list[File]] = field(default_factory=dict)
+    disputes: dict[int, tuple[str, Charge, Decimal]] = field(default_factory=dict)
+    resolved: dict[int, str] = field(default_factory=dict)
+    sealed: dict[str, Any] = field(default_factory=dict)
+
+    def period(self, month: str) -> str:
+        """Returns the accounting period of what happened in a month."""
+        return max(month, self.is_open)
+
+    def send(self, month: str) -> None:
+        """Sends another task."""
+        task = f"task-{len(self.sent)}"
+        self.sent[task] = month
+        self.finance.send(task, month)
+
+    def fail(self, task: str, month: str) -> None:
+        """Lets a task fail, so that it costs nothing."""
+        self.failed[task] = self.finance.clock.now = at(month, 20)
+        self.finance.world.guard.observe({"task_id": task, "status": "failed", "cost": 0}, provider="qingbo")
+
+    def learn(self, before: str) -> None:
+        """Learns what the tasks that were sent until a month should cost."""
+        for task, month in self.sent.items():
+            if month <= before:
+                present = D(0) if task in self.failed else COST
+                if task not in self.known and present:
+                    self.uses.append((task, self.period(month), present))
+                elif self.known.get(task, present) != present:
+                    self.uses.append((task, self.period(f"{self.failed[task]:%Y-%m}"), present))
+                if task in self.known or present:
+                    self.known[task] = present
+
+    def charge(self, month: str, rows: list[tuple[str, Decimal]], *, more: bool) -> None:
+        """Remembers a statement of a month, which adds to the earlier one or replaces it."""
+        in_force = [file for file in self.files.get(month, []) if file.replaced_in == "9999-99"]
+        if more and in_force:
+            kept = in_force[-1].rows
+            old = {row.task for file in in_force for row in file.rows}
+            rows = [row for row in rows if row[0] not in old]
+            charges = [(row.task, row.amount, row.when) for row in kept]
+        else:
+            more, charges = False, []
+        charges += [(task, amount, at(month, 8 + place)) for place, (task, amount) in enumerate(rows)]
+        path = self.finance.statement(*charges)
+        replaces = in_force[-1].path.name if in_force and not more else None
+        if replaces and path.read_bytes() == in_force[-1].path.read_bytes():
+            return  # it corrects nothing
+        with self.finance.month(month, path, replaces=replaces) as result:
+            if replaces and len(in_force) > 1 and result.conflicts:
+                return  # it contradicts a file that it does not replace
+            is_new = bool(result.remember().statements)
+        self.learn(month)
+        if is_new:
+            if replaces:
+                in_force[-1].replaced_in = self.period(month)
+            made = [Charge(*charge, self.period(month)) for charge in charges]
+            self.files.setdefault(month, []).append(File(path, made))
+
+    def dispute(self, task: str, month: str) -> None:
+        """Disputes half a charge."""
+        now = at(month, 25)
+        ledger = self.finance.world.ledger
+        try:
+            dispute = open_dispute(
+                ledger, task, provider="qingbo", amount=HALF, reason="too much", clock=lambda: now
+            )
+        except KlingPricingError:
+            return
+        name, _, row = dispute.row.rpartition(":")
+        (file,) = [file for files in self.files.values() for file in files if file.path.name == name]
+        disputed = (self.period(month), file.rows[int(row) - 2], HALF)
+        self.disputes[dispute.number] = disputed
+
+    def resolve(self, month: str) -> None:
+        """Resolves the first dispute."""
+        now = at(month, 26)
+        number = min(self.disputes.keys() - self.resolved.keys(), default=None)
+        if number is not None:
+            ledger = self.finance.world.ledger
+            resolve_dispute(ledger, number, provider="qingbo", reason="done", clock=lambda: now)
+            self.resolved[number] = self.period(month)
+
+    def close(self, month: str) -> None:
+        """Closes a month."""
+        if month >= self.is_open:
+            now = month_period(month).until + timedelta(days=3)
+            (closed,) = close_month(self.finance.world.ledger, month, provider="qingbo", clock=lambda: now)
+            self.learn(month)
+            self.sealed[month] = closed.journal
+            self.is_open = f"{month_period(month).until:%Y-%m}"
+
+    def targets(self, until: str) -> dict[str, Decimal]:
+        """Returns the balances of the accounts at the end of a month."""
+        charged: dict[tuple[str, Decimal, datetime], int] = {}
+        for files in self.files.values():
+            for file in files:
+                rows = [(row.task, row.amount, row.when) for row in file.rows if row.period <= until]
+                if file.replaced_in > until:
+                    for row in set(rows):
+                        charged[row] = max(charged.get(row, 0), rows.count(row))
+        used = {task: amount for task, period, amount in self.uses if period <= until}
+        totals = dict.fromkeys(("expense", "variance", "disputed", "liability"), D(0))
+        for task in used.keys() | {task for task, *_ in charged}:
+            rows_of = {row: count for row, count in charged.items() if row[0] == task}
+            billed = sum((row[1] * count for row, count in rows_of.items()), D(0))
+            positive = sum((row[1] * count for row, count in rows_of.items() if row[1] > 0), D(0))
+            disputed = sum(
+                (
+                    part
+                    for number, (period, row, part) in self.disputes.items()
+                    if period <= until
+                    and self.resolved.get(number, "9999-99") > until
+                    and (row.task, row.amount, row.when) in rows_of
+                ),
+                D(0),
+            )
+            owed = max(D(0), used.get(task, D(0)) - positive)
+            totals["expense"] += used.get(task, D(0))
+            totals["disputed"] += disputed
+            totals["liability"] += billed + owed
+            totals["variance"] += billed + owed - used.get(task, D(0)) - disputed
+        return totals
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("send", "send", "charge", "charge", "charge", "fail", "dispute", "resolve", "close")),
+        st.integers(0, len(MONTHS) - 1),
+        st.lists(
+            st.tuples(st.integers(0, 3), st.sampled_from((COST, HALF, 2 * COST, -HALF, -COST))), max_size=4
+        ),
+        st.booleans(),
+    ),
+    min_size=4,
+    max_size=12,
+)
+
+
+@settings(max_examples=examples(8), suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+def test_the_books_of_any_sequence_are_those_of_a_plain_book(
+    tmp_path_factory: pytest.TempPathFactory, book: PriceBook, steps: list[Any]
+) -> None:
+    """The journal follows the rules, whatever is split, repeated, refunded, corrected, disputed or closed."""
+    folder = tmp_path_factory.mktemp("books")
+    finance = Finance(f"sqlite:///{folder}/spend.db", book, folder)
+    plain = PlainBook(finance)
+    for step, number, rows, more in steps:
+        month = MONTHS[number]
+        if step == "send" and month >= plain.is_open:
+            plain.send(month)
+        elif step == "charge":
+            plain.charge(month, [(f"task-{task}", amount) for task, amount in rows], more=more)
+        elif step == "fail":
+            running = [task for task in plain.sent if task not in plain.failed and plain.sent[task] <= month]
+            if running and month >= plain.is_open:
+                plain.fail(running[0], month)
+        elif step == "dispute" and month >= plain.is_open:
+            plain.dispute(f"task-{number % 4}", month)
+        elif step == "resolve" and month >= plain.is_open:
+            plain.resolve(month)
+        elif step == "close":
+            plain.close(month)
+    plain.learn(MONTHS[-1])
+    before: dict[str, Decimal] = dict.fromkeys(("expense", "variance", "disputed", "liability"), D(0))
+    empty = finance.statement()
+    for month in MONTHS:
+        balances = plain.targets(month)
+        with finance.month(month, empty) as result:
+            journal = dict.fromkeys(before, D(0))
+            for line in result.journal():
+                journal[line.account] += line.amount
+        assert journal == {name: balances[name] - before[name] for name in balances}, month
+        assert balances["expense"] + balances["variance"] + balances["disputed"] == balances["liability"]
+        before = balances
+    for closed in closed_months(finance.world.ledger, provider="qingbo"):
+        assert (closed.is_intact, closed.journal) == (True, plain.sealed[closed.month])
+    finance.world.guard.close()
