@@ -493,7 +493,7 @@ class Simulation:
             self._log("administrator", "freeze" if self.checker.is_frozen else "thaw", None, "", "")
             return
         caps = {rule.name: self.dice.choice(rule.caps) for rule in self._rules}
-        self._guard.apply(budgets(self._rules, caps))
+        self._guard.apply(budgets(self._rules, caps), allow_weaker=True)
         self.checker.applied(caps, self.now)
         self._log("administrator", "apply", None, " ".join(f"{name} {cap}" for name, cap in caps.items()), "")
 

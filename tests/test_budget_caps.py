@@ -11,6 +11,7 @@ from threading import Event
 import pytest
 
 from kling_pricing import Alert, Budget, BudgetError, BudgetExceededError, BudgetGuard, KlingPricingError
+from kling_pricing.ledger import connect
 from kling_pricing.tables.price_book import PriceBook
 from tests.conftest import Clock, video
 
@@ -181,3 +182,37 @@ def test_a_cap_needs_a_budget_and_a_future_end(guard: BudgetGuard, clock: Clock)
     with pytest.raises(KlingPricingError, match="time zone"):
         guard.set_cap("a", 1, until=datetime(2030, 1, 1))  # noqa: DTZ001 (the mistake)
     assert len(guard.log()) == entries
+
+
+@pytest.mark.parametrize(
+    ("cap", "hours", "weaker"), [("9", 2, False), ("7", 3, True), ("6", None, True), ("4", 1, True)]
+)
+def test_a_cap_that_is_higher_later_is_weaker(
+    guard: BudgetGuard, clock: Clock, cap: str, hours: int | None, *, weaker: bool
+) -> None:
+    """A new cap is weaker if it lets more be spent at any instant, even if it is lower now."""
+    guard.set_cap("a", "9" if cap != "4" else "0.1", until=clock.now + timedelta(hours=2))
+    until = None if hours is None else clock.now + timedelta(hours=hours)
+    change = guard.cap_change("a", cap if cap != "4" else "0.1", until=until)
+    assert (change.weaker, len(change.notes)) == (weaker, int(weaker))
+
+
+def test_a_cap_until_an_instant_ends_with_its_currency(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A cap in another currency would be another amount, so it ends, and the plan says so."""
+    guard = BudgetGuard(ledger, [daily("3")], book=book, clock=clock)
+    guard.set_cap("a", "100", until=clock.now + timedelta(hours=2))
+    other = Budget(name="a", match={"project": "a"}, cap="5", currency="CNY", window="day", carry_over=True)
+    plan = guard.plan([other])
+    assert any("ends now, because it is in another currency" in note for note in plan.notes)
+    guard.apply(plan, allow_weaker=True)
+    assert (guard.cap_overlays(), [row.cap for row in guard.status()]) == ([], [Decimal(5)])
+    guard.verify()
+
+
+def test_a_kept_alert_has_the_cap_in_force(guard: BudgetGuard, ledger: str, clock: Clock) -> None:
+    """The outbox has the cap until an instant, as the alert of the process that caused it has."""
+    guard.apply([daily("0.5", alerts=["0.5"])])
+    guard.set_cap("a", "2", until=clock.now + timedelta(hours=1))
+    guard.record("qingbo", "t-1", "1", labels={"project": "a"})
+    (alert,) = connect(ledger, clock=clock).alerts()
+    assert (alert.threshold, alert.cap, alert.used) == (Decimal("0.5"), Decimal(2), Decimal(1))

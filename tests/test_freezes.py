@@ -182,3 +182,14 @@ def test_a_key_that_was_sent_says_so_before_the_freeze(guard: BudgetGuard, ledge
         guard.admit(CLIP, project="trailer", key="unsent")
     with pytest.raises(Exception, match=re.escape("already sent")):
         guard.admit(CLIP, project="trailer", key="sent")
+
+
+def test_a_freeze_of_a_later_budget_stops_a_dispatch(ledger: str, book: PriceBook) -> None:
+    """A reservation from before a budget was added is not dispatched while that budget is frozen."""
+    guard = VerifiedGuard(ledger, [ALL], book=book)
+    admission = guard.admit(CLIP, project="trailer")
+    guard.apply([ALL, TRAILER])
+    freeze_budgets(ledger, ["trailer"], reason="the bill looks wrong")
+    with pytest.raises(BudgetFrozenError):
+        guard.dispatch(admission)
+    assert guard.reservation(admission).state == "released"

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from kling_pricing.guard import apply_budgets, freeze_all, thaw_all
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.administration import prepare
 from kling_pricing.ledger.books import BookFact, BooksUpdate, ClosedMonth, Known
+from kling_pricing.windows import utc_clock
 from tests.conftest import video, with_database
 from tests.servers import execute
 
@@ -214,6 +215,64 @@ def test_a_frozen_ledger_admits_and_dispatches_nothing(ledger: str, book: PriceB
         assert guard.admit(CLIP, project="trailer", key="unsent").reservation.attempt == 2
         assert [entry.kind for entry in guard.journal()].count("freeze") == 1
         guard.verify()
+
+
+def test_a_guard_cannot_silence_or_break_the_alerts(call: Call, role: str, book: PriceBook) -> None:
+    """Its facts of alerts are readable, its leases end within an hour, and its counts have labels."""
+    with BudgetGuard(role, book=book) as guard:
+        guard.admit(CLIP, project="trailer", labels={"user": "li"})
+        row = next(row for row in guard.status() if row.budget == "day")
+        definition = next(entry.definition for entry in guard.budgets().budgets if entry.name == "day")
+    bucket = {
+        "budget": "day",
+        "definition": definition,
+        "labels": {},
+        "window_start": row.window_start.isoformat(),
+    }
+    for facts in (
+        "text",
+        {},
+        {"exhausted_at": "2100-01-01T00:00:00+00:00"},
+        {"exhausted_at": "infinity", "pace_per_day": "1"},
+        {"exhausted_at": "20000-01-01T00:00:00+00:00", "pace_per_day": "1"},
+    ):
+        assert call("raise_alerts", json.dumps([bucket | {"facts": facts}]), "1 hour") == 0
+    exact = {"exhausted_at": "2100-01-01T00:00:00+00:00", "pace_per_day": "1.5"}
+    assert call("raise_alerts", json.dumps([bucket | {"facts": exact | {"more": {}}}]), "1 hour") == 1
+    with closing(connect(role, clock=utc_clock(None))) as store:
+        assert store.alerts()[-1].facts == exact
+    ends_at = datetime.fromisoformat(call("take_lease", "alerts", "x", "10 years")["ends_at"])
+    assert ends_at < datetime.now(UTC) + timedelta(hours=2)
+    for labels in ([], "text", {"user": 1}):
+        counts = [{"budget": "day", "labels": labels, "reason": "cap", "day": "2026-01-01", "requests": 1}]
+        with pytest.raises(psycopg.errors.CheckViolation):
+            call("count_refusals", "call", json.dumps(counts))
+
+
+def test_a_guard_reads_and_writes_no_table(role: str) -> None:
+    """A guard's role cannot read or change any table, whatever feature it belongs to."""
+    with psycopg.connect(role, autocommit=True) as connection:
+        rights = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'kling_pricing'::regnamespace"
+            " AND relkind IN ('r', 'v') AND has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE')"
+        ).fetchall()
+        count = connection.execute(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = 'kling_pricing'::regnamespace AND relkind = 'r'"
+        ).fetchone()
+        assert (rights, count is not None and count[0] > 10) == ([], True)
+        callable_by_guard = {
+            name
+            for (name,) in connection.execute(
+                "SELECT proname FROM pg_proc WHERE pronamespace = 'kling_pricing'::regnamespace"
+                " AND has_function_privilege(oid, 'EXECUTE')"
+            )
+        }
+        changing = {
+            *("allow", "revoke", "freeze_budgets", "thaw_budgets", "set_cap", "end_cap_overlays"),
+            *("revision_begin", "revision_end", "put_in_force", "put_calendar", "carry_over", "open_bucket"),
+            *("administer", "enter", "enter_allowance", "use_allowances", "give_back_allowances"),
+        }
+        assert callable_by_guard & changing == set()
 
 
 def test_a_guard_remembers_facts_and_closes_no_month(role: str, postgres_ledger: str) -> None:

@@ -194,7 +194,7 @@ class PassingCaps(BudgetGuard):
         except BudgetExceededError:
             rules = rules_of("week")
             caps = first_caps(rules) | {row.budget: row.cap for row in self.status()}
-            self.apply(budgets(rules, dict.fromkeys(caps, Decimal(10**6))))
+            self.apply(budgets(rules, dict.fromkeys(caps, Decimal(10**6))), allow_weaker=True)
             admission = super().admit(payload, **options)
             self.apply(budgets(rules, caps))
             return admission

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from kling_pricing.budgets.budgets_file import AccountingRate, BudgetsFile
 from kling_pricing.budgets.entries import ANY, EACH, BudgetEntry
+from kling_pricing.display import did_you_mean, shown
 from kling_pricing.errors import BudgetError, BudgetWeakenedError
 from kling_pricing.money import format_decimal
 from kling_pricing.quoting.settings import RESOLUTIONS
@@ -60,13 +61,17 @@ class Consent(NamedTuple):
     Attributes:
         remove: the names of the budgets to remove.
         allow_weaker: whether protection may become weaker in other ways.
-        base: digest of the budgets in force to which the administrator agrees the changes; None: any.
+        base: digest of the budgets in force to which the administrator agrees the changes; `NO_BUDGETS`: there
+            are none; None: any.
     """
 
     remove: frozenset[str] = frozenset()
     allow_weaker: bool = False
     base: str | None = None
 
+
+NO_BUDGETS = ""
+"""The base of an administrator's consent for a ledger without budgets."""
 
 EVERYTHING = Consent(allow_weaker=True)
 """The consent to every change but the removal of budgets."""
@@ -164,6 +169,13 @@ def differences(old: BudgetsFile | None, new: BudgetsFile) -> tuple[BudgetDiffer
     before = {} if old is None else {budget.name: budget for budget in old.budgets}
     after = {budget.name: budget for budget in new.budgets}
     compared = [_budget(before.get(name), after.get(name)) for name in {**after, **before}]
+    if old is not None and old.unmatched == new.unmatched == "refuse":
+        compared = [
+            _admitting(change, after[change.subject], old.budgets)
+            if change is not None and change.subject in after
+            else change
+            for change in compared
+        ]
     settings = _settings(
         BudgetsFile.model_construct(budgets=[]) if old is None else old, new, is_first=old is None
     )
@@ -189,6 +201,23 @@ def _budget(old: BudgetEntry | None, new: BudgetEntry | None) -> BudgetDifferenc
         if previous.get(field) != value
     ]
     return BudgetDifference("changed", new.name, new.currency, tuple(fields)) if fields else None
+
+
+def _admitting(change: BudgetDifference, new: BudgetEntry, before: Sequence[BudgetEntry]) -> BudgetDifference:
+    """Marks a change after which a budget in observe mode lets requests pass that no budget matched."""
+    if not new.observes or any(_matches_all(new, budget) for budget in before):
+        return change
+    field = "enforce" if change.kind == "added" else "match"
+    fields = tuple(part._replace(weaker=True) if part.field == field else part for part in change.fields)
+    return change._replace(fields=fields)
+
+
+def _matches_all(new: BudgetEntry, old: BudgetEntry) -> bool:
+    """Returns whether one budget matches every request that another one matches."""
+    return all(
+        label in new.match and (pattern in (ANY, EACH) or _covers(pattern, new.match[label]))
+        for label, pattern in old.match.items()
+    )
 
 
 def _settings(old: BudgetsFile, new: BudgetsFile, *, is_first: bool) -> Iterator[BudgetDifference]:
@@ -241,6 +270,17 @@ def ensure_not_kept(new: BudgetsFile, remove: Collection[str]) -> None:
             f"budget {name} is to be removed, but the new budgets contain it; delete it from the new budgets, "
             "or omit it from `remove`"
         )
+
+
+def ensure_known(remove: Collection[str], known: Collection[str]) -> None:
+    """Refuses to remove a budget that never was in force. One that is gone already needs no removal.
+
+    Raises:
+        BudgetError: a name is unknown; the message suggests the nearest one.
+    """
+    for name in sorted({*remove} - {*known}):
+        remedy = did_you_mean(name, sorted(known)) if known else "the ledger has no budgets yet"
+        raise BudgetError(f"unknown budget {shown(name)} in `remove`; {remedy}")
 
 
 def ensure_named(old: BudgetsFile, new: BudgetsFile, consent: Consent) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.budgets import EACH, BudgetsFile, BudgetsLike, Consent, read_budgets
-from kling_pricing.budgets.differences import ensure_not_kept
+from kling_pricing.budgets.differences import NO_BUDGETS, ensure_not_kept
 from kling_pricing.display import shown
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerUnavailableError
 from kling_pricing.guard.budget_plans import BudgetPlan, CapChange, cap_change, make_plan
@@ -108,7 +108,7 @@ def _apply(
     names = [] if isinstance(remove, str) else [*remove]
     if isinstance(remove, str) or not all(isinstance(name, str) for name in names):
         raise KlingPricingError(f"remove must be a list of the names of budgets, got {shown(remove)}")
-    base = budgets.base if isinstance(budgets, BudgetPlan) else None
+    base = (budgets.base or NO_BUDGETS) if isinstance(budgets, BudgetPlan) else None
     new = budgets.budgets if isinstance(budgets, BudgetPlan) else read_budgets(budgets)
     ensure_not_kept(new, names)
     return ledger.apply(new, by, Consent(frozenset(names), allow_weaker, base))

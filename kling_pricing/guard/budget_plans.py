@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from kling_pricing.budgets import (
     BudgetDifference,
@@ -133,7 +133,7 @@ class CapChange(NamedTuple):
         currency: its currency.
         old: the cap in force, and the instant at which it ends; None: it stays.
         new: the new cap, and the instant at which it ends.
-        weaker: whether more may be spent.
+        weaker: whether more may be spent, now or at any later instant.
         notes: further effects, in sentences, such as a cap that is lower than the amount already spent.
     """
 
@@ -172,9 +172,32 @@ def cap_change(
         for definition, bucket in ledger.buckets(now)
         if (bucket.budget, definition) == (name, budget.definition)
     ]
-    return CapChange(
-        name, budget.currency, old, (cap, until), cap > old[0], tuple(lowered(budget, cap, buckets))
-    )
+    new = (cap, until)
+    notes = [*lowered(budget, cap, buckets)]
+    final = cap if until is None else budget.cap
+    raised = _raised(old, new, (budget.cap, final), now)
+    if raised is not None and raised > now:
+        before, after = _cap_at(old, budget.cap, raised), _cap_at(new, final, raised)
+        notes.append(
+            f"from {raised:%Y-%m-%d %H:%M} UTC, the cap is {format_decimal(after)} {budget.currency} instead "
+            f"of {format_decimal(before)}"
+        )
+    return CapChange(name, budget.currency, old, new, raised is not None, tuple(notes))
+
+
+_CapUntil: TypeAlias = tuple[Decimal, datetime | None]
+
+
+def _cap_at(cap: _CapUntil, afterwards: Decimal, at: datetime) -> Decimal:
+    """Returns the cap at an instant: one that may end, or the cap that follows it."""
+    return cap[0] if cap[1] is None or at < cap[1] else afterwards
+
+
+def _raised(old: _CapUntil, new: _CapUntil, finals: tuple[Decimal, Decimal], now: datetime) -> datetime | None:
+    """Returns the first instant from which a new cap lets more be spent than the old one; None: never."""
+    instants = sorted({now, *(end for _, end in (old, new) if end is not None)})
+    before, after = finals
+    return next((at for at in instants if _cap_at(new, after, at) > _cap_at(old, before, at)), None)
 
 
 def _notes(
@@ -186,8 +209,14 @@ def _notes(
     if change.budget is None or change.kind == "added":
         return
     overlay = overlays.get(change.budget)
+    changed = {field.field for field in change.fields}
     if overlay is not None and change.kind == "removed":
         yield f"the cap of {change.budget} until {overlay.until:%Y-%m-%d %H:%M} UTC is removed with it"
+    elif overlay is not None and "currency" in changed:
+        yield (
+            f"the cap of {change.budget} until {overlay.until:%Y-%m-%d %H:%M} UTC ends now, because it is in "
+            "another currency; set it again"
+        )
     elif overlay is not None and any(field.field == "cap" for field in change.fields):
         yield (
             f"until {overlay.until:%Y-%m-%d %H:%M} UTC, the cap of {change.budget} stays "

@@ -68,6 +68,14 @@ def carrying_over(
     return carried
 
 
+def of_another_currency(budgets: BudgetsFile, installed: BudgetsFile) -> list[str]:
+    """Returns the names of the budgets whose currency changes, so that their caps until an instant end."""
+    before = {budget.name: budget.currency for budget in installed.budgets}
+    return [
+        budget.name for budget in budgets.budgets if before.get(budget.name, budget.currency) != budget.currency
+    ]
+
+
 def budget_named(budgets: BudgetsFile, name: str) -> BudgetEntry:
     """Returns one of the budgets in force.
 

@@ -165,9 +165,16 @@ def _overlays(rows: Iterable[Row], actions: Iterable[Row]) -> Iterator[str]:
             given.pop(action["subject"], None)
             if "until" in (read_value(action["new"]) or {}):
                 given[action["subject"]] = tuple(action[name] for name in ("new", "at", "actor", "reason"))
-        elif action["action"] == "apply":  # a cap ends with its budget
-            names = {budget["name"] for budget in (read_value(action["new"]) or {"budgets": []})["budgets"]}
-            given = {budget: cap for budget, cap in given.items() if budget in names}
+        elif action["action"] == "apply":  # a cap ends with its budget, and with the currency of its budget
+            before, after = (
+                {
+                    (budget["name"], budget["currency"])
+                    for budget in (read_value(action[side]) or {"budgets": []})["budgets"]
+                }
+                for side in ("old", "new")
+            )
+            kept_names = {name for name, _ in before & after}
+            given = {budget: cap for budget, cap in given.items() if budget in kept_names}
     kept = {
         row["budget"]: (
             value_text({"cap": _amount(row["cap"]), "until": row["until"]}),

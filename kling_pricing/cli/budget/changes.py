@@ -244,6 +244,7 @@ def _end(change: CapChange) -> str:
 @optional_reason_option
 @actor_option
 @ledger_option
+@json_option
 def open_command(
     name: str,
     spent: Decimal,
@@ -251,6 +252,7 @@ def open_command(
     reason: str | None,
     actor: str,
     ledger: str,
+    as_json: bool,
 ) -> None:
     """Record money that was spent before the ledger was in use.
 
@@ -260,8 +262,11 @@ def open_command(
     Example:
       kling-pricing budget open trailer --spent 12.5
     """
-    with opened_guard(ledger, actor=actor) as guard:
+    with opened_guard(ledger, actor=actor, as_json=as_json) as guard:
         guard.open_budget(name, spent, labels=labels, reason=reason)
+    if as_json:
+        echo(to_json({"budget": name, "labels": labels, "spent": format_decimal(spent)}))
+        return
     echo(f"{name}: {format_decimal(spent)} counted as spent")
 
 

@@ -185,6 +185,12 @@ def _effects(action: AdministrativeAction) -> list[PlanLine]:
         return [line._replace(text=f"    {line.text}") for change in changes for line in change_lines(change)]
     if action.action in {"freeze", "thaw"}:
         return []
+    if action.action in {"allow", "ask"}:
+        facts = {**action.new, "amount": f"{action.new['amount']} {action.new['currency']}"}
+        del facts["currency"]
+        return [
+            PlanLine(f"    {key} {value_shown(value)}") for key, value in facts.items() if value is not None
+        ]
     shown = [value_shown(value) for value in (action.old, action.new) if value is not None]
     return [PlanLine(f"    {' -> '.join(shown)}")] if shown else []
 

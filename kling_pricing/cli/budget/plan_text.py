@@ -73,10 +73,14 @@ def change_lines(
         parts = [
             f"{field.field} {value_shown(field.new if change.kind == 'added' else field.old)}"
             + (f" {unit}" if field.field in _AMOUNTS else "")
+            + (" (weaker)" if field.weaker else "")
             for field in change.fields
             if field.field != "currency"
         ]
-        yield PlanLine(f"{subject}: {', '.join(parts)}{used and f'; {used}'}", style)
+        yield PlanLine(
+            f"{subject}: {', '.join(parts)}{used and f'; {used}'}",
+            _STYLES["weaker"] if change.weaker else style,
+        )
         return
     for place, field in enumerate(change.fields):
         mark = " (weaker)" if field.weaker else ""

@@ -12,10 +12,17 @@ from uuid import uuid4
 import psycopg
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, Consent, budgets_from_document
+from kling_pricing.budgets.differences import ensure_known
 from kling_pricing.errors import BudgetError, LedgerError, LedgerUnavailableError
 from kling_pricing.ledger.actions import Author, CapOverlay, cap_value, value_text
 from kling_pricing.ledger.calendars import CalendarChange, Uncalendared, calendar_changes
-from kling_pricing.ledger.carry_over import budget_named, carrying_over, ensure_agreed, with_cap
+from kling_pricing.ledger.carry_over import (
+    budget_named,
+    carrying_over,
+    ensure_agreed,
+    of_another_currency,
+    with_cap,
+)
 from kling_pricing.ledger.errors import no_rate
 from kling_pricing.ledger.freezing import require_thawed
 from kling_pricing.ledger.model import Alert, Revision
@@ -88,20 +95,24 @@ def replace(server: Server, budgets: BudgetsFile, author: Author, consent: Conse
 
     def work(revising: _Revising) -> tuple[Alert, ...]:
         if not revising.revisions:
+            ensure_known(consent.remove, ())
             put_calendar(revising, budgets)
             return _put(revising, call_id, budgets, _applied(None, budgets, author))
         before = revising.revisions[-1]
         installed = budgets_from_document(before.document)
         require_thawed(map(freeze_of, revising.rows("freezes")), installed, budgets)
+        revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
+        known = [budget for revision in revisions for budget in revision.budgets]
+        ensure_known(consent.remove, {budget.name for budget in known})
         put_calendar(revising, budgets)
         # computes the digest again, because the stored digest may come from an older release
         if installed.digest == budgets.digest:
             # the budgets may be in force because of this very call, if its response was lost
             return codec.alerts(revising.call("revision_alerts", call_id))
-        revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
-        known = [budget for revision in revisions for budget in revision.budgets]
         carried = carrying_over(budgets, installed, known)
         ensure_agreed(before, installed, budgets, consent)
+        for name in of_another_currency(budgets, installed):
+            revising.call("end_cap_overlays", name)
         return _put(revising, call_id, budgets, _applied(before, budgets, author), carried)
 
     return _revised(server, work)

@@ -6,20 +6,18 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from kling_pricing.budgets import budgets_from_document
+from kling_pricing.budgets import BudgetEntry, budgets_from_document
 from kling_pricing.errors import BudgetFrozenError
 from kling_pricing.ledger import errors
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.freezing import ALL, Freeze, budget_of, require_known, scope_of
 from kling_pricing.ledger.redaction import NO_REASON
 from kling_pricing.ledger.sqlite import action_rows, balances
-from kling_pricing.ledger.sqlite.codec import instant, written
+from kling_pricing.ledger.sqlite.codec import instant, object_of, written
 
 _SELECT = "SELECT scope, actor, reason, frozen_at FROM frozen"
-_OF_RESERVATION = (
-    f"{_SELECT} WHERE scope = 'all' OR scope IN (SELECT 'budget:' || budget FROM reservation_line AS line"  # noqa: S608
-    " JOIN bucket ON bucket.id = line.bucket WHERE reservation = ?)"
-    " ORDER BY scope <> 'all', frozen_at, scope LIMIT 1"
+_COUNTING = (
+    "SELECT budget FROM reservation_line AS line JOIN bucket ON bucket.id = line.bucket WHERE reservation = ?"
 )
 
 
@@ -68,17 +66,31 @@ def refusal(db: sqlite3.Connection, budgets: Collection[str]) -> BudgetFrozenErr
 
 
 def refusal_of(db: sqlite3.Connection, reservation: str) -> BudgetFrozenError | None:
-    """Returns the error for the dispatch of a reservation, or None if no freeze concerns its buckets."""
-    row = db.execute(_OF_RESERVATION, (reservation,)).fetchone()
-    return None if row is None else errors.frozen(_freeze(*row))
+    """Returns the error for the dispatch of a reservation, or None if no freeze concerns it.
+
+    A freeze concerns the budgets that count it, and those that match it but were added later.
+    """
+    if db.execute("SELECT 1 FROM frozen LIMIT 1").fetchone() is None:
+        return None
+    row = db.execute("SELECT labels FROM reservation WHERE id = ?", (reservation,)).fetchone()
+    if row is None:
+        return None
+    labels = object_of(row[0])
+    matching = [budget.name for budget in _in_force(db) if budget.bucket_labels(labels) is not None]
+    counting = [budget for (budget,) in db.execute(_COUNTING, (reservation,))]
+    return refusal(db, {*matching, *counting})
 
 
 def _require_known(db: sqlite3.Connection, names: Iterable[str]) -> None:
     """Raises an error for a name that no budget in force has."""
     if names:
-        row = db.execute("SELECT document FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
-        known = () if row is None else budgets_from_document(row[0]).budgets
-        require_known(names, [budget.name for budget in known])
+        require_known(names, [budget.name for budget in _in_force(db)])
+
+
+def _in_force(db: sqlite3.Connection) -> Sequence[BudgetEntry]:
+    """Returns the budgets in force."""
+    row = db.execute("SELECT document FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
+    return () if row is None else budgets_from_document(row[0]).budgets
 
 
 def _enter(db: sqlite3.Connection, now: datetime, verb: str, frozen: Freeze) -> None:

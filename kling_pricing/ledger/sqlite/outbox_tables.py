@@ -46,6 +46,14 @@ _USED = """
 """
 """The amount that a bucket has used; in a rolling window, the amount of all steps that count."""
 
+_CAP = """
+  ifnull((
+    SELECT overlay.cap FROM cap_overlay AS overlay
+    WHERE overlay.budget = bucket.budget AND overlay.ends_at > NEW.at
+  ), bucket.cap)
+"""
+"""The cap in force of a bucket."""
+
 _INTO_ALERT = f"INSERT INTO alert ({', '.join(_ALERT_COLUMNS)})"
 
 _NAMED = """
@@ -84,7 +92,7 @@ OUTBOX_TABLES = (
     f"""
     CREATE TRIGGER journal_enters_outbox AFTER INSERT ON journal WHEN NEW.{_IN_OUTBOX}
     BEGIN
-      {_INTO_ALERT} SELECT {_copied("NEW", "bucket.cap", _USED)}
+      {_INTO_ALERT} SELECT {_copied("NEW", _CAP, _USED)}
       FROM (SELECT 1) LEFT JOIN bucket ON bucket.id = NEW.bucket;
     END
     """,  # noqa: S608 (constants only)

@@ -8,9 +8,16 @@ from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, Consent, budgets_from_document
+from kling_pricing.budgets.differences import ensure_known
 from kling_pricing.errors import BudgetError, LedgerError
 from kling_pricing.ledger.actions import Author, CapOverlay, cap_value
-from kling_pricing.ledger.carry_over import budget_named, carrying_over, ensure_agreed, with_cap
+from kling_pricing.ledger.carry_over import (
+    budget_named,
+    carrying_over,
+    ensure_agreed,
+    of_another_currency,
+    with_cap,
+)
 from kling_pricing.ledger.claims import claim
 from kling_pricing.ledger.freezing import require_thawed
 from kling_pricing.ledger.model import Alert, Reservation, Revision
@@ -93,11 +100,13 @@ def replace(
     """
     before = current(db)
     if before is None:
+        ensure_known(consent.remove, ())
         install(db, budgets, author, now)
         return ()
     installed = budgets_from_document(before.document)
     require_thawed(freezes.freezes(db), installed, budgets)
     known = _known(db)
+    ensure_known(consent.remove, {budget.name for budget in known})
     calendar_rows.update(db, budgets, {budget.definition: budget.schedule for budget in known}, now)
     if installed.digest == budgets.digest:  # the stored digest may come from an older release
         return ()
@@ -105,6 +114,8 @@ def replace(
     ensure_agreed(before, installed, budgets, consent)
     for budget in carried:
         _carry_over(db, budgets, budget, now)
+    for name in of_another_currency(budgets, installed):
+        cap_overlays.end(db, name)
     documents = json.loads(before.document), json.loads(budgets.document)
     action_rows.administer(db, now, author, "apply", "budgets", *documents)
     return _put(db, budgets, now)

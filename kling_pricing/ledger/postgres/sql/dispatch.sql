@@ -13,6 +13,7 @@ BEGIN
   IF kept.state = 'reserved' AND EXISTS (SELECT FROM frozen) THEN
     refusal := frozen_refusal(ARRAY(
       SELECT budget FROM reservation_line AS line JOIN bucket ON bucket.id = line.bucket WHERE reservation = p_id
+      UNION SELECT name FROM unnest(matching(kept.labels))   -- those that were added later too
     ));
     IF refusal IS NOT NULL THEN
       PERFORM give_back(p_id, 'spending is frozen', 'release', now);

@@ -30,7 +30,7 @@ $$;
 CREATE OR REPLACE FUNCTION mark_failed(p_receiver text, p_problem text, p_retry_after interval) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
   UPDATE alert_receiver SET failures = failures + 1, failed_at = current_instant(), problem = left(p_problem, 200),
-    next_at = current_instant() + p_retry_after,
+    next_at = current_instant() + CASE WHEN p_retry_after IS NOT NULL THEN least(p_retry_after, '1 hour') END,
     stopped_at = CASE WHEN p_retry_after IS NULL THEN current_instant() END
   WHERE name = p_receiver
 $$;
@@ -68,10 +68,16 @@ BEGIN
   raised := raised + added;
   INSERT INTO alert (at, kind, cause, budget, labels, cap, used, currency, window_start, window_end, facts)
   SELECT now, 'forecast', 'forecast of ' || id || ' with cap ' || cap, bucket.budget, bucket.labels, cap,
-    held::numeric + spent, currency, bucket.window_start, window_end, forecast->'facts'
+    held::numeric + spent, currency, bucket.window_start, window_end, jsonb_build_object(
+      'exhausted_at', replace(instant_text((forecast->'facts'->>'exhausted_at')::timestamptz), '.000000', ''),
+      'pace_per_day', trim_scale((forecast->'facts'->>'pace_per_day')::numeric)::text
+    )
   FROM jsonb_array_elements(p_forecasts) WITH ORDINALITY AS listed (forecast, place)
   JOIN bucket ON bucket.budget = forecast->>'budget' AND bucket.definition = forecast->>'definition'
     AND bucket.labels = (forecast->'labels')::text AND bucket.window_start = (forecast->>'window_start')::timestamptz
+  -- A guard's role gives these facts, so nothing in them may make the alerts unreadable.
+  WHERE (forecast->'facts'->>'exhausted_at')::timestamptz BETWEEN '2001-01-01' AND '9999-01-01'
+    AND (forecast->'facts'->>'pace_per_day')::numeric BETWEEN 0 AND 1e30
   ORDER BY place ON CONFLICT (cause) DO NOTHING;
   GET DIAGNOSTICS added = ROW_COUNT;
   RETURN raised + added;
@@ -107,13 +113,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   WHERE kind = 'opening' AND window_start <= p_at AND p_at < window_end ORDER BY seq
 $$;
 
--- Takes or renews a lease, if nobody else holds it. Returns the lease in force.
+-- Takes or renews a lease for at most an hour, if nobody else holds it. Returns the lease in force.
 CREATE OR REPLACE FUNCTION take_lease(p_name text, p_holder text, p_lasts interval) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   kept lease;
 BEGIN
-  INSERT INTO lease AS held (name, holder, ends_at) VALUES (p_name, p_holder, current_instant() + p_lasts)
+  INSERT INTO lease AS held (name, holder, ends_at) VALUES (p_name, p_holder, current_instant() + least(p_lasts, '1 hour'))
   ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, ends_at = excluded.ends_at
   WHERE held.holder = excluded.holder OR held.ends_at <= current_instant();
   SELECT * INTO kept FROM lease WHERE name = p_name;

@@ -37,6 +37,7 @@ DECLARE
   counted bigint[];
   held bigint[];
   spent bigint[];
+  has_alerts boolean;
 BEGIN
   IF p_kept.dispatched_at IS NULL THEN
     PERFORM refuse_state('settled_unsent', p_kept, p_now);
@@ -58,10 +59,12 @@ BEGIN
   UPDATE reservation SET state = 'settled', billed = nanos, basis = p_basis, closed_at = p_now, doubted = false,
     reason = NULL
   WHERE id = p_kept.id;
-  IF enter(p_now, 'settle', p_kept.id, buckets, held, spent, p_basis) THEN
+  has_alerts := enter(p_now, 'settle', p_kept.id, buckets, held, spent, p_basis);
+  -- Comes before the alerts, because `reserve` also locks the allowances before it writes alerts.
+  PERFORM spend_allowances(p_now, p_kept.id, p_kept.state IN ('reserved', 'dispatching', 'bound'));
+  IF has_alerts THEN
     PERFORM alert_thresholds(p_now, p_call, p_kept.id, buckets, held, spent);
   END IF;
-  PERFORM spend_allowances(p_now, p_kept.id, p_kept.state IN ('reserved', 'dispatching', 'bound'));
   IF p_billed > from_nanos(p_kept.reserved) THEN
     PERFORM alert_overrun(p_now, p_call, p_kept.id, buckets, p_billed);
   END IF;

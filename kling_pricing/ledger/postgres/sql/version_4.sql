@@ -309,7 +309,8 @@ BEGIN
   INSERT INTO alert (
     at, kind, cause, entry, budget, labels, threshold, cap, used, currency, window_start, window_end, reservation, facts
   ) VALUES (
-    kept.at, kept.kind, kept.cause, kept.entry, kept.budget, kept.labels, kept.threshold, counted.cap,
+    kept.at, kept.kind, kept.cause, kept.entry, kept.budget, kept.labels, kept.threshold,
+    cap_at(counted.budget, counted.cap, NEW.at),
     used, kept.currency, kept.window_start, kept.window_end, kept.reservation, kept.facts
   );
   RETURN NULL;
@@ -347,7 +348,10 @@ CREATE TRIGGER revision_names_receivers AFTER INSERT ON budget_revision
 
 CREATE TABLE refused_requests (
   budget text COLLATE "C" NOT NULL CHECK (length(budget) <= 200),   -- empty: refused for another reason than a budget
-  labels text COLLATE "C" NOT NULL CHECK (length(labels) <= 20000),
+  labels text COLLATE "C" NOT NULL CHECK (
+    length(labels) <= 20000 AND jsonb_typeof(labels::jsonb) = 'object'
+    AND NOT jsonb_path_exists(labels::jsonb, '$.* ? (@.type() != "string")')
+  ),
   reason text COLLATE "C" NOT NULL CHECK (reason ~ '^[a-z_]{1,40}$'),
   day date NOT NULL CHECK (day BETWEEN '2001-01-01' AND '2200-01-01'),
   requests bigint NOT NULL CHECK (requests > 0),
