@@ -65,13 +65,15 @@ def test_freezing_by_name_and_thawing_as_people_read_it(run: Run) -> None:
     assert lines(run("budget", "freeze", "trailer", "--reason", "again", "--actor", "wang")) == [frozen]
     lines(run("budget", "freeze", "--all", "--reason", "fire", "--actor", "wang"))
     over, still = lines(run("budget", "thaw", "--all", "--reason", "out"))
-    assert (over, still) == ("The freeze of all spending is over.", f"Still in force: {frozen}")
+    assert (over, still) == ("The freeze on all spending has been lifted.", f"Still in force: {frozen}")
     assert frozen in lines(run("budget", "status"), width=90)
     assert lines(run("budget", "thaw", "trailer", "everyone", "--reason", "done")) == [
         "Budget trailer is thawed.",
-        "Budget everyone was not frozen.",
+        "Budget everyone is not frozen; there is nothing to thaw.",
     ]
-    assert lines(run("budget", "thaw", "--all", "--reason", "done")) == ["Spending was not frozen."]
+    assert lines(run("budget", "thaw", "--all", "--reason", "done")) == [
+        "Spending is not frozen; there is nothing to thaw."
+    ]
 
 
 def test_freezing_as_programs_read_it(run: Run) -> None:

@@ -147,7 +147,7 @@ def deliver_command(watch: bool, every: int, ledger: str, as_json: bool) -> None
 @ledger_option
 @json_option
 def resume_command(receiver: str, ledger: str, as_json: bool) -> None:
-    """Deliver again to a receiver that was stopped.
+    """Resume deliveries to a receiver for which they were stopped.
 
     RECEIVER is a name under `notify` in the budgets file, such as env:ALERTS_URL. The receiver gets all alerts
     that it has missed. If delivery is paused after a failure, the pause ends.

@@ -156,7 +156,7 @@ def new_command(new_provider: str, wire_format: str, currency: str | None, out: 
 def schema_command(kind: str) -> None:
     """Print the JSON Schema for one kind of file.
 
-    A text editor can use the schema to complete and check files of this kind.
+    A text editor can use the schema for autocompletion and validation in files of this kind.
 
     \b
     Example:

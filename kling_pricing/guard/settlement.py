@@ -132,9 +132,7 @@ def _observe_list(
             after the others were recorded.
     """
     if reference is not None:
-        raise WireFormatError(
-            f"the response lists {len(listed)} tasks; observe the response without a reservation"
-        )
+        raise WireFormatError(f"the response lists {len(listed)} tasks; call `observe` without a reservation")
     state.book.tables_of(provider)
     first: KlingPricingError | None = None
     for answer in listed:

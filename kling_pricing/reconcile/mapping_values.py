@@ -63,7 +63,7 @@ def distinct(names: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in names:
         other = seen.setdefault(folded(name), name)
         if other != name:
-            raise ValueError(f"{other!r} and {name!r} differ only in case, which does not matter; keep one")
+            raise ValueError(f"{other!r} and {name!r} differ only in case, and case is ignored; keep only one")
     return names
 
 

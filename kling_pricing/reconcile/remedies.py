@@ -78,7 +78,7 @@ def is_contradicted(details: LineDetails) -> bool:
 
 
 def remedy_of(line: Line, details: LineDetails, difference: Decimal) -> str:
-    """Returns the action that is needed if a charge exceeds the expected amount by a difference, or falls short."""
+    """Returns the action that is needed if a charge differs from the expected amount."""
     extra = money_text(abs(difference), line)
     compared = f"{extra} {'more' if difference > 0 else 'less'} than expected"
     if details.kind == "failed_charged":

@@ -66,7 +66,8 @@ def ask_command(
 
     \b
     Example:
-      kling-pricing budget ask request.json --project trailer --reason "due on Friday"
+      kling-pricing budget ask request.json --project trailer \\
+        --reason "due on Friday"
     """
     with errors_shown(as_json=as_json):
         _, payload = only_request(request_file)
@@ -115,7 +116,7 @@ def allow_command(
     ledger: str,
     as_json: bool,
 ) -> None:
-    """Let PROJECT spend an amount above the caps of budgets.
+    """Let PROJECT spend an extra amount beyond the caps of some budgets.
 
     The allowance covers the part of a request that a named budget does not have left. The request still counts
     in full in every budget, and releasing or settling it gives back what is not needed. The allowance does not
@@ -125,7 +126,8 @@ def allow_command(
     Examples:
       kling-pricing budget allow trailer --amount 20 --currency USD \\
         --budget trailer --until 2099-12-31 --reason "launch week"
-      kling-pricing budget allow --request 5f0c2a9b71de --until 2099-12-31 --reason "agreed"
+      kling-pricing budget allow --request 5f0c2a9b71de \\
+        --until 2099-12-31 --reason "agreed"
     """
     if request is None and None in {project, amount, currency} | ({None} if not above else set()):
         raise click.UsageError("give PROJECT, --amount, --currency and --budget, or --request")
@@ -206,7 +208,8 @@ def allowances_command(ledger: str, as_json: bool) -> None:
         echo(f"  above {_above(allowance)} until {_minute(allowance.until)}{_for_key(allowance)}")
         echo(f"  granted by {allowance.actor}, {_minute(allowance.created_at)}: {allowance.reason}")
     if waiting:
-        echo(f"{counted(len(waiting), 'request')} to grant with `kling-pricing budget allow --request ID`:")
+        number = counted(len(waiting), "request")
+        echo(f"{number} waiting; to grant one, run `kling-pricing budget allow --request ID`:")
     for request in waiting:
         echo(f"{request.id}  {request.project}: {_amount(request.amount, request.currency)}")
         echo(f"  above {_above(request)}{_for_key(request)}")

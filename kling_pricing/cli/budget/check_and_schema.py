@@ -53,7 +53,7 @@ def check_command(file: str, as_json: bool) -> None:
 def schema_command() -> None:
     """Print the JSON Schema of a budgets file.
 
-    A text editor can use the schema to complete and check budgets files.
+    A text editor can use the schema for autocompletion and validation in budgets files.
 
     \b
     Example:

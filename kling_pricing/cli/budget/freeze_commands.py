@@ -93,11 +93,15 @@ def thaw_command(
         echo(to_json(document))
         return
     if everything and not ended:
-        echo("Spending was not frozen.")
+        echo("Spending is not frozen; there is nothing to thaw.")
     elif everything:
-        echo("The freeze of all spending is over." if remaining else "Spending is allowed again.")
+        echo("The freeze on all spending has been lifted." if remaining else "Spending is allowed again.")
     for name in names:
-        echo(f"Budget {name} is thawed." if name in ended else f"Budget {name} was not frozen.")
+        echo(
+            f"Budget {name} is thawed."
+            if name in ended
+            else f"Budget {name} is not frozen; there is nothing to thaw."
+        )
     for freeze in remaining:
         echo(f"Still in force: {freeze_line(freeze)}")
 

@@ -152,8 +152,8 @@ def _fact(key: str, text: str) -> PlanLine:
 def log_command(as_json: bool, ledger: str) -> None:
     """Show who changed the budgets, when, and why.
 
-    The newest action comes last. In a PostgreSQL ledger, the database role of the session follows the actor
-    in parentheses.
+    The newest action comes last. In a PostgreSQL ledger, the actor is followed by the
+    session's database role, in parentheses.
 
     \b
     Example:

@@ -15,7 +15,9 @@ CANNOT_OPEN = "it cannot be opened; create its folder, and let this user write t
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
-    sqlite3.SQLITE_READONLY: "it is read-only; let this user write to the file and its folder",
+    sqlite3.SQLITE_READONLY: (
+        "it is read-only; give the user that runs this program write access to the file and its folder"
+    ),
     sqlite3.SQLITE_CANTOPEN: CANNOT_OPEN,
     sqlite3.SQLITE_PERM: "this user is not allowed to open it; let this user read and write the file",
     sqlite3.SQLITE_BUSY: f"another program has locked it for {BUSY_TIMEOUT_S} s; close that program",
