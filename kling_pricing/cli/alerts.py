@@ -21,7 +21,7 @@ from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, le
 from kling_pricing.cli.output import counted, echo, to_json
 
 _DELIVER_EXIT_CODES = exit_codes_help(
-    done="every receiver has all of its alerts; with --watch: the command was stopped",
+    done="every receiver has all of its alerts, or --watch was stopped",
     refused="alerts are still waiting for a receiver or another process",
     unreadable="bad usage, or a ledger that cannot be used",
 )
