@@ -81,7 +81,7 @@ def check_command(
     book: PriceBook,
     as_json: bool,
 ) -> None:
-    """Show how the first rows of FILE are read, and which rows cannot be read.
+    """Show how FILE is read, and which rows cannot be read.
 
     The command reads the whole file as `kling-pricing reconcile` does, but it uses no ledger and changes
     nothing. Compare the rows and the sums with the file before you reconcile it.
@@ -194,7 +194,7 @@ def map_command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Write a mapping for the columns of FILE, and show how it reads the file.
+    """Write a mapping for the columns of FILE, and try it.
 
     The command looks at the columns and the first rows of the file, suggests their meaning, and asks you about
     each. Options answer a question in advance. Without a terminal, the command asks nothing, and needs options

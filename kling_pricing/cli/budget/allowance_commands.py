@@ -116,7 +116,7 @@ def allow_command(
     ledger: str,
     as_json: bool,
 ) -> None:
-    """Let PROJECT spend an extra amount beyond the caps of some budgets.
+    """Let PROJECT spend an extra amount beyond the caps.
 
     The allowance covers the part of a request that a named budget does not have left. The request still counts
     in full in every budget, and releasing or settling it gives back what is not needed. The allowance does not
