@@ -69,7 +69,7 @@ def alerts() -> None:
 @ledger_option
 @json_option
 def list_command(budget: str | None, limit: int, ledger: str, as_json: bool) -> None:
-    """Show the newest alerts, and what each receiver lacks.
+    """Show the newest alerts and the backlog of each receiver.
 
     \b
     Example:
