@@ -42,6 +42,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from kling_pricing.display import shown
@@ -224,7 +225,6 @@ def reconcile(
         _explain(workspace, book, provider, facts, allowed)
         report("checking totals", 2, 3)
         tie_out(workspace, period)
-        learn(workspace, () if memory.conflicts else read, known_books, start, end, now)
         lines = Lines(workspace, read, memory.files, provider, start, end, grace)
         completeness = check_completeness(
             workspace,
@@ -252,6 +252,9 @@ def reconcile(
             completeness=completeness,
             invoice=invoice,
             now=now,
+            learn_facts=partial(
+                learn, workspace, () if memory.conflicts else read, known_books, start, end, now
+            ),
         )
         report("done", 3, 3)
     except BaseException:

@@ -66,6 +66,7 @@ class Reconciliation:
         completeness: Completeness,
         invoice: Invoice | None,
         now: datetime,
+        learn_facts: Callable[[], None],
     ) -> None:
         self._workspace = workspace
         self._lines = lines
@@ -79,6 +80,7 @@ class Reconciliation:
         self.invoice = invoice
         self.is_over: bool = now >= until
         self._now = now
+        self._learn_facts: Callable[[], None] | None = learn_facts
         self._book = book
         self.provider = provider
         self.since = since
@@ -116,10 +118,12 @@ class Reconciliation:
 
         It counts the given statements as if they were remembered.
         """
+        self._learn()
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
         """Returns what is to be paid, disputed and accrued, by currency."""
+        self._learn()
         return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
 
     def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
@@ -139,6 +143,7 @@ class Reconciliation:
         """
         refuse_other_provider(self._completeness)
         refuse_conflicts(self.conflicts)
+        self._learn()
         return remember(
             self._workspace,
             dict(enumerate(self._opened)),
@@ -176,6 +181,7 @@ class Reconciliation:
 
     def replacement(self) -> Replacement | None:
         """Returns what changes if the given file replaces a statement; None: it replaces none."""
+        self._learn()
         return replacement(self._workspace)
 
     def to_settle(self, *, also: Collection[SettleAlso] = ()) -> int:
@@ -226,6 +232,12 @@ class Reconciliation:
             on_done=lambda done, total: report("settling", done, total),
             on_alert=on_alert,
         )
+
+    def _learn(self) -> None:
+        """Adds the new facts to the books in the database, once, when they are first needed."""
+        learn_facts, self._learn_facts = self._learn_facts, None
+        if learn_facts is not None:
+            learn_facts()
 
 
 def ignore_progress(_stage: str, _done: int, _total: int | None) -> None:

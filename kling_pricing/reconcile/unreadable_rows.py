@@ -17,6 +17,7 @@ The table `unread` has one row for each such task, and one for each row whose ta
 
 from __future__ import annotations
 
+from kling_pricing.reconcile.charge_sql import PROBLEM
 from kling_pricing.reconcile.files.file_reader import ID_SEPARATOR
 from kling_pricing.reconcile.id_forms import bare_id
 from kling_pricing.reconcile.mangled_ids import KNOWN_TASKS
@@ -48,6 +49,15 @@ _FITS_ROUNDED = f"""
 """The tasks whose ids may have become a rounded one."""
 
 
+_NOTHING_UNREAD = f"""
+    CREATE TABLE unread (
+      id BIGINT, task_id VARCHAR, place BIGINT, places STRUCT(place BIGINT, file USMALLINT, "row" BIGINT)[],
+      problem {PROBLEM}, unit VARCHAR, is_blind BOOLEAN
+    )
+"""
+"""The table of a statement that can be read in full, which is made in less time."""
+
+
 def add_unreadable(workspace: Workspace, usual: str) -> None:
     """Gives the rows that cannot be read to the lines of their tasks, or lines of their own.
 
@@ -63,6 +73,9 @@ def add_unreadable(workspace: Workspace, usual: str) -> None:
         WHERE problem IS NOT NULL AND problem.kind NOT IN ({IGNORED})
         """
     )
+    if not workspace.one("SELECT count(*) FROM unread_row"):
+        workspace.run(_NOTHING_UNREAD)
+        return
     workspace.run(
         f"""
         CREATE TABLE unread AS
@@ -95,8 +108,6 @@ def add_unreadable(workspace: Workspace, usual: str) -> None:
         GROUP BY task_id, CASE WHEN task_id IS NULL THEN place END
         """
     )
-    if not workspace.one("SELECT count(*) FROM unread"):
-        return
     workspace.run(
         """
         UPDATE line SET category = 'invalid_row', gap = NULL, unread = hit.id,
