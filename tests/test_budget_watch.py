@@ -140,7 +140,7 @@ def test_watch_is_for_now_and_needs_a_ledger(tmp_path: Path, filled: str) -> Non
     """`--at` does not go with it, and a ledger without budgets ends it at once."""
     refused = run(*STATUS, "--watch", "--at", "2026-11-01", ledger=filled)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "leave out --at" in refused.stderr
+    assert "omit --at" in refused.stderr
     assert run(*STATUS, "--watch", ledger=f"sqlite:///{tmp_path}/none.db").returncode == 2
     assert "--watch" in [option for parameter in status_command.params for option in parameter.opts]
 

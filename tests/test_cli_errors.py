@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, str] = {
     "url": "sqlite:///spend.db",
     "number": "1",
     "month name": "2026-10",
+    "statement file": "november.csv",
     "receiver": "env:ALERTS_URL",
 }
 """A good value of each argument; `budget file` for `file` of the group `budget`."""
@@ -76,7 +77,7 @@ BAD: dict[str, tuple[str, str]] = {
     "number": ("x", "'x' is not a valid integer"),
     "replaces": ("nowhere.csv", "the books contain no statement nowhere.csv that could be replaced"),
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
-    "amount": ("1e3", "'1e3' is not a plain decimal number"),
+    "amount": ("1e3", "'1e3' is not a plain decimal number|column 1e3: does not have this column"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "base_url": ("gw", "write an http or https URL"),
     "basis": ("hearsay", "'hearsay' is not one of"),
@@ -86,10 +87,14 @@ BAD: dict[str, tuple[str, str]] = {
         "unknown price table 'qingbo/2026-04-30'; did you mean 'qingbo/2026-04-29'?",
     ),
     "book": ("nowhere", "nowhere: no such folder"),
+    "billed_at": ("nowhere", "column nowhere: does not have this column"),
     "budgets": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "currency": ("usd", "currency must be three capital letters"),
+    "decimals": ("10", "10 is not in the range"),
     "duration": ("5.5", "not a valid integer"),
+    "duration_s": ("nowhere", "column nowhere: does not have this column"),
+    "duration_unit": ("hour", "'hour' is not one of"),
     "file": ("nowhere.json", "nowhere.json"),
     "files": ("nowhere.json", "nowhere.json: cannot be read"),
     "folder": ("nowhere", "'nowhere' does not exist"),
@@ -117,6 +122,7 @@ BAD: dict[str, tuple[str, str]] = {
         "nobody",
         "the ledger's budgets are trailer|no budget nobody is in force|nobody is not a month",
     ),
+    "offset": ("8", "must be an offset from UTC in hours and minutes"),
     "out": ("request.json/below", "request.json/below"),
     "new_provider": (
         "Acme Inc",
@@ -128,6 +134,7 @@ BAD: dict[str, tuple[str, str]] = {
     "port": ("70000", "70000 is not in the range"),
     "receiver": ("nowhere", "do not name the receiver nowhere|a receiver must be env:NAME or file:PATH"),
     "record": ("nowhere/calls.har", "nowhere/calls.har: cannot be written"),
+    "rows": ("0", "0 is not in the range"),
     "scenario": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "seed": ("x", "'x' is not a valid integer"),
     "speed": ("-1", "-1 is not in the range"),
@@ -144,7 +151,11 @@ BAD: dict[str, tuple[str, str]] = {
     "spent": ("1e3", "'1e3' is not a plain decimal number"),
     "statements": ("nowhere.csv", "nowhere.csv: cannot be read"),
     "table_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
-    "task_id": ("", "the task id must be text of 1 to 200 printable characters"),
+    "task_id": ("", "the task id must be text of 1 to 200 printable characters|must have at least 1 character"),
+    "thousands": ("x", "'x' is not one of"),
+    "time_format": ("%q", "must be iso, unix, ms, or a pattern"),
+    "unit": ("us!", "must be a currency of three capital letters"),
+    "unit_column": ("nowhere", "column nowhere: does not have this column"),
     "timezone": ("Mars/Base", "Mars/Base"),
     "tolerance": ("1e3", "'1e3' is not a plain decimal number"),
     "until": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
@@ -172,14 +183,16 @@ FILTERS = {
     ("report", "project"),
     ("decide", "project"),
     ("decide", "key"),
+    ("map", "name"),
 }
-"""Parameters that select what is listed, so an unknown name lists nothing, or that each request reports."""
+"""Parameters of which any name is good: an unknown one lists nothing, each request reports it, or it is new."""
 
 
 NEEDED: dict[object, list[str]] = {
     ("resolve",): ["--charged"],
     ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
     ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
+    ("statement", "map"): [*("--unit", "quota", "--time-format", "ms", "--offset", "+00:00", "--yes")],
     ("budget", "allow"): ["--amount", "1", "--currency", "USD", "--budget", "trailer"],
     "batch_tolerance": ["--tolerance", "1"],
     "formats": ["--out", "reports"],
@@ -284,6 +297,8 @@ REFUSALS: dict[str, list[str]] = {
     "dispute resolve": ["1", *REQUIRED["provider"], *REQUIRED["reason"]],
     "write-off": ["t-1", *REQUIRED["provider"], *REQUIRED["reason"]],
     "month close": ["2199-11", *REQUIRED["provider"]],
+    "statement check": ["broken.csv", *REQUIRED["provider"]],
+    "statement map": ["broken.csv", "--yes", "--unit", "quota", *REQUIRED["provider"]],
     "reconcile": [*REQUIRED["provider"], *REQUIRED["since"], *REQUIRED["until"], "--statement", "strange.csv"],
 }
 """Command -> arguments that can be read, and are refused or show a difference."""
@@ -322,6 +337,7 @@ def refusing(folder: Path) -> Path:
     (folder / "other.yaml").write_text("budgets: [{name: other, cap: 1, currency: USD}]\n")
     (folder / "broken.yaml").write_text("budgets: [{name: a, cop: 1, currency: USD}]\n")
     (folder / "strange.csv").write_text(f"{STATEMENT}t-1,kling-v3,completed,1793880000000,357000\n")
+    (folder / "broken.csv").write_text(f"{STATEMENT}t-1,kling-v3,completed,1793880000000,many\n")
     prices = folder / "broken" / "prices" / "acme" / "2026-11-01.yaml"
     prices.parent.mkdir(parents=True)
     prices.write_text(PRICES.replace("0.05", "-0.05"))

@@ -288,6 +288,7 @@ def _with_times(
     """Returns the answers with the format and the offset of the times."""
     if answers.billed_at is None:
         return answers._replace(time_format=None, offset=None)
+    draft.check_column(answers.billed_at)
     shown, has_offset = draft.times(answers.billed_at)
     written = given["time_format"] or shown
     if asks and given["time_format"] is None:

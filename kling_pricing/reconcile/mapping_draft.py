@@ -197,12 +197,19 @@ class MappingDraft(NamedTuple):
             raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; answer each of them")
         named = (answers.task_id, answers.amount, answers.unit_column, answers.billed_at, answers.model)
         for column in (*named, answers.resolution, answers.duration_s):
-            if column and column not in self.columns:
-                raise StatementError(
-                    f"does not have this column; it has {', '.join(self.columns)}",
-                    file=self.file,
-                    column=column,
-                )
+            if column:
+                self.check_column(column)
+
+    def check_column(self, column: str) -> None:
+        """Refuses the name of a column that the file does not have.
+
+        Raises:
+            StatementError: the file does not have the column; the message lists its columns.
+        """
+        if column not in self.columns:
+            raise StatementError(
+                f"does not have this column; it has {', '.join(self.columns)}", file=self.file, column=column
+            )
 
 
 def draft_mapping(statement: str | os.PathLike[str], *, encoding: str | None = None) -> MappingDraft:

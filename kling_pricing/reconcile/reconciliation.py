@@ -36,7 +36,6 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -75,13 +74,12 @@ from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
 from kling_pricing.reconcile.row_facts import RowFacts, read_row_facts
 from kling_pricing.reconcile.statements import MappingLike, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
-from kling_pricing.reconcile.units import units_of
+from kling_pricing.reconcile.units import check_account_currency, units_of
 from kling_pricing.reconcile.unreadable_rows import add_unreadable
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import in_utc, utc_clock
 
-_CURRENCY = re.compile("[A-Z]{3}")
 GRACE = timedelta(days=1)
 """How long after its submission a task may still be charged."""
 
@@ -161,7 +159,7 @@ def reconcile(
     _check_times(grace=grace, window=window)
     if book is None:
         book = default_book()
-    _check_currency(account_currency)
+    check_account_currency(account_currency)
     allowed, most_unreadable = _checked_tolerance(tolerance), checked_percent(max_unreadable_percent)
     invoice = checked_invoice(invoice)
     report: OnProgress = ignore_progress if on_progress is None else on_progress
@@ -294,19 +292,6 @@ def _explain(
     tolerate(workspace, allowed)
     note_contradictions(workspace, book, provider, facts)
     mark_exceptions(workspace)
-
-
-def _check_currency(account_currency: str | None) -> None:
-    """Refuses an account currency that is not a currency.
-
-    Raises:
-        KlingPricingError: it is not a code of three capital letters.
-    """
-    if account_currency is not None and not _CURRENCY.fullmatch(account_currency):
-        raise KlingPricingError(
-            "the account currency must be a code of three capital letters, such as CNY, "
-            f"got {shown(account_currency)}"
-        )
 
 
 def _checked_tolerance(tolerance: Tolerance) -> Tolerance:

@@ -16,7 +16,7 @@ from kling_pricing.reconcile.messages import row_problem
 from kling_pricing.reconcile.problems import IGNORED
 from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
 from kling_pricing.reconcile.statements import MappingLike, Statement, read_statements
-from kling_pricing.reconcile.units import units_of
+from kling_pricing.reconcile.units import check_account_currency, units_of
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import in_utc, utc_clock
@@ -114,6 +114,7 @@ def sample_statement(
     """
     if rows < 1:
         raise KlingPricingError(f"rows must be 1 or more, got {rows}")
+    check_account_currency(account_currency)
     book = default_book() if book is None else book
     table = book.tables_of(provider)[-1]
     workspace = Workspace()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from kling_pricing.errors import PriceNotFoundError
+from kling_pricing.display import shown
+from kling_pricing.errors import KlingPricingError, PriceNotFoundError
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
+
+_CURRENCY = re.compile("[A-Z]{3}")
 
 WORTH_DIGITS = 18
 """Decimals of a unit's worth: nine of the price, and nine of a discount on it."""
@@ -52,3 +56,16 @@ def _units(table: PriceTable) -> Iterator[Unit]:
         if counted is not None and counted[0] not in named:
             named.add(counted[0])
             yield Unit(counted[0], table.currency, counted[1])
+
+
+def check_account_currency(account_currency: str | None) -> None:
+    """Refuses an account currency that is not a currency.
+
+    Raises:
+        KlingPricingError: it is not a code of three capital letters.
+    """
+    if account_currency is not None and not _CURRENCY.fullmatch(account_currency):
+        raise KlingPricingError(
+            "the account currency must be a code of three capital letters, such as CNY, "
+            f"got {shown(account_currency)}"
+        )
