@@ -149,7 +149,7 @@ def test_settling_writes_the_charges_of_the_statement_once(prices: PriceBook, tm
     assert Path(tmp_path / "spend.db").read_bytes() == before
     steps: list[tuple[str, int, int | None]] = []
     with reconciled(ledger, statement, prices, pairs=pairs) as result:
-        settled = result.settle(on_progress=lambda *step: steps.append(step))
+        settled = result.settle(also=["unexplained"], on_progress=lambda *step: steps.append(step))
         assert (settled.bound, dict(settled.refused)) == (1, {})
         assert settled.settled > 20
         assert steps[-1] == ("settling", settled.settled + 1, settled.settled + 1)
@@ -170,7 +170,7 @@ def test_settling_writes_the_charges_of_the_statement_once(prices: PriceBook, tm
             "statement",
         )
     with reconciled(ledger, statement, prices, pairs=pairs) as result:
-        assert result.settle() == (0, 0, {})
+        assert result.settle(also=["unexplained"]) == (0, 0, {})
         assert all(
             line.booked == line.billed
             for line in result.lines("matched", "explained", "unexplained")
