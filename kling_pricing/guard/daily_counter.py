@@ -15,7 +15,6 @@ from threading import Lock, Timer
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-
 _log = logging.getLogger(__name__)
 
 _BATCH_S = 1
