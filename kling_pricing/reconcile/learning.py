@@ -248,7 +248,9 @@ def _learn_write_offs(workspace: Workspace, until: datetime) -> None:
           LEFT JOIN explanation ON explanation.id = line.explanation
           WHERE line.billed IS NOT NULL AND line.whole < due AND line.whole > 0
             AND line.currency = terms.currency
-            AND (category = 'within_tolerance' OR (NOT is_exception AND explanation.kind = 'rounding'))
+            AND (category = 'within_tolerance' OR (
+              NOT is_exception AND explanation.kind IN ('rounding', 'unstated_rounding')
+            ))
             AND reserved.task_id NOT IN (SELECT task FROM fact WHERE kind = 'write_off')
             AND reserved.task_id IN (SELECT task FROM fact WHERE kind = 'row')
         )
