@@ -21,6 +21,7 @@ from hypothesis import settings
 
 import kling_pricing
 from kling_pricing import Budget, BudgetGuard, PriceBook, load_price_book
+from kling_pricing.guard.daily_counter import write_all
 from kling_pricing.ledger.postgres.schema import prepare
 from tests.servers import execute, folder_for_servers, running
 
@@ -236,11 +237,15 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_ledger(postgres_database: str) -> str:
-    """Returns the URL of an empty ledger in PostgreSQL, as its owner."""
+def postgres_ledger(postgres_database: str) -> Iterator[str]:
+    """Yields the URL of an empty ledger in PostgreSQL, as its owner.
+
+    The next test's ledger has the same URL, so no guard may still have counts to write to it.
+    """
     execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
     prepare(postgres_database, create=True)
-    return postgres_database
+    yield postgres_database
+    write_all()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

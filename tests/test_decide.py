@@ -73,6 +73,7 @@ class DecidingGuard(BudgetGuard):
 
     def admit(self, *args: Any, **kwargs: Any) -> Admission:
         """Decides, checks that nothing has changed, and admits."""
+        self.refusals()  # writes what was counted so far
         before = rows_of(self.ledger)
         try:
             decision = self.decide(*args, **kwargs)
@@ -81,6 +82,7 @@ class DecidingGuard(BudgetGuard):
                 super().admit(*args, **kwargs)
             assert str(refused.value) == str(error)
             raise
+        self.refusals()
         assert rows_of(self.ledger) == before
         try:
             admission = super().admit(*args, **kwargs)

@@ -354,13 +354,15 @@ def test_a_bundled_host_can_be_given_to_another_provider(guard: BudgetGuard) -> 
     with httpx.Client(transport=GuardedTransport(inner, guard, **options)) as client:
         refused = client.post("https://www.qingbo.dev/v1/tasks", json=job)
         assert json.loads(refused.content)["error"]["message"] == (
-            "the request costs 0.357 USD, but budget all has 0.1 USD left"
+            "the request costs 0.357 USD, but budget all has 0.1 USD left; to ask for an allowance, run "
+            "`kling-pricing budget ask FILE --project p --reason TEXT`"
         )
     moved = GuardedTransport(inner, guard, hosts={"www.qingbo.dev": "qingbo-ai"}, **options)
     with httpx.Client(transport=moved) as client:
         refused = client.post("https://www.qingbo.dev/v1/tasks", json=job)
         assert json.loads(refused.content)["error"]["message"] == (
-            "the request costs 0.378 USD, but budget all has 0.1 USD left"
+            "the request costs 0.378 USD, but budget all has 0.1 USD left; to ask for an allowance, run "
+            "`kling-pricing budget ask FILE --project p --reason TEXT`"
         )
         other_format = client.post("https://www.qingbo.dev/v1/tasks", json=job | {"extra": {}})
         assert json.loads(other_format.content)["error"]["message"].startswith("unknown field 'extra'")

@@ -232,7 +232,7 @@ EDITS |= {
 }
 _OVERLAY = "the cap of budget all until an instant: it differs"
 EDITS |= {
-    f"cap_overlay.{name}": Edit(value, message)
+    f"cap_overlay.{name}": Edit(value, message, where="budget = 'all'")
     for name, value, message in (
         ("budget", "'trailer'", _OVERLAY),
         ("cap", "cap + 1", _OVERLAY),
@@ -458,7 +458,7 @@ DELETIONS = {
         "the freeze of trailer: actor, reason and instant is empty, but the journal gives",
     ),
     "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
-    "cap_overlay": ("TRUE", _OVERLAY),
+    "cap_overlay": ("budget = 'all'", _OVERLAY),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "book_statement": ("number = 1", _BOOKS),
     "book_fact": ("kind = 'use'", _BOOKS),

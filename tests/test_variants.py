@@ -570,8 +570,9 @@ def test_a_refusal_names_the_cheapest_variant_in_the_currency_of_the_budget(ledg
     assert (error.budget, error.currency, error.window_end) == ("caps", "CNY", None)
     assert [error.requested, error.available, error.cheapest] == [Decimal("5.0694"), 1, Decimal("1.52082")]
     assert str(error) == (
-        "the request costs 5.0694 CNY, but budget caps has 1 CNY left; "
-        "the cheapest valid variant costs 1.52082 CNY"
+        "the request costs 5.0694 CNY, but budget caps has 1 CNY left; the cheapest valid variant costs "
+        "1.52082 CNY; to ask for an allowance, run `kling-pricing budget ask FILE --project trailer "
+        "--reason TEXT`"
     )
 
 

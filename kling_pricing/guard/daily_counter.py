@@ -88,10 +88,11 @@ def _write_at_exit() -> None:
     The last function that is registered runs first. So this one is registered after a ledger was opened, and
     runs before the ledger's connections are closed.
     """
-    atexit.register(_write_all)
+    atexit.register(write_all)
 
 
-def _write_all() -> None:
+def write_all() -> None:
+    """Writes the counts of every guard of this process to its ledger now."""
     for counter in list(_COUNTERS):
         counter.write()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from functools import partial
 from typing import TypeAlias
 
 from kling_pricing.guard.daily_counter import DailyCounter
@@ -26,9 +27,9 @@ class UnpricedCounter:
     """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
-        self._ledger = ledger
         self._clock = clock
-        self._counter: DailyCounter[_Path] = DailyCounter("unpriced requests", self._write)
+        # without a reference to this object, so that a guard that is dropped closes its files
+        self._counter: DailyCounter[_Path] = DailyCounter("unpriced requests", partial(_write_unpriced, ledger))
         self.write = self._counter.write
 
     def add(self, provider: str, path: str) -> None:
@@ -39,11 +40,6 @@ class UnpricedCounter:
         """
         self._counter.add((short_text("provider", provider), short_text("path", path), self._clock().date()))
 
-    def _write(self, pending: Mapping[_Path, int]) -> None:
-        self._ledger.count_unpriced(
-            [UnpricedRequests(*path, requests) for path, requests in sorted(pending.items())]
-        )
-
 
 class RefusalCounter:
     """Counts the requests that the guard refused. Each refusal counts once in each bucket that refused it.
@@ -53,8 +49,9 @@ class RefusalCounter:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._counter: DailyCounter[_Refusal] = DailyCounter("refused requests", self._write)
+        self._counter: DailyCounter[_Refusal] = DailyCounter(
+            "refused requests", partial(_write_refusals, ledger)
+        )
         self.write = self._counter.write
 
     def add(self, refused: Refused, at: datetime) -> None:
@@ -81,10 +78,15 @@ class RefusalCounter:
         for budget, labels, reason in refusals:
             self._counter.add((budget, tuple(sorted(labels.items())), reason, at.date()))
 
-    def _write(self, pending: Mapping[_Refusal, int]) -> None:
-        self._ledger.count_refusals(
-            [
-                RefusedRequests(budget, dict(labels), reason, day, requests)
-                for (budget, labels, reason, day), requests in sorted(pending.items())
-            ]
-        )
+
+def _write_unpriced(ledger: Ledger, pending: Mapping[_Path, int]) -> None:
+    ledger.count_unpriced([UnpricedRequests(*path, requests) for path, requests in sorted(pending.items())])
+
+
+def _write_refusals(ledger: Ledger, pending: Mapping[_Refusal, int]) -> None:
+    ledger.count_refusals(
+        [
+            RefusedRequests(budget, dict(labels), reason, day, requests)
+            for (budget, labels, reason, day), requests in sorted(pending.items())
+        ]
+    )

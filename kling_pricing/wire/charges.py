@@ -193,6 +193,9 @@ def _deducted(task: Mapping[str, Any], *, succeeded: bool) -> Charge | None:
         value not in (None, "") for name, value in balance.items() if name not in ("list_price", "currency")
     ):
         raise _UnreadableChargeError("final_balance_deduction has no quota, so the amount paid is unknown")
+    names_money = "quota" in balance and balance.get("currency") not in (None, "")
+    if units is None and money is None and succeeded and names_money:
+        raise _UnreadableChargeError("final_balance_deduction names a currency but no amount")
     if units is not None and not units and money is None and succeeded:
         return Charge(
             (), "final_unit_deduction is 0, and final_balance_deduction does not state the amount paid"

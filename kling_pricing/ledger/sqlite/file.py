@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import RLock, get_ident, main_thread
@@ -281,7 +281,8 @@ class SQLiteFile:
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with nullcontext() if self._places is None else self._places.closing():
+                connection.close()
         self._forget()
 
     def _forget(self) -> None:

@@ -8,8 +8,10 @@ other's commits, and each of them counts on its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 from stat import S_ISREG
 from time import time_ns
@@ -24,6 +26,9 @@ _LOOKS_EVERY_S = 1
 
 _TICK_NS = 5 * 10**9
 """The coarsest step in which a file system notes the time of a change, with a margin."""
+
+_SHARED_LOCK_BYTE = 0x40000002
+"""The first of the bytes of a database that SQLite locks; a reader locks one of them, a writer all of them."""
 
 FileId: TypeAlias = tuple[int, int]
 """The device and the inode number of a file."""
@@ -51,11 +56,30 @@ class Places:
         with suppress(AttributeError, OSError):  # elsewhere, every verb looks at all files
             self._folder = os.open(os.path.dirname(real), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120 (as above)
 
+    def __del__(self) -> None:
+        """Closes the folder of a guard that was dropped."""
+        self.close()
+
     def close(self) -> None:
         """Closes the folder."""
         folder, self._folder = self._folder, None
         if folder is not None:
             os.close(folder)
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Closes a connection in this block without harm to other processes, whatever became of the files.
+
+        The last connection that closes a database removes the WAL, by its name. If the files were removed or
+        replaced, the file of that name belongs to other processes, whose commits would be lost. A connection
+        removes the WAL only under SQLite's exclusive lock, which a shared lock of another owner prevents.
+        """
+        held = None if self.problem(inf) is None else _shared_lock(self._ids[self._path])
+        try:
+            yield
+        finally:
+            if held is not None:
+                os.close(held)
 
     def problem(self, at: float) -> str | None:
         """Returns why the files are no longer those that were opened, with the remedy, or None.
@@ -156,3 +180,23 @@ def _unescaped(mount_point: str) -> str:
     for char in " \t\n\\":
         mount_point = mount_point.replace(f"\\{ord(char):03o}", char)
     return mount_point
+
+
+def _shared_lock(database: FileId | None) -> int | None:
+    """Locks an open database for reading, and returns the descriptor that holds the lock.
+
+    Such a lock belongs to the descriptor, not to the process, so it also excludes this process's connections.
+    Returns None where the system has no such locks.
+    """
+    with suppress(AttributeError, ImportError, OSError):
+        import fcntl  # noqa: PLC0415 (not on Windows)
+
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (the file may have no name any more)
+            with suppress(OSError):
+                opened = f"/proc/self/fd/{name}"
+                if _file_id(opened) == database:
+                    descriptor = os.open(opened, os.O_RDONLY | os.O_CLOEXEC)
+                    lock = struct.pack("@hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, _SHARED_LOCK_BYTE, 1, 0)
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+                    return descriptor
+    return None
