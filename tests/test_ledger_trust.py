@@ -243,7 +243,8 @@ def test_a_guard_cannot_silence_or_break_the_alerts(call: Call, role: str, book:
         assert store.alerts()[-1].facts == exact
     ends_at = datetime.fromisoformat(call("take_lease", "alerts", "x", "10 years")["ends_at"])
     assert ends_at < datetime.now(UTC) + timedelta(hours=2)
-    for labels in ([], "text", {"user": 1}):
+    odd: list[Any] = [[], "text", {"user": 1}]
+    for labels in odd:
         counts = [{"budget": "day", "labels": labels, "reason": "cap", "day": "2026-01-01", "requests": 1}]
         with pytest.raises(psycopg.errors.CheckViolation):
             call("count_refusals", "call", json.dumps(counts))
