@@ -321,6 +321,13 @@ def test_both_kinds_of_store_keep_the_books(ledger: str, book: PriceBook, tmp_pa
     assert (payable.pay, payable.disputed) == (2 * COST, D(0))
 
 
+@pytest.mark.parametrize("text", ["2026-13", "0000-05", "26-11", "2026-11-01", "2026-1", ""])
+def test_a_text_that_is_not_a_month_is_refused(text: str) -> None:
+    """The message shows how a month is written."""
+    with pytest.raises(KlingPricingError, match="is not a month; write it as YYYY-MM, such as 2026-11"):
+        month_period(text)
+
+
 @dataclass
 class Charge:
     """A row of a statement in the plain book."""

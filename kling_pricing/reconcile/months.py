@@ -9,7 +9,7 @@ from typing import NamedTuple
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 
-_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
 
 
 class BooksPeriod(NamedTuple):
@@ -40,14 +40,23 @@ class BooksPeriod(NamedTuple):
         return f"CASE WHEN {value} < {start} THEN 0 WHEN {value} < {end} THEN 1 ELSE 2 END"
 
 
-def month_period(month: str) -> BooksPeriod:
-    """Returns the period of a month.
+def check_month(month: str) -> None:
+    """Refuses a text that is not a month.
 
     Raises:
         KlingPricingError: the text is not a month.
     """
     if not _MONTH.fullmatch(month):
         raise KlingPricingError(f"{shown(month)} is not a month; write it as YYYY-MM, such as 2026-11")
+
+
+def month_period(month: str) -> BooksPeriod:
+    """Returns the period of a month.
+
+    Raises:
+        KlingPricingError: the text is not a month.
+    """
+    check_month(month)
     start, end = (datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC) for text in (month, following(month)))
     return BooksPeriod(start, end)
 

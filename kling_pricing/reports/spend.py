@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import NamedTuple
 
-from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.journal import BucketHistory, WaivedRefusals
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import add, subtract, sum_of
+from kling_pricing.reconcile.months import check_month
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.formats.focus import FocusCharge
 from kling_pricing.reports.rolling_histories import with_rolling_windows
 from kling_pricing.windows import Period, calendar_period, in_utc, start_of, utc_clock, zone
-
-_MONTH = re.compile(r"2[01][0-9]{2}-(0[1-9]|1[0-2])")
 
 
 class Spend(NamedTuple):
@@ -128,8 +125,7 @@ def month_of(text: str | None, timezone: str, now: datetime) -> Period:
     place = zone(timezone)
     if text is None:
         return calendar_period("month", now, place)
-    if not _MONTH.fullmatch(text):
-        raise KlingPricingError(f"{shown(text)} is not a month; write it as YYYY-MM, such as 2026-11")
+    check_month(text)
     return calendar_period("month", start_of(date.fromisoformat(f"{text}-01"), place), place)
 
 
