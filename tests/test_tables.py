@@ -15,6 +15,7 @@ from kling_pricing import PriceBook, PriceNotFoundError, TableError, check, comp
 from kling_pricing.strict_yaml import load
 from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
+from tests.messages import assert_in_full
 
 Folder = Callable[..., Path]
 CLIP = [{"video_url": "v"}]
@@ -24,6 +25,7 @@ def refusal(folder: Path) -> TableError:
     """Returns the error with which loading a folder fails."""
     with pytest.raises(TableError) as caught:
         load_price_book(folder)
+    assert_in_full(caught.value, folder)
     return caught.value
 
 

@@ -208,7 +208,7 @@ def _account_currencies(entry: PriceFile, document: YamlDocument, problems: Tabl
         return {} if given is None else {"": given}
     for host in given:
         if host not in entry.hosts:
-            remedy = did_you_mean(host, entry.hosts)
+            remedy = did_you_mean(host, entry.hosts) if entry.hosts else "add it to `hosts`"
             problem = f"is not one of the table's hosts; {remedy}"
             problems.append(document.error(("account_currency", host), problem))
     return given
