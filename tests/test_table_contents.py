@@ -1,0 +1,181 @@
+"""Every entry of a table file reaches the book: the files are read a second time, by plain YAML, and compared."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import pytest
+import yaml
+
+from kling_pricing import PriceBook, load_price_book
+from kling_pricing.tables.capabilities import CapabilityMatrix, IgnoredField, ModelCapabilities
+from kling_pricing.tables.http_rules import UnpricedPaths
+from kling_pricing.wire.endpoints import Submission
+from kling_pricing.wire.paths import PathPattern
+from tests.conftest import bundled
+
+FILES = sorted(path.stem for path in bundled("capabilities").glob("*.yaml"))
+
+
+def plain(*path: str) -> dict[str, Any]:
+    """Returns the content of a bundled file, read without the library."""
+    content: dict[str, Any] = yaml.safe_load(bundled(*path).read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.fixture(scope="module")
+def book_from_yaml() -> PriceBook:
+    """The bundled tables, read from YAML and not from a stored book."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KLING_PRICING_CACHE", "off")
+        return load_price_book()
+
+
+def paths(groups: list[dict[str, Any]]) -> tuple[PathPattern, ...]:
+    """Returns the patterns of all paths of some groups, in order."""
+    return tuple(PathPattern.of(path) for group in groups for path in group["paths"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_matrix_has_the_endpoints_and_names_of_its_file(book_from_yaml: PriceBook, name: str) -> None:
+    """Endpoints, sources, ignored fields, known names, and models with their names and implied facts."""
+    file, matrix = plain("capabilities", f"{name}.yaml"), book_from_yaml.matrices[name]
+    assert (matrix.wire_format, [*matrix.models]) == (name, [*file["models"]])
+    assert matrix.sources == tuple(source["ref"] for source in file["sources"])
+    assert matrix.submissions == tuple(
+        Submission(
+            entry["path"],
+            name,
+            tuple(entry.get("actions") or ()),
+            entry["source"],
+            entry.get("status"),
+            entry.get("cancel"),
+            tuple(entry.get("other_status", ())),
+            entry.get("model"),
+            tuple(entry.get("models", ())),
+        )
+        for entry in file.get("endpoints", ())
+    )
+    assert matrix.ignored_fields == tuple(
+        IgnoredField(entry["field"], entry["provider"]) for entry in file.get("ignored_fields", ())
+    )
+    assert matrix.known_names == {
+        known.lower(): entry["why"] for entry in file.get("known_names", ()) for known in entry["names"]
+    }
+    names = {
+        written: (model, entry["names"][written] if isinstance(entry["names"], dict) else {})
+        for model, entry in file["models"].items()
+        for written in entry["names"]
+    }
+    assert {written: (model, {**implied}) for written, (model, implied) in matrix.names.items()} == names
+    for written in names:
+        assert matrix.find(written) == matrix.names[written]
+        assert matrix.find(written.upper()) is not None
+    assert matrix.find("kling-unheard-of") is None
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_model_has_the_capabilities_of_its_file(book_from_yaml: PriceBook, name: str) -> None:
+    """Inputs, defaults, rules with their codes, sources and times, implied actions and limits for files."""
+    file, matrix = plain("capabilities", f"{name}.yaml"), book_from_yaml.matrices[name]
+    for model, entry in file["models"].items():
+        known = matrix.models[model]
+        assert (known.model, known.source, known.names) == (model, entry["source"], tuple(entry["names"]))
+        assert known.fields == {*entry["fields"]}
+        assert known.required == tuple(file["required"] if entry.get("required") is None else entry["required"])
+        assert known.defaults == file["defaults"] | entry.get("defaults", {})
+        assert [limit.kind for limit in known.media] == [
+            limit["kind"] for limit in chain(file.get("media", ()), entry.get("media", ()))
+        ]
+        assert rules_of(known) == expected_rules(file, model)
+
+
+def rules_of(known: ModelCapabilities) -> list[tuple[Any, ...]]:
+    """Returns the rules of a model: code, tested facts, limited facts, source, message, and whether it warns."""
+    return [
+        (rule.code, {*rule.when}, {*rule.need}, rule.source, rule.message, rule.warning, rule.is_dated)
+        for rule in known.rules
+    ]
+
+
+def expected_rules(file: Mapping[str, Any], model: str) -> list[tuple[Any, ...]]:
+    """Returns the rules that a file gives a model, in the same form."""
+    entry = file["models"][model]
+    limits = [
+        (f"{fact}_limit", set(), {fact}, entry["source"], "", False, False) for fact in ("action", *entry["limits"])
+    ]
+    listed = [
+        (rule, key == "warnings")
+        for level in (file, entry)
+        for key in ("rules", "warnings")
+        for rule in level.get(key, ())
+    ]
+    return limits + [
+        (
+            rule["code"],
+            {*rule.get("when", {})} - {"model"},
+            {*rule["need"]},
+            rule["source"],
+            rule.get("message") or "",
+            warns,
+            rule.get("since") is not None or rule.get("until") is not None,
+        )
+        for rule, warns in listed
+        if "model" not in rule.get("when", {}) or model in _listed(rule["when"]["model"])
+    ]
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [*value]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_http_rules_are_those_of_the_file(book_from_yaml: PriceBook, name: str) -> None:
+    """Keys, ids of the caller's own, refusals, free and unpriced paths, MCP, and where errors stand."""
+    matrix: CapabilityMatrix = book_from_yaml.matrices[name]
+    file, rules = plain("capabilities", f"{name}.yaml").get("http", {}), matrix.http
+    key, own_id, mcp = file.get("idempotency"), file.get("own_id"), file.get("mcp")
+    assert (rules.idempotency and tuple(rules.idempotency)) == (
+        key and (key["header"], key["hours"], key["source"])
+    )
+    assert rules.own_id_field == (tuple(own_id["field"].split(".")) if own_id else ())
+    assert rules.own_id_lookup == (own_id and own_id.get("lookup"))
+    assert [
+        (answer.unless, answer.codes, answer.source, answer.unless_message) for answer in rules.refused
+    ] == [
+        (
+            tuple(entry.get("unless", ())),
+            frozenset(_listed(entry.get("code", ()))),
+            entry["source"],
+            (entry.get("unless_message") or "").lower(),
+        )
+        for entry in file.get("refused", ())
+    ]
+    assert rules.forms is file.get("forms", False)
+    assert rules.free == paths(file.get("free", []))
+    assert rules.other_services == paths(file.get("other_services", []))
+    assert rules.unpriced == tuple(
+        UnpricedPaths(PathPattern.of(path), group["why"])
+        for group in file.get("unpriced", ())
+        for path in group["paths"]
+    )
+    assert rules.allow_paths == ()
+    assert rules.task_lists == tuple(listed["path"] for listed in file.get("task_lists", ()))
+    assert rules.billed_facts == tuple((file.get("billed_facts") or {"facts": ()})["facts"])
+    assert rules.code_at == tuple(tuple(path.split(".")) for path in file.get("code_at", ()))
+    assert rules.error == file.get("error", {"error": {"message": "{message}", "code": "{code}"}})
+    assert (rules.mcp and rules.mcp[1:]) == (
+        mcp
+        and (
+            mcp["submits_to"],
+            mcp["create"],
+            mcp["nested"],
+            (mcp["key"], *mcp["beside"]),
+            mcp["key"],
+            tuple(mcp["task_tools"]),
+            tuple(mcp.get("free", ())),
+            tuple(mcp["methods"]),
+            tuple(mcp.get("refused_errors", ())),
+        )
+    )
+    assert rules.mcp is None or rules.mcp.pattern == PathPattern.of(mcp["path"])
