@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import IO, Any
+from typing import IO
 
 import coverage
 import pytest
@@ -248,7 +248,9 @@ def _followed(job: Job, child: int, reports: IO[str]) -> Answer:
     code = os.waitstatus_to_exitcode(status)
     answer.replaced = code != NOT_REPLACED
     if not has_ended and not running and answer.replaced:
-        raise RuntimeError(f"the tests {job.tests[:3]}... ended with code {code}; see tmp/runner.log of the copy")
+        raise RuntimeError(
+            f"the tests {job.tests[:3]}... ended with code {code}; see tmp/runner.log of the copy"
+        )
     return answer
 
 

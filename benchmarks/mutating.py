@@ -409,7 +409,9 @@ def outcome_of(mutant: Mutant, runner: Runner, copy: Copy, reached: Reached, sec
         ):
             return Outcome(mutant.name, mutant.diff, noticed=True, by=suspects[0])
     by = f"{len(tests)} tests pass" if tests else "no test reaches it"
-    return Outcome(mutant.name, mutant.diff, noticed=False, by=by + "".join(f", {test} varies" for test in flaky))
+    return Outcome(
+        mutant.name, mutant.diff, noticed=False, by=by + "".join(f", {test} varies" for test in flaky)
+    )
 
 
 def _fails(answer: Answer) -> bool:
@@ -489,7 +491,9 @@ def main() -> None:
                     record.write_text(json.dumps([asdict(outcome) for outcome in so_far], indent=1))
                 word = "noticed " if outcome.noticed else "SURVIVES"
                 seconds = f"{time.monotonic() - began:.0f} s"
-                print(f"{len(so_far)}/{len(mutants)}", word, mutant.name, outcome.by, f"({seconds})", flush=True)
+                print(
+                    f"{len(so_far)}/{len(mutants)}", word, mutant.name, outcome.by, f"({seconds})", flush=True
+                )
             return outcome
 
         with ThreadPoolExecutor(options.workers) as pool:

@@ -1,7 +1,7 @@
 """The messages of refused tables, word for word.
 
-Tests state the part of a message that matters to them. The file beside the golden ledgers has all of them in full,
-so that no cause or remedy changes unseen. Tables have many messages, and people act on each.
+Tests state the part of a message that matters to them. The file beside the golden ledgers has all messages in
+full, so no cause and no remedy changes unseen.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ def messages() -> frozenset[str]:
 
 
 def assert_in_full(error: TableError, folder: Path) -> None:
-    """Asserts that the file has the messages of the first problems; one that is as intended is added by hand."""
+    """Asserts that the file has the messages of the first problems; an intended message is added by hand."""
     for problem in error.problems[:MOST]:
         place = f"{problem.key_path}: " if problem.key_path else ""
         message = f"{place}{problem.problem}".replace(str(folder), "FOLDER")

@@ -171,7 +171,7 @@ def test_the_endpoint_decides_format_and_provider(
     assumed: bool,  # noqa: FBT001
     total: str,
 ) -> None:
-    """The path decides first, then the host, then the fields of the payload; otherwise, the format is assumed."""
+    """The path decides first, then the host, then the payload; otherwise, the format is assumed."""
     quoted = quote(payload, url=url, at=AT, book=book)
     assert (quoted.wire_format, quoted.total) == (wire_format, Decimal(total))
     assert quoted.request.format_assumed is assumed

@@ -37,18 +37,28 @@ EDIT = {
     [
         (
             "--model kling-v3-std-silent --audio",
-            "in wire format video_generations, the model's name determines the options, but none of this model's "
-            "names has these options; use one of: kling-v3-std-silent",
+            (
+                "in wire format video_generations, the model's name determines the options, but none of this "
+                "model's "
+                "names has these options; use one of: kling-v3-std-silent"
+            ),
         ),
         (
             "--model kling-v3-std-silent --video 1",
-            "wire format video_generations does not accept a video; leave the input out, or choose another wire "
-            "format",
+            (
+                "wire format video_generations does not accept a video; leave the input out, or choose another "
+                "wire "
+                "format"
+            ),
         ),
         (
             "--model kling-v3-std-silent --image 2",
-            "wire format video_generations does not accept 2 images; leave the input out, or choose another wire "
-            "format",
+            (
+                "wire format video_generations does not accept 2 images; leave the input out, or choose "
+                "another "
+                "wire "
+                "format"
+            ),
         ),
         (
             "--model kling-v3-std-silent --orientation image",
@@ -56,27 +66,44 @@ EDIT = {
         ),
         (
             "--model kling-v2-6 --provider kling --duration 5 --image 1 --action generate",
-            "wire format kling reads this request as image2video, not as generate; change the inputs or the action",
+            (
+                "wire format kling reads this request as image2video, not as generate; change the inputs or "
+                "the "
+                "action"
+            ),
         ),
         (
             "--model kling-v2-6 --provider kling --action motion_control --video 1 --image 1",
-            "in wire format kling, motion control needs the orientation of the character; set --orientation to "
-            "image or video",
+            (
+                "in wire format kling, motion control needs the orientation of the character; set "
+                "--orientation to "
+                "image or video"
+            ),
         ),
         (
             "--model kling-image-o1 --provider kling --duration 5",
-            "requests for kling-image-o1 are in wire format kling_images, which does not accept a duration; leave "
-            "out --duration",
+            (
+                "requests for kling-image-o1 are in wire format kling_images, which does not accept a "
+                "duration; "
+                "leave "
+                "out --duration"
+            ),
         ),
         (
             "--model kling-lip-sync --provider kling",
-            "in wire format kling_services, the path of the URL names the model; write the request to a file, and "
-            "pass the URL whose path is /v1/videos/advanced-lip-sync with --url",
+            (
+                "in wire format kling_services, the path of the URL names the model; write the request to a "
+                "file, and "
+                "pass the URL whose path is /v1/videos/advanced-lip-sync with --url"
+            ),
         ),
         (
             "--model kling-3.0-turbo --url https://api-singapore.klingai.com/text-to-video/kling-3.0",
-            "the path of the URL names kling-3.0, not kling-3.0-turbo; use /text-to-video/kling-3.0-turbo or "
-            "/image-to-video/kling-3.0-turbo, or leave the URL out",
+            (
+                "the path of the URL names kling-3.0, not kling-3.0-turbo; use "
+                "/text-to-video/kling-3.0-turbo or "
+                "/image-to-video/kling-3.0-turbo, or leave the URL out"
+            ),
         ),
     ],
 )
@@ -117,32 +144,45 @@ def test_a_description_that_no_payload_expresses_says_what_to_change(options: st
         (
             lambda: quote({"prompt": "x"}, wire_format="kling"),
             CapabilityError,
-            "model_name is required; set it to one of: kling-v3, kling-v3-omni, kling-video-o1, kling-v2-6, "
-            "kling-v2-5-turbo, kling-v2-1-master, kling-v2-1, kling-v2-master, kling-v1-6, kling-v1-5, kling-v1, "
-            "kling-video-extend; or pass the URL of the request, if its path has a default model",
+            (
+                "model_name is required; set it to one of: kling-v3, kling-v3-omni, kling-video-o1, "
+                "kling-v2-6, "
+                "kling-v2-5-turbo, kling-v2-1-master, kling-v2-1, kling-v2-master, kling-v1-6, kling-v1-5, "
+                "kling-v1, "
+                "kling-video-extend; or pass the URL of the request, if its path has a default model"
+            ),
         ),
         (
             lambda: quote({"contents": [{"type": "prompt", "text": "x"}], "settings": {}}),
             CapabilityError,
-            "this API names the model in the path of the URL, and no URL with such a path is given; pass the URL "
-            "of the request, which ends with one of: /text-to-video/kling-3.0-turbo, "
-            "/image-to-video/kling-3.0-turbo, /text-to-video/kling-3.0, /image-to-video/kling-3.0, "
-            "/omni-video/kling-3.0-omni, /omni-video/kling-o1, /text-to-video/kling-2.6, "
-            "/image-to-video/kling-2.6, /text-to-video/kling-2.5-turbo, /image-to-video/kling-2.5-turbo, "
-            "/motion-control/kling-3.0, /motion-control/kling-2.6",
+            (
+                "this API names the model in the path of the URL, and no URL with such a path is given; pass "
+                "the "
+                "URL "
+                "of the request, which ends with one of: /text-to-video/kling-3.0-turbo, "
+                "/image-to-video/kling-3.0-turbo, /text-to-video/kling-3.0, /image-to-video/kling-3.0, "
+                "/omni-video/kling-3.0-omni, /omni-video/kling-o1, /text-to-video/kling-2.6, "
+                "/image-to-video/kling-2.6, /text-to-video/kling-2.5-turbo, /image-to-video/kling-2.5-turbo, "
+                "/motion-control/kling-3.0, /motion-control/kling-2.6"
+            ),
         ),
         (
             lambda: quote({**video(), "extra": {"mode": "pro"}, "metadata": {}}),
             WireFormatError,
-            "field 'extra' belongs to wire format tasks_extra, but field 'metadata' belongs to "
-            "openai_videos; use fields and names of only one of the two, or specify the wire format",
+            (
+                "field 'extra' belongs to wire format tasks_extra, but field 'metadata' belongs to "
+                "openai_videos; use fields and names of only one of the two, or specify the wire format"
+            ),
         ),
         (
             lambda: quote(EDIT, at=AT).total,
             PriceNotFoundError,
-            "the quote is a range, 0.3402 to 1.134 USD: the price depends on the length of the video in "
-            "video_urls[0], which is unknown; the line items show the maximum; use `minimum` and `maximum`, or "
-            "supply the missing fact",
+            (
+                "the quote is a range, 0.3402 to 1.134 USD: the price depends on the length of the video in "
+                "video_urls[0], which is unknown; the line items show the maximum; use `minimum` and "
+                "`maximum`, or "
+                "supply the missing fact"
+            ),
         ),
     ],
 )
@@ -179,8 +219,11 @@ def test_a_reservation_that_was_not_sent_says_what_is_possible(open_guard: OpenG
         f"{begin}marked in doubt: the job was never sent; release the reservation",
         f"{begin}released as refused or as not charged: the job was never sent; use `release` instead",
         f"{begin}settled: the job was never dispatched, so the provider cannot charge for it",
-        f"key 'k' of project trailer belongs to a different request, reservation {unsent.reservation_id}; for a "
-        "different job, use another key",
+        (
+            f"key 'k' of project trailer belongs to a different request, reservation {unsent.reservation_id}; "
+            f"for a "
+            "different job, use another key"
+        ),
     ]
     clock.pass_by(minutes=16)
     assert refusal(lambda: guard.dispatch(unsent)) == (
@@ -201,16 +244,26 @@ def test_a_reservation_that_was_sent_says_what_is_possible(open_guard: OpenGuard
         refusal(lambda: guard.release(job)),
         refusal(lambda: guard.admit(CLIP, project="trailer", key="k")),
     ] == [
-        f"{begin}dispatched: the payload is handed out only once, and only while the reservation's state is "
-        "reserved",
-        f"{begin}released: the job was sent and may be running; if the provider refused the job, release the "
-        "reservation as refused; otherwise, resolve the reservation",
-        f"{begin}reserved again: the job with key 'k' was already sent, and its task is not known yet; for a "
-        "different job, use another key",
+        (
+            f"{begin}dispatched: the payload is handed out only once, and only while the reservation's state "
+            f"is "
+            "reserved"
+        ),
+        (
+            f"{begin}released: the job was sent and may be running; if the provider refused the job, release "
+            f"the "
+            "reservation as refused; otherwise, resolve the reservation"
+        ),
+        (
+            f"{begin}reserved again: the job with key 'k' was already sent, and its task is not known yet; "
+            f"for a "
+            "different job, use another key"
+        ),
     ]
     guard.mark_in_doubt(job, "timeout")
     assert refusal(lambda: guard.release_refused(job)) == (
-        f"reservation {job} is dispatching, in doubt and cannot be released: the provider may have accepted the "
+        f"reservation {job} is dispatching, in doubt and cannot be released: the provider may have accepted "
+        f"the "
         "job; look up the task at the provider, then bind or resolve the reservation"
     )
     guard.bind(job, "t1")
@@ -222,13 +275,23 @@ def test_a_reservation_that_was_sent_says_what_is_possible(open_guard: OpenGuard
         refusal(lambda: guard.bind(other.id, "t1")),
         refusal(lambda: guard.admit(CLIP, project="trailer", key="k")),
     ] == [
-        f"{begin}released: the provider accepted the job and may charge for it; observe the provider's responses, "
-        "or resolve the reservation",
+        (
+            f"{begin}released: the provider accepted the job and may charge for it; observe the provider's "
+            f"responses, "
+            "or resolve the reservation"
+        ),
         f"{begin}bound to task t2: it is already bound to task t1",
-        f"reservation {other.id} is dispatching and cannot be bound to task t1: the task belongs to reservation "
-        f"{job}",
-        f"{begin}reserved again: the job with key 'k' was already sent, and its task is t1; for a different job, "
-        "use another key",
+        (
+            f"reservation {other.id} is dispatching and cannot be bound to task t1: the task belongs to "
+            f"reservation "
+            f"{job}"
+        ),
+        (
+            f"{begin}reserved again: the job with key 'k' was already sent, and its task is t1; for a "
+            f"different "
+            f"job, "
+            "use another key"
+        ),
     ]
 
 
@@ -243,14 +306,28 @@ def test_a_settled_reservation_says_what_is_possible(open_guard: OpenGuard) -> N
         refusal(lambda: guard.resolve(job, "charged", amount="0.25")),
         refusal(lambda: guard.resolve(job, "not_charged")),
     ] == [
-        f"{begin}released: the job has been paid for; if the provider did not charge for the job after all, settle "
-        "the reservation at 0 with the basis `operator`",
-        f"{begin}settled at 0.25 USD: it is already settled at 0.5 USD with the basis statement; use a stronger "
-        "basis",
-        f"{begin}resolved as charged 0.25 USD: it is already settled at 0.5 USD with the basis statement; to "
-        "correct the amount, settle the reservation with the basis `operator`",
-        f"{begin}released: the job has been paid for; if the provider did not charge for the job after all, settle "
-        "the reservation at 0 with the basis `operator`",
+        (
+            f"{begin}released: the job has been paid for; if the provider did not charge for the job after "
+            f"all, "
+            f"settle "
+            "the reservation at 0 with the basis `operator`"
+        ),
+        (
+            f"{begin}settled at 0.25 USD: it is already settled at 0.5 USD with the basis statement; use a "
+            f"stronger "
+            "basis"
+        ),
+        (
+            f"{begin}resolved as charged 0.25 USD: it is already settled at 0.5 USD with the basis "
+            f"statement; to "
+            "correct the amount, settle the reservation with the basis `operator`"
+        ),
+        (
+            f"{begin}released: the job has been paid for; if the provider did not charge for the job after "
+            f"all, "
+            f"settle "
+            "the reservation at 0 with the basis `operator`"
+        ),
     ]
 
 
@@ -271,26 +348,34 @@ def test_a_reference_that_fits_nothing_says_how_to_find_the_right_one(open_guard
     ] == [
         "reservation nope is not in this ledger; list the ledger's reservations with `history`",
         "task t8 of provider qingbo is not in this ledger; list the ledger's reservations with `history`",
-        "a value of type int does not identify a reservation; pass an admission, a reservation, a reservation's "
-        "id, or (provider, task id)",
-        f"reservation {job.id} belongs to provider qingbo, but kling is given as the provider of the response; "
-        "give the provider that sent the response",
-        f"task t9 of qingbo is already in the ledger as reservation {recorded} (settled); correct that reservation "
-        "with `settle`",
+        (
+            "a value of type int does not identify a reservation; pass an admission, a reservation, a "
+            "reservation's "
+            "id, or (provider, task id)"
+        ),
+        (
+            f"reservation {job.id} belongs to provider qingbo, but kling is given as the provider of the "
+            f"response; "
+            "give the provider that sent the response"
+        ),
+        (
+            f"task t9 of qingbo is already in the ledger as reservation {recorded} (settled); correct that "
+            f"reservation "
+            "with `settle`"
+        ),
         "outcome must be 'charged' or 'not_charged', got 'maybe'",
         "the response lists 0 tasks; call `observe` without a reservation",
     ]
 
 
-def test_a_frozen_budget_says_who_froze_it_and_how_to_go_on(
-    open_guard: OpenGuard, ledger: str, clock: Clock
-) -> None:
+def test_a_frozen_budget_says_who_froze_it_and_how_to_go_on(open_guard: OpenGuard, ledger: str) -> None:
     """The error has the person, the time, the reason and the command, for one budget and for all spending."""
     guard = open_guard()
     (freeze,) = freeze_budgets(ledger, ["trailer"], actor="li", reason="the bill looks wrong")
     at = freeze.frozen_at.isoformat(timespec="seconds")
     assert refusal(lambda: guard.admit(CLIP, project="trailer")) == (
-        f"li froze budget trailer at {at} (the bill looks wrong); to allow spending again, ask an administrator "
+        f"li froze budget trailer at {at} (the bill looks wrong); to allow spending again, ask an "
+        f"administrator "
         "to run `kling-pricing budget thaw trailer --reason TEXT`"
     )
     thaw_budgets(ledger, ["trailer"], actor="li", reason="it was right")
@@ -307,7 +392,9 @@ def test_a_frozen_budget_says_who_froze_it_and_how_to_go_on(
 def test_an_allowance_that_is_not_possible_says_why(open_guard: OpenGuard, ledger: str) -> None:
     """Missing values, unknown ids, an end in the past, and a request that an allowance does not help."""
     trailer = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(1), currency="USD")
-    guard = open_guard(trailer, Budget(name="teaser", match={"project": "teaser"}, cap=Decimal(9), currency="USD"))
+    guard = open_guard(
+        trailer, Budget(name="teaser", match={"project": "teaser"}, cap=Decimal(9), currency="USD")
+    )
     soon = datetime.now(UTC) + timedelta(hours=1)
     given: dict[str, Any] = {"amount": 1, "currency": "USD", "budgets": ["trailer"], "reason": "a retake"}
     ended = datetime(2020, 1, 1, tzinfo=UTC)
@@ -325,12 +412,17 @@ def test_an_allowance_that_is_not_possible_says_why(open_guard: OpenGuard, ledge
         "an allowance needs amount, currency and budgets; give these values, or the id of a filed request",
         "the amount of an allowance must be greater than 0",
         "unknown budget teazer; did you mean 'teaser'?",
-        "budget trailer is in USD, but the quote is in CNY; add {quote: CNY, budget: USD, rate: ...} to "
-        "accounting_rates",
+        (
+            "budget trailer is in USD, but the quote is in CNY; add {quote: CNY, budget: USD, rate: ...} to "
+            "accounting_rates"
+        ),
         "the allowance would end at 2020-01-01T00:00:00+00:00, which is not in the future; give a later end",
         "unknown request r1 for an allowance; `kling-pricing budget allowances` lists the requests",
         "unknown allowance a1; the ledger has none; `kling-pricing budget allowances` lists the allowances",
-        "the request does not need an allowance: every budget that matches it has enough left; admit the request",
+        (
+            "the request does not need an allowance: every budget that matches it has enough left; admit the "
+            "request"
+        ),
         "no budget matches the request, and an allowance cannot change that; add a budget for it",
     ]
     guard.admit(CLIP, project="trailer")
@@ -340,8 +432,14 @@ def test_an_allowance_that_is_not_possible_says_why(open_guard: OpenGuard, ledge
         refusal(lambda: allow(ledger, request=asked.id, until=soon, reason="again")),
         refusal(lambda: revoke(ledger, f"{granted.id}x", reason="x")),
     ] == [
-        f"request {asked.id} was granted already, as allowance {granted.id}; to grant more, give an amount instead "
-        "of the request",
-        f"unknown allowance {granted.id}x; did you mean {granted.id!r}?; `kling-pricing budget allowances` lists "
-        "the allowances",
+        (
+            f"request {asked.id} was granted already, as allowance {granted.id}; to grant more, give an amount "
+            f"instead "
+            "of the request"
+        ),
+        (
+            f"unknown allowance {granted.id}x; did you mean {granted.id!r}?; `kling-pricing budget allowances` "
+            f"lists "
+            "the allowances"
+        ),
     ]

@@ -1,4 +1,4 @@
-"""Every entry of a table file reaches the book: the files are read a second time, by plain YAML, and compared."""
+"""Every entry of a table file reaches the book: plain YAML reads the files a second time, for comparison."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -82,7 +82,8 @@ def test_a_model_has_the_capabilities_of_its_file(book_from_yaml: PriceBook, nam
         known = matrix.models[model]
         assert (known.model, known.source, known.names) == (model, entry["source"], tuple(entry["names"]))
         assert known.fields == {*entry["fields"]}
-        assert known.required == tuple(file["required"] if entry.get("required") is None else entry["required"])
+        required = file["required"] if entry.get("required") is None else entry["required"]
+        assert known.required == tuple(required)
         assert known.defaults == file["defaults"] | entry.get("defaults", {})
         assert [limit.kind for limit in known.media] == [
             limit["kind"] for limit in chain(file.get("media", ()), entry.get("media", ()))
@@ -102,7 +103,8 @@ def expected_rules(file: Mapping[str, Any], model: str) -> list[tuple[Any, ...]]
     """Returns the rules that a file gives a model, in the same form."""
     entry = file["models"][model]
     limits = [
-        (f"{fact}_limit", set(), {fact}, entry["source"], "", False, False) for fact in ("action", *entry["limits"])
+        (f"{fact}_limit", set(), {fact}, entry["source"], "", False, False)
+        for fact in ("action", *entry["limits"])
     ]
     listed = [
         (rule, key == "warnings")
