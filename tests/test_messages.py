@@ -4,14 +4,18 @@ import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 
 from kling_pricing import (
     Budget,
+    BudgetExceededError,
+    BudgetGuard,
     CapabilityError,
     KlingPricingError,
+    PriceBook,
     PriceNotFoundError,
     WireFormatError,
     quote,
@@ -19,7 +23,7 @@ from kling_pricing import (
 from kling_pricing.guard import allow, freeze_all, freeze_budgets, revoke, thaw_budgets
 from tests.commands import run
 from tests.conftest import AT, Clock, OpenGuard, video
-from tests.guards import CLIP, answer, bound, sent
+from tests.guards import CLIP, COST, answer, bound, sent
 
 EDIT = {
     "model": "kling-v3-omni",
@@ -442,4 +446,129 @@ def test_an_allowance_that_is_not_possible_says_why(open_guard: OpenGuard, ledge
             f"lists "
             "the allowances"
         ),
+    ]
+
+
+ASK = "to ask for an allowance, run `kling-pricing budget ask FILE --project trailer{key} --reason TEXT`"
+
+
+@pytest.mark.parametrize(
+    ("budget", "problem"),
+    [
+        ({"cap": "0.5"}, "budget trailer has 0.5 USD left"),
+        ({"cap": "0.5", "window": "day"}, "budget trailer has 0.5 USD left until 2026-11-22T00:00:00+00:00"),
+        (
+            {"cap": "0.5", "window": "day", "match": {"project": "trailer", "user": "*"}},
+            "budget trailer for user li has 0.5 USD left until 2026-11-22T00:00:00+00:00",
+        ),
+        (
+            {"cap": "0.5", "window": {"rolling": "24h"}},
+            "budget trailer has 0.5 USD left in its window of 24h, and its cap is lower than the cost",
+        ),
+        ({"cap": 9, "max_request": "0.3"}, "budget trailer allows 0.3 USD per request"),
+        (
+            {"cap": "0.01", "on_exceed": "cap"},
+            "budget trailer has 0.01 USD left; the cheapest valid variant costs 0.2142 USD",
+        ),
+    ],
+)
+def test_a_request_that_does_not_fit_says_what_is_left(
+    open_guard: OpenGuard, budget: dict[str, Any], problem: str
+) -> None:
+    """The error has the cost, the budget with its labels, the amount, the end of the window, and the "
+    "command."""
+    guard = open_guard(**budget)
+    ask = ASK.format(key=" --key KEY" if "max_request" in budget else "")
+    assert refusal(lambda: guard.admit(CLIP, project="trailer", labels={"user": "li"})) == (
+        f"the request costs 0.714 USD, but {problem}; {ask}"
+    )
+
+
+def test_a_request_that_no_budget_matches_has_nothing_left(open_guard: OpenGuard) -> None:
+    """The error names the labels, and its attributes say that nothing is available in any budget."""
+    guard = open_guard()
+    with pytest.raises(BudgetExceededError) as caught:
+        guard.admit(CLIP, project="other", labels={"user": "li"})
+    error = caught.value
+    assert str(error) == (
+        "no budget in force matches user=li, project=other, so nothing may be spent; add a matching budget, or "
+        "set unmatched: allow"
+    )
+    assert (error.budget, error.requested, error.available, error.currency) == (None, COST, 0, "USD")
+    assert (error.window_end, error.cheapest) == (None, None)
+
+
+def test_a_guard_that_cannot_be_opened_says_why(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A ledger without budgets, other budgets, times that are not times, and a ledger that is not a URL."""
+    budget = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(9), currency="USD")
+    opened = partial(BudgetGuard, ledger, book=book, clock=clock)
+    name = "" if ledger.startswith("postgres") else ledger.removeprefix("sqlite:///")
+    empty = refusal(opened)
+    assert name in empty
+    assert empty.partition(" has no ")[2] == (
+        "budgets yet; check that this is the right ledger, then open it with budgets, or run `kling-pricing "
+        "budget apply FILE`"
+    )
+    opened([budget]).close()
+    assert [
+        refusal(lambda: opened([budget.model_copy(update={"cap": Decimal("0.5")})])),
+        refusal(lambda: opened(expires_after=5)),
+        refusal(lambda: opened(doubtful_after=timedelta(0))),
+        refusal(lambda: BudgetGuard(5)),  # type: ignore[arg-type]
+        refusal(lambda: BudgetGuard("spend.db")),
+    ] == [
+        (
+            "the ledger's budgets differ from the given budgets (trailer: cap 9 -> 0.5 USD); open the ledger "
+            "without "
+            "budgets, or ask an administrator to install yours with `kling-pricing budget apply`"
+        ),
+        "expires_after must be a timedelta greater than zero, got 5",
+        "doubtful_after must be a timedelta greater than zero, got 0:00:00",
+        "the ledger must be a URL such as sqlite:///spend.db, got an object of type int",
+        (
+            "'spend.db' is not the URL of a ledger; write sqlite:///spend.db for a file in the current folder, "
+            "sqlite:////srv/spend.db for a file elsewhere, or postgresql://user@host/database"
+        ),
+    ]
+
+
+def test_a_value_that_a_ledger_cannot_keep_is_refused(open_guard: OpenGuard) -> None:
+    """Projects, keys, labels, currencies and instants: each error names the argument and its limit."""
+    guard = open_guard()
+    admit = partial(guard.admit, CLIP)
+    record = partial(guard.record, "qingbo", "t1", 1)
+    seventeen = {f"label{number}": "x" for number in range(16)}
+    length = "must be text of 1 to 200 printable characters, got"
+    guard.admit(CLIP, project="trailer", key="x" * 200)
+    guard.open_budget("trailer", 1)
+    assert [
+        refusal(lambda: admit(project="")),
+        refusal(lambda: admit(project="trailer", key="a\nb")),
+        refusal(lambda: admit(project="trailer", key="x" * 201)).partition(" got ")[0],
+        refusal(lambda: admit(project="trailer", labels={"user": ""})),
+        refusal(lambda: admit(project="trailer", labels={"": "li"})),
+        refusal(lambda: admit(project="trailer", labels=["li"])),
+        refusal(lambda: admit(project="trailer", labels={"project": "teaser"})),
+        refusal(lambda: admit(project="trailer", labels=seventeen)),
+        refusal(lambda: record(labels="trailer")),
+        refusal(lambda: record(labels={"project": "trailer"}, currency="usd")),
+        refusal(lambda: guard.set_cap("trailer", 1, until=guard.clock())),
+        refusal(lambda: guard.set_cap("trialer", 1)),
+        refusal(lambda: guard.apply([], remove="trailer")),
+        refusal(lambda: guard.open_budget("trailer", 2)),
+    ] == [
+        f"project {length} ''",
+        f"key {length} 'a\\nb'",
+        f"key {length}".removesuffix(" got"),
+        f"label user {length} ''",
+        f"labels {length} ''",
+        "labels must be a mapping such as {'user': 'li'}, got a list",
+        "project is trailer, but labels give the project teaser; give the project only once",
+        "labels: got 17, including the project; the maximum is 16; remove some",
+        "labels must be a mapping that contains the project, got trailer",
+        "currency must be three capital letters, such as USD, got usd",
+        "until must be in the future, got 2026-11-21T00:00:00+00:00; give a later instant",
+        "unknown budget trialer; did you mean 'trailer'?",
+        "remove must be a list of the names of budgets, got trailer",
+        "this window of budget trailer already has an opening balance; record other spend with `record`",
     ]
