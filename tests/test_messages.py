@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +19,16 @@ from kling_pricing import (
     PriceBook,
     PriceNotFoundError,
     WireFormatError,
+    load_price_book,
     quote,
 )
 from kling_pricing.guard import allow, freeze_all, freeze_budgets, revoke, thaw_budgets
 from tests.commands import run
-from tests.conftest import AT, Clock, OpenGuard, video
+from tests.conftest import AT, PRICES, Clock, OpenGuard, video
 from tests.guards import CLIP, COST, answer, bound, sent
 
+BOAT = {"model_name": "kling-v3", "prompt": "a boat"}
+AUGUST = datetime(2026, 8, 1, tzinfo=UTC)
 EDIT = {
     "model": "kling-v3-omni",
     "action": "edit",
@@ -188,6 +192,49 @@ def test_a_description_that_no_payload_expresses_says_what_to_change(options: st
                 "supply the missing fact"
             ),
         ),
+        (
+            lambda: quote(BOAT, url="https://qingbo.dev/v1/videos/text2video", at=AT),
+            PriceNotFoundError,
+            (
+                "qingbo/2026-04-29 does not price requests in wire format kling, because the table does not "
+                "say "
+                "how they are billed; it prices only requests in tasks, tasks_extra, tasks_v2 or "
+                "video_generations"
+            ),
+        ),
+        (
+            lambda: quote(
+                {"model_name": "kling-image-o1", "prompt": "x"},
+                wire_format="kling_images",
+                provider="kling",
+                at=AUGUST,
+            ),
+            PriceNotFoundError,
+            (
+                "kling/2026-07, the table in force at that time, has no price for requests in wire format "
+                "kling_images; kling/2026-09-20 has prices for them and is in force from 2026-09-15; choose a "
+                "time in that period, or add your own price table"
+            ),
+        ),
+        (
+            lambda: quote({"prompt": "x"}, url="https://api-singapore.klingai.com/v1/videos/effects", at=AT),
+            PriceNotFoundError,
+            (
+                "kling bills for requests to /v1/videos/effects, but their price is unknown: each effect has "
+                "its "
+                "own price, but kling-pricing has no copy of the list of effects; ask the provider for the "
+                "price"
+            ),
+        ),
+        (
+            lambda: quote({"model": "kling-v2-master", "prompt": "x"}, wire_format="tasks_extra", at=AT),
+            PriceNotFoundError,
+            (
+                "qingbo/2026-04-29 has no price for this request: QingBo's Kling series page lists no price "
+                "for "
+                "this model; priced models: kling-v2-6, kling-v3, kling-v3-omni, kling-video-o1"
+            ),
+        ),
     ],
 )
 def test_a_refused_quote_says_what_to_change(
@@ -197,6 +244,15 @@ def test_a_refused_quote_says_what_to_change(
     with pytest.raises(KlingPricingError) as caught:
         call()
     assert (type(caught.value), str(caught.value)) == (kind, message)
+
+
+def test_several_providers_of_a_format_are_named(folder: Callable[..., Path]) -> None:
+    """The error lists the providers of the format, and all that price the model."""
+    book = load_price_book(folder({"prices/acme/2026-11-01.yaml": PRICES}))
+    assert refusal(lambda: quote(video(), book=book, at=AT)) == (
+        "several providers use wire format tasks (acme and qingbo); specify the provider whose prices apply "
+        "(kling-v3 is priced by acme, kling, qingbo, qingbo-ai and tencent-vod)"
+    )
 
 
 def refusal(call: Callable[[], Any]) -> str:
@@ -475,8 +531,7 @@ ASK = "to ask for an allowance, run `kling-pricing budget ask FILE --project tra
 def test_a_request_that_does_not_fit_says_what_is_left(
     open_guard: OpenGuard, budget: dict[str, Any], problem: str
 ) -> None:
-    """The error has the cost, the budget with its labels, the amount, the end of the window, and the "
-    "command."""
+    """The error has the cost, the budget with its labels, what is left until when, and the command."""
     guard = open_guard(**budget)
     ask = ASK.format(key=" --key KEY" if "max_request" in budget else "")
     assert refusal(lambda: guard.admit(CLIP, project="trailer", labels={"user": "li"})) == (

@@ -1,7 +1,9 @@
 """Every entry of a table file reaches the book: plain YAML reads the files a second time, for comparison."""
 
+import json
 from collections.abc import Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from kling_pricing.tables.capabilities import CapabilityMatrix, IgnoredField, Mo
 from kling_pricing.tables.http_rules import UnpricedPaths
 from kling_pricing.wire.endpoints import Submission
 from kling_pricing.wire.paths import PathPattern
+from tests.commands import run
 from tests.conftest import bundled
 
 FILES = sorted(path.stem for path in bundled("capabilities").glob("*.yaml"))
@@ -92,7 +95,7 @@ def test_a_model_has_the_capabilities_of_its_file(book_from_yaml: PriceBook, nam
 
 
 def rules_of(known: ModelCapabilities) -> list[tuple[Any, ...]]:
-    """Returns the rules of a model: code, tested facts, limited facts, source, message, and whether it warns."""
+    """Returns the rules of a model: code, tested and limited facts, source, message, and two flags."""
     return [
         (rule.code, {*rule.when}, {*rule.need}, rule.source, rule.message, rule.warning, rule.is_dated)
         for rule in known.rules
@@ -181,3 +184,79 @@ def test_the_http_rules_are_those_of_the_file(book_from_yaml: PriceBook, name: s
         )
     )
     assert rules.mcp is None or rules.mcp.pattern == PathPattern.of(mcp["path"])
+
+
+TEMPLATE = """\
+# Prices of acme. Replace every null, then run `kling-pricing tables check`.
+# If the provider has no price for a combination, remove its rate and list it under `unpriced`:
+# unpriced:
+#   - {model: kling-3.0-turbo, resolution: 720p, tier: silent, why: "..."}
+# If you know only some of the prices, leave the other rates null and state the reason in one line:
+# unpriced_rest: "acme has not given us this price"
+provider: acme
+hosts: []  # hosts of the API, without https:// and path, such as api.example.com
+wire_formats: [tasks_v2]
+currency: EUR
+valid_from: DAY  # the first day of these prices
+sources:
+  # ref: page or document; checked: the day you read it; authority: official, or secondary (a copy)
+  - {ref: null, checked: null, authority: official}
+
+billing: {failed_tasks: unconfirmed}  # or: refunded, charged
+
+# The tiers and units of qingbo-ai/2026-09-24; the first match applies.
+# If acme bills by other tiers, change them here and below.
+tiers:
+  - {tier: motion_control, when: {action: motion_control}}
+  - {tier: video_reference, when: {videos: {min: 1}}}
+  - {tier: audio, when: {audio: true}}
+  - {tier: silent}
+quantity:
+  - {fact: video_length_s, rounding: truncate, minimum: 1, when: {action: [edit, motion_control]}}
+  - {fact: duration_s}
+
+rates:  # model -> resolution -> tier -> price per second
+  kling-3.0-turbo:
+    720p: {silent: null}
+    1080p: {silent: null}
+"""
+"""The beginning of a new price file for `tasks_v2`, with the day of its making left out."""
+
+
+def test_a_new_price_file_begins_with_all_that_is_known(tmp_path: Path) -> None:
+    """The tiers, the units and the combinations are those of the provider whose API it is."""
+    run("tables", "new", "acme", "--wire-format", "tasks_v2", "--currency", "EUR", "--out", tmp_path)
+    (path,) = (tmp_path / "prices" / "acme").iterdir()
+    text = path.read_text(encoding="utf-8").replace(path.stem, "DAY")
+    assert text[: len(TEMPLATE)] == TEMPLATE
+    assert {model: [*rates] for model, rates in yaml.safe_load(text)["rates"].items()} == {
+        "kling-3.0-turbo": ["720p", "1080p"],
+        "kling-v2-6": ["720p", "1080p"],
+        "kling-v2-6-motion-control": ["720p", "1080p"],
+        "kling-v3": ["720p", "1080p", "4k"],
+        "kling-v3-motion-control": ["720p", "1080p"],
+        "kling-v3-omni": ["720p", "1080p", "4k"],
+        "kling-video-o1": ["720p", "1080p"],
+    }
+
+
+def test_the_schema_describes_conditions() -> None:
+    """A condition is a value, a list, or a range with at least one end; only known facts have conditions."""
+    value = {"type": ["string", "number", "boolean"]}
+    schema = json.loads(run("tables", "schema", "capabilities").stdout)
+    when = schema["$defs"]["RuleEntry"]["properties"]["when"]
+    assert (when["type"], when["additionalProperties"]) == ("object", False)
+    assert {"audio", "duration_s", "videos"} < when["properties"].keys()
+    assert when["properties"]["duration_s"] == {
+        "description": "One value, a list of values, or a range that includes its ends.",
+        "anyOf": [
+            value,
+            {"type": "array", "items": value, "minItems": 1},
+            {
+                "type": "object",
+                "properties": {"min": {"type": "number"}, "max": {"type": "number"}},
+                "additionalProperties": False,
+                "minProperties": 1,
+            },
+        ],
+    }
