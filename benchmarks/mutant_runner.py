@@ -28,6 +28,8 @@ import coverage
 import pytest
 
 OPTIONS = ["-q", "-n", "0", "-p", "no:cacheprovider", "--simulations", "3"]
+BETWEEN_TESTS_S = 60
+"""How long a child may take to begin, between two tests, and to write what was measured."""
 NOT_REPLACED = 71
 """The exit code of a child that could not put the mutant in place."""
 
@@ -64,6 +66,8 @@ class Answer:
     """The tests that failed."""
     stopped: str = ""
     """The test that took too long or ended its process."""
+    has_ended: bool = True
+    """Whether the process got to the end of the tests, by passing, by failing or by taking too long."""
     replaced: bool = True
     """Whether the mutant could be put in place; if not, no test ran."""
 
@@ -196,19 +200,21 @@ class Runner:
         if report.failed:
             self._failed.add(report.nodeid)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> Iterator[None]:
         """Ends a child after its fixtures have ended, without waiting for connections that a test left open."""
         if self._reports is None:
-            return
-        if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+            return (yield)
+        if exitstatus != pytest.ExitCode.INTERNAL_ERROR:
+            if self._coverage is not None:
+                self._coverage.stop()
+                with warnings.catch_warnings(action="ignore"):  # the tests may reach none of the files
+                    self._coverage.save()
+            self._report("ends", "")
+        try:
+            return (yield)
+        finally:
             os._exit(exitstatus)
-        if self._coverage is not None:
-            self._coverage.stop()
-            with warnings.catch_warnings(action="ignore"):  # the tests may reach none of the files
-                self._coverage.save()
-        self._report("ends", "")
-        os._exit(0)
 
     def _report(self, event: str, test: str) -> None:
         if self._reports is not None:
@@ -219,7 +225,7 @@ def _followed(job: Job, child: int, reports: IO[str]) -> Answer:
     """Follows the reports of a child, and stops it if a test takes too long."""
     limits_s = dict(zip(job.tests, job.limits_s, strict=True))
     answer = Answer({}, [])
-    running, began, end = "", time.monotonic(), time.monotonic() + 60
+    running, began, end = "", time.monotonic(), time.monotonic() + BETWEEN_TESTS_S
     has_ended = False
     while select.select([reports], [], [], max(0, end - time.monotonic()))[0]:
         line = reports.readline()
@@ -236,10 +242,10 @@ def _followed(job: Job, child: int, reports: IO[str]) -> Answer:
         answer.durations_s[test] = time.monotonic() - began
         if event == "fails":
             answer.failed.append(test)
-        running, end = "", time.monotonic() + 60
+        running, end = "", time.monotonic() + BETWEEN_TESTS_S
     answer.stopped = running
-    if has_ended:  # it may write what it measured
-        end = time.monotonic() + 60
+    if has_ended:  # its fixtures may end, too
+        end = time.monotonic() + 10
         while time.monotonic() < end and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             time.sleep(0.005)
     with contextlib.suppress(ProcessLookupError):

@@ -287,6 +287,8 @@ class Reached:
             answer = runner.run(Job(tests, [60] * len(tests), lines=lines, included=included, forget=True))
             durations = {t: s for t, s in answer.durations_s.items() if t not in answer.failed}
             left_out += answer.failed
+            if not answer.has_ended:
+                left_out.append("its lines, because its process did not end")
             if not answer.stopped:
                 break
             left_out.append(answer.stopped)
