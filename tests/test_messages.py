@@ -18,7 +18,9 @@ from kling_pricing import (
     KlingPricingError,
     PriceBook,
     PriceNotFoundError,
+    Violation,
     WireFormatError,
+    check,
     load_price_book,
     quote,
 )
@@ -244,6 +246,95 @@ def test_a_refused_quote_says_what_to_change(
     with pytest.raises(KlingPricingError) as caught:
         call()
     assert (type(caught.value), str(caught.value)) == (kind, message)
+
+
+SERIES = "Kling series page, Available Models and Common Parameters"
+TEXT_TO_VIDEO = "https://api-singapore.klingai.com/v1/videos/text2video"
+
+
+@pytest.mark.parametrize(
+    ("payload", "url", "violation"),
+    [
+        (
+            {**BOAT, "image": "https://example.com/a.png"},
+            TEXT_TO_VIDEO,
+            Violation(
+                "endpoint_action",
+                "url",
+                "/v1/videos/text2video",
+                ["generate"],
+                "because of image, this is an image2video request, but /v1/videos/text2video accepts only "
+                "generate; post it to /v1/videos/image2video or /v1/videos/omni-video, or change its inputs",
+                "reference, text to video",
+            ),
+        ),
+        (
+            {"model_name": "kling-v3-omni", "prompt": "a"},
+            TEXT_TO_VIDEO,
+            Violation(
+                "endpoint_model",
+                "model_name",
+                "kling-v3-omni",
+                [
+                    *("kling-v1", "kling-v1-6", "kling-v2-master", "kling-v2-1-master"),
+                    *("kling-v2-5-turbo", "kling-v2-6", "kling-v3"),
+                ],
+                "/v1/videos/text2video does not accept kling-v3-omni; post the request to "
+                "/v1/videos/omni-video, or use one of the models that this path accepts: kling-v1, "
+                "kling-v1-6, kling-v2-master, kling-v2-1-master, kling-v2-5-turbo, kling-v2-6, kling-v3",
+                "reference, text to video",
+            ),
+        ),
+        (
+            video(video_urls=["https://example.com/v.mp4"]),
+            None,
+            Violation(
+                "field_not_taken",
+                "video_urls",
+                1,
+                [
+                    *("action", "aspect_ratio", "audio", "callback_events", "callback_url", "duration"),
+                    *("first_frame_image", "image_urls", "last_frame_image", "model", "prompt", "resolution"),
+                    "watermark",
+                ],
+                "kling-v3 does not accept video_urls; leave it out",
+                SERIES,
+            ),
+        ),
+        (
+            {"model": "kling-v3"},
+            None,
+            Violation("prompt_required", "prompt", None, None, "prompt is required; add it", SERIES),
+        ),
+        (
+            video(duration=16),
+            None,
+            Violation(
+                "duration_s_limit",
+                "duration",
+                16,
+                {"min": 3, "max": 15},
+                "duration must be 3 to 15 seconds for kling-v3, not 16",
+                SERIES,
+            ),
+        ),
+        (
+            video("kling-v2.6", audio=True, resolution="720p"),
+            None,
+            Violation(
+                "audio_resolution",
+                "resolution",
+                "720p",
+                ["1080p"],
+                "resolution must be 1080p for kling-v2.6 when audio is true, not 720p",
+                "Kling series page, model list: 720P silent, 1080P with optional audio",
+            ),
+        ),
+    ],
+)
+def test_a_violation_is_complete(payload: dict[str, Any], url: str | None, violation: Violation) -> None:
+    """Each kind has its code, the field, the value, the allowed values, the message and the source."""
+    assert check(payload, url=url, at=AT) == [violation]
 
 
 def test_several_providers_of_a_format_are_named(folder: Callable[..., Path]) -> None:
