@@ -1,17 +1,23 @@
 """Every entry of a table file reaches the book: plain YAML reads the files a second time, for comparison."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import yaml
 
+import kling_pricing
 from kling_pricing import PriceBook, load_price_book
 from kling_pricing.tables.capabilities import CapabilityMatrix, IgnoredField, ModelCapabilities
 from kling_pricing.tables.http_rules import UnpricedPaths
+from kling_pricing.tables.loading import folders
 from kling_pricing.wire.endpoints import Submission
 from kling_pricing.wire.paths import PathPattern
 from tests.commands import run
@@ -260,3 +266,36 @@ def test_the_schema_describes_conditions() -> None:
             },
         ],
     }
+
+
+ARCHIVED = """
+from kling_pricing import quote
+quoted = quote({"model": "kling-v3", "prompt": "x", "duration": 5}, provider="qingbo")
+print(quoted.total, quote.__globals__["__file__"].partition("kling.zip")[1])
+"""
+
+
+def test_the_tables_are_read_from_an_archive(tmp_path: Path) -> None:
+    """The package also works from a zip archive, which has no folder of its files."""
+    package = Path(str(kling_pricing.__file__)).parent
+    with ZipFile(tmp_path / "kling.zip", "w") as archive:
+        for root, name in ((package, "kling_pricing"), (bundled(), "kling_pricing/pricing_tables")):
+            for path in root.rglob("*"):
+                if path.suffix in {".py", ".yaml"}:
+                    archive.write(path, f"{name}/{path.relative_to(root).as_posix()}")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "kling.zip")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", ARCHIVED],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert (done.stdout, done.stderr) == ("0.3570 kling.zip\n", "")
+
+
+def test_the_package_is_found_where_its_file_is_not_in_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an archive, the import system knows where the package is."""
+    monkeypatch.setattr(folders, "__file__", "kling.zip/kling_pricing/tables/loading/folders.py")
+    assert str(folders.package_folder()) == str(Path(str(kling_pricing.__file__)).parent)
