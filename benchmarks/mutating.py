@@ -470,7 +470,9 @@ def main() -> None:
         ]
         copy = Copy(options.work / "copy")
         reached = Reached(options.work / "reached", options.tests or files_of_tests())
-        started = copy.runners(reached.files, urls, "" if reached.collecting.exists() else str(reached.collecting))
+        started = copy.runners(
+            reached.files, urls, "" if reached.collecting.exists() else str(reached.collecting)
+        )
         if not started:
             raise SystemExit(f"the tests cannot be collected; see {copy.temporary}/runner-1.log")
         for runner in started:
