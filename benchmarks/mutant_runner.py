@@ -1,8 +1,9 @@
 """Runs tests on one mutant after the other, for `mutating.py`, in a process that has collected all tests once.
 
-It divides into as many runners as it is given pairs of pipes. A runner reads one job per line and writes one answer
-per line. For each job it forks: the child gives the functions of one module the code that they have in the mutant, and runs
-the tests. So a mutant costs the time of its tests alone; neither imports nor the collection of tests add to it.
+It divides into as many runners as it is given pairs of pipes.
+A runner reads one job per line, forks for it, and writes one answer per line.
+The child gives the functions of one module the code that they have in the mutant, and runs the tests.
+So a mutant costs the time of its tests alone; neither imports nor the collection of tests add to it.
 The file of the module stays as it is, because some tests notice that a file has changed since it was imported.
 """
 
@@ -128,7 +129,7 @@ class Runner:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        """Answers jobs until there are no more; in a child, leaves the tests of the job to pytest's own loop."""
+        """Answers jobs until there are no more; in a child, leaves its tests to pytest's own loop."""
         if session.testsfailed:
             return None
         gc.collect()
@@ -275,7 +276,10 @@ def _followed(job: Job, child: int, reports: Reports) -> Answer:
 
 
 def main() -> None:
-    """Collects tests, and does jobs; the arguments are the pipes, a file for the lines that collecting reaches, tests."""
+    """Collects tests and does jobs.
+
+    The arguments are the pipes, a file for the lines that collecting the tests reaches, and files of tests.
+    """
     pipes, lines, *tests = sys.argv[1:]
     measured = None
     if lines:

@@ -8,11 +8,12 @@ A mutant is the code with one small change that mutmut makes, for example `<` fo
 The tests should notice it, which means that at least one of them fails.
 All mutants would take days, so by default a sample is drawn from each folder with a seed; `--each 0` takes all.
 
-First, coverage.py measures which lines each test reaches, one file of tests after the other. The result is kept in
-the folder `--work`, so the next run measures only files of tests that have changed since.
-Then each mutant is tried with the tests that reach its lines, the quick ones first, until one fails or they have
-taken `--seconds`. A test that fails is run again alone, with the mutant and without it: it has noticed the mutant
-only if it fails again with the mutant and passes without it.
+First, coverage.py measures which lines each test reaches, one file of tests after the other.
+The result is kept in the folder `--work`; the next run measures only files of tests that have changed since.
+Then each mutant is tried with tests that reach its lines, the quick ones first, until one fails or until they
+have taken `--seconds`.
+A test that fails is run again alone, without the mutant and with it.
+It has noticed the mutant only if it passes without it and fails with it again.
 
 `equivalent_mutants.toml` lists mutants that no test can notice, each with the reason. They count separately.
 """
@@ -32,7 +33,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from difflib import unified_diff
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
@@ -94,6 +95,7 @@ class Mutant:
         return ".".join(self.path.with_suffix("").parts).removesuffix(".__init__")
 
 
+@lru_cache(maxsize=8)
 def mutants_of(path: Path) -> list[Mutant]:
     """Returns all mutants that mutmut makes of a file: it leaves out docstrings, types and decorators."""
     source = (ROOT / path).read_text()
@@ -119,8 +121,33 @@ def mutants_of(path: Path) -> list[Mutant]:
     return found
 
 
-def sample(each: int, seed: int, kept: Path) -> tuple[list[Mutant], dict[str, int]]:
-    """Draws so many mutants of each folder, or returns all of them, with how many each folder has.
+@dataclass(frozen=True)
+class Place:
+    """Where a mutant is found."""
+
+    path: Path
+    """Its file, relative to the repository."""
+    number: int
+    """Its number in the file, from 0."""
+    diff: str = ""
+    """Its changed lines, if they are known; they find it after other lines of the file have changed."""
+
+    @property
+    def name(self) -> str:
+        """The name of the mutant."""
+        return f"{self.path.relative_to('kling_pricing')}#{self.number + 1}"
+
+    def mutant(self) -> Mutant | None:
+        """Returns the mutant; None if the code no longer has it."""
+        mutants = mutants_of(self.path)
+        if not self.diff:
+            return mutants[self.number]
+        near = sorted(range(len(mutants)), key=lambda number: abs(number - self.number))
+        return next((mutants[number] for number in near if mutants[number].diff == self.diff), None)
+
+
+def sample(each: int, seed: int, kept: Path) -> list[Place]:
+    """Draws so many mutants of each folder, or returns all of them, and prints how many each folder has.
 
     Args:
         each: how many; 0: all.
@@ -128,23 +155,21 @@ def sample(each: int, seed: int, kept: Path) -> tuple[list[Mutant], dict[str, in
         kept: the file that keeps how many mutants each file has, because counting them takes long.
     """
     known: dict[str, int] = json.loads(kept.read_text()) if kept.exists() else {}
-    drawn: list[Mutant] = []
-    counts = {}
+    drawn: list[Place] = []
     for folder in FOLDERS:
-        files = [file.relative_to(ROOT) for file in sorted((ROOT / "kling_pricing" / folder).rglob("*.py"))]
-        places: list[tuple[Path, int]] = []
-        for file in files:
-            digest = sha256((ROOT / file).read_bytes()).hexdigest()
+        places: list[Place] = []
+        for file in sorted((ROOT / "kling_pricing" / folder).rglob("*.py")):
+            digest = sha256(file.read_bytes()).hexdigest()
+            path = file.relative_to(ROOT)
             if digest not in known:
-                known[digest] = len(mutants_of(file))
-            places += [(file, number) for number in range(known[digest])]
-        counts[folder] = len(places)
+                known[digest] = len(mutants_of(path))
+            places += [Place(path, number) for number in range(known[digest])]
         draw = random.Random(f"{seed} {folder}")  # noqa: S311 (it is a sample)
         chosen = draw.sample(places, each) if 0 < each < len(places) else places
-        mutants = {file: mutants_of(file) for file in sorted({file for file, _ in chosen})}
-        drawn += [mutants[file][number] for file, number in chosen]
+        drawn += sorted(chosen, key=lambda place: (place.path, place.number))
+        print(f"{folder}: {len(chosen)} of {len(places)} mutants", flush=True)
     kept.write_text(json.dumps(known))
-    return drawn, counts
+    return drawn
 
 
 class Copy:
@@ -299,7 +324,7 @@ class Reached:
         print(message, *(f"without {test}" for test in left_out), sep="\n    ", flush=True)
 
     def _tests_by_line(self, path: Path) -> dict[int, set[str]]:
-        """Returns which tests reach each line of a file; the empty name stands for the collection of the tests."""
+        """Returns the tests that reach each line of a file; the empty name stands for their collection."""
         if str(path) not in self._lines:
             lines = self._lines[str(path)] = {}
             places = [self._place(file).with_suffix(".coverage") for file in self.files]
@@ -426,8 +451,8 @@ def equivalent_mutants() -> dict[tuple[str, str], str]:
     return {(entry["file"], entry["change"].strip()): entry["reason"] for entry in entries}
 
 
-def main() -> None:
-    """Draws the mutants, runs their tests, and prints the score and the survivors."""
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=40, metavar="N", help="mutants of each folder; 0: all")
     parser.add_argument("--seed", type=int, default=19, help="the seed of the sample")
@@ -435,73 +460,83 @@ def main() -> None:
     parser.add_argument("--mutant", action="append", default=[], metavar="NAME", help="only this mutant")
     parser.add_argument("--tests", action="extend", nargs="+", metavar="FILE", help="only these files of tests")
     parser.add_argument(
-        "--again", action="store_true", help="only mutants that the last run with this seed did not notice"
+        "--again",
+        action="store_true",
+        help="the sample of the last run with this seed; mutants that it noticed count as noticed",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many run at once")
     parser.add_argument(
         "--work", type=Path, default=ROOT / "build" / "mutating", help="a folder for copies and results"
     )
-    options = parser.parse_args()
-    os.chdir(ROOT)  # mutmut reads its settings there
-    sys.path.insert(0, str(ROOT))
-    from tests.servers import folder_for_servers, running  # noqa: PLC0415 (it needs the path)
+    return parser.parse_args()
 
-    options.work.mkdir(parents=True, exist_ok=True)
-    mutants, counts = sample(0 if options.mutant else options.each, options.seed, options.work / "counts.json")
-    if options.mutant:
-        mutants = [mutant for mutant in mutants if mutant.name in options.mutant]
-    print(
-        f"{sum(counts.values())} mutants {counts}, {len(mutants)} of them run, seed {options.seed}", flush=True
-    )
-    record = options.work / f"outcomes-{options.seed}.json"
-    kept: dict[str, Outcome] = {}
-    if options.again:
-        recorded = [Outcome(**outcome) for outcome in json.loads(record.read_text())]
-        kept = {outcome.name: outcome for outcome in recorded if outcome.noticed}
+
+class Trial:
+    """One run of this benchmark."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._record: Path = options.work / f"outcomes-{options.seed}.json"
+        self._runners: SimpleQueue[Runner] = SimpleQueue()
+        self._parsing, self._writing = threading.Lock(), threading.Lock()
+        self._outcomes: list[Outcome] = []
+        self._places = self._find()
+
+    def _find(self) -> list[Place]:
+        """Returns the mutants to try, and takes over the outcomes of the last run."""
+        options, named = self._options, self._options.mutant
+        if named:
+            path, number = zip(*(name.split("#") for name in named), strict=True)
+            return [Place(Path("kling_pricing", p), int(n) - 1) for p, n in zip(path, number, strict=True)]
+        if not options.again:
+            return sample(options.each, options.seed, options.work / "counts.json")
+        recorded = [Outcome(**outcome) for outcome in json.loads(self._record.read_text())]
+        self._outcomes = [outcome for outcome in recorded if outcome.noticed]
+        survivors = [(outcome.name.split("#"), outcome.diff) for outcome in recorded if not outcome.noticed]
+        return [Place(Path("kling_pricing", path), int(number) - 1, diff) for (path, number), diff in survivors]
+
+    def run(self, urls: Sequence[str]) -> list[Outcome]:
+        """Tries the mutants, with one runner for each URL of a PostgreSQL server."""
+        options = self._options
+        self._copy = Copy(options.work / "copy")
+        self._reached = Reached(options.work / "reached", options.tests or files_of_tests())
+        lines = "" if self._reached.collecting.exists() else str(self._reached.collecting)
+        runners = self._copy.runners(self._reached.files, urls, lines)
+        if not runners:
+            raise SystemExit(f"the tests cannot be collected; see {self._copy.temporary}/runner-1.log")
+        for runner in runners:
+            self._runners.put(runner)
+        self._reached.measure(self._runners, len(runners))
+        with ThreadPoolExecutor(len(runners)) as pool:
+            list(pool.map(self._try, self._places))
+        for runner in runners:
+            runner.close()
+        return self._outcomes
+
+    def _try(self, place: Place) -> None:
+        """Tries a mutant, and writes and prints the outcome."""
+        began = time.monotonic()
+        with self._parsing:
+            mutant = place.mutant()
+            if mutant is None:  # the code no longer has it
+                return
+            _ = mutant.diff
+        runner = self._runners.get()
+        try:
+            outcome = outcome_of(mutant, runner, self._copy, self._reached, self._options.seconds)
+        finally:
+            self._runners.put(runner)
+        with self._writing:
+            self._outcomes.append(outcome)
+            if not self._options.mutant:
+                self._record.write_text(json.dumps([asdict(outcome) for outcome in self._outcomes], indent=1))
+            word = "noticed " if outcome.noticed else "SURVIVES"
+            print(f"{word} {place.name} {outcome.by} ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+def show(outcomes: Sequence[Outcome]) -> None:
+    """Prints the survivors and the score."""
     equivalent = equivalent_mutants()
-    runners: SimpleQueue[Runner] = SimpleQueue()
-    lock = threading.Lock()
-    so_far: list[Outcome] = []
-    with ExitStack() as stack:
-        servers = stack.enter_context(folder_for_servers())
-        urls = [
-            stack.enter_context(running(servers / str(number), "fsync=off")).url
-            for number in range(options.workers)
-        ]
-        copy = Copy(options.work / "copy")
-        reached = Reached(options.work / "reached", options.tests or files_of_tests())
-        started = copy.runners(
-            reached.files, urls, "" if reached.collecting.exists() else str(reached.collecting)
-        )
-        if not started:
-            raise SystemExit(f"the tests cannot be collected; see {copy.temporary}/runner-1.log")
-        for runner in started:
-            stack.callback(runner.close)
-            runners.put(runner)
-        reached.measure(runners, options.workers)
-
-        def tried(mutant: Mutant) -> Outcome:
-            runner = runners.get()
-            began = time.monotonic()
-            before = kept.get(mutant.name)
-            is_known = before is not None and before.diff == mutant.diff
-            try:
-                outcome = before if is_known else outcome_of(mutant, runner, copy, reached, options.seconds)
-            finally:
-                runners.put(runner)
-            with lock:
-                so_far.append(outcome)
-                if not options.mutant:
-                    record.write_text(json.dumps([asdict(outcome) for outcome in so_far], indent=1))
-                word = "noticed " if outcome.noticed else "SURVIVES"
-                seconds = f"{time.monotonic() - began:.0f} s"
-                print(
-                    f"{len(so_far)}/{len(mutants)}", word, mutant.name, outcome.by, f"({seconds})", flush=True
-                )
-            return outcome
-
-        with ThreadPoolExecutor(options.workers) as pool:
-            outcomes = list(pool.map(tried, mutants))
     survivors = [outcome for outcome in outcomes if not outcome.noticed]
     for outcome in sorted(survivors, key=lambda outcome: outcome.name):
         reason = equivalent.get((outcome.name.partition("#")[0], outcome.diff))
@@ -509,10 +544,28 @@ def main() -> None:
         print(f"\n{outcome.name} ({why})\n{outcome.diff}")
     print(f"\n{'':10}{'sample':>8}{'noticed':>9}{'equivalent':>12}{'survivors':>11}")
     for folder in (*FOLDERS, ""):
-        total = sum(o.name.startswith(folder) for o in outcomes)
-        lost = [o for o in survivors if o.name.startswith(folder)]
-        same = sum((o.name.partition("#")[0], o.diff) in equivalent for o in lost)
+        total = sum(outcome.name.startswith(folder) for outcome in outcomes)
+        lost = [outcome for outcome in survivors if outcome.name.startswith(folder)]
+        same = sum((outcome.name.partition("#")[0], outcome.diff) in equivalent for outcome in lost)
         print(f"{folder or 'all':10}{total:>8}{total - len(lost):>9}{same:>12}{len(lost) - same:>11}")
+
+
+def main() -> None:
+    """Draws the mutants, runs their tests, and prints the score and the survivors."""
+    options = arguments()
+    os.chdir(ROOT)  # mutmut reads its settings there
+    sys.path.insert(0, str(ROOT))
+    from tests.servers import folder_for_servers, running  # noqa: PLC0415 (it needs the path)
+
+    options.work.mkdir(parents=True, exist_ok=True)
+    trial = Trial(options)
+    with folder_for_servers() as folder, ExitStack() as stack:
+        urls = [
+            stack.enter_context(running(folder / str(number), "fsync=off")).url
+            for number in range(options.workers)
+        ]
+        outcomes = trial.run(urls)
+    show(outcomes)
 
 
 if __name__ == "__main__":
