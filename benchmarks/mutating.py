@@ -279,7 +279,8 @@ class Reached:
         self._digests = {file: sha256((ROOT / file).read_bytes()).hexdigest()[:12] for file in self.files}
         self.durations: dict[str, float] = {}
         """How long each test takes, in seconds; a test that fails or takes more than a minute has none."""
-        self._lines: dict[str, dict[int, set[str]]] = {}
+        self._lines: dict[Path, dict[int, set[str]]] = {}
+        self._reading = threading.Lock()
 
     @property
     def collecting(self) -> Path:
@@ -325,19 +326,24 @@ class Reached:
 
     def _tests_by_line(self, path: Path) -> dict[int, set[str]]:
         """Returns the tests that reach each line of a file; the empty name stands for their collection."""
-        if str(path) not in self._lines:
-            lines = self._lines[str(path)] = {}
-            places = [self._place(file).with_suffix(".coverage") for file in self.files]
-            for place in (*places, self.collecting):
-                if not place.exists():
-                    continue
-                data = coverage.CoverageData(str(place))
-                data.read()
-                measured = next((f for f in data.measured_files() if f.endswith(f"/{path}")), None)
-                for line, tests in (data.contexts_by_lineno(measured) if measured else {}).items():
-                    names = tests if place == self.collecting else [test for test in tests if test]
-                    lines.setdefault(line, set()).update(names)
-        return self._lines[str(path)]
+        with self._reading:
+            if path not in self._lines:
+                self._lines[path] = self._read(path)
+            return self._lines[path]
+
+    def _read(self, path: Path) -> dict[int, set[str]]:
+        lines: dict[int, set[str]] = {}
+        places = [self._place(file).with_suffix(".coverage") for file in self.files]
+        for place in (*places, self.collecting):
+            if not place.exists():
+                continue
+            data = coverage.CoverageData(str(place))
+            data.read()
+            measured = next((f for f in data.measured_files() if f.endswith(f"/{path}")), None)
+            for line, tests in (data.contexts_by_lineno(measured) if measured else {}).items():
+                names = tests if place == self.collecting else [test for test in tests if test]
+                lines.setdefault(line, set()).update(names)
+        return lines
 
     def tests_of(self, mutant: Mutant, seconds: float) -> list[str]:
         """Returns tests that reach a mutant and take so many seconds; files take turns, quick tests first.
