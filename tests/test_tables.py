@@ -638,7 +638,9 @@ def test_a_provider_without_prices_may_extend_another_providers_table(
     """The rates are the other provider's, with or without a discount; the provider is that of the folder."""
     book = load_price_book(folder({"prices/octopusx/ours.yaml": ADOPTED + more}))
     quoted = quote(OMNI | {"size": "1280x720"}, url="https://octopusx.ai/v1/videos", book=book, at=AT)
-    assert (quoted.provider, quoted.table.id, quoted.currency) == ("octopusx", "octopusx/ours", "CNY")
+    table = quoted.table
+    assert (quoted.provider, table.id, quoted.currency) == ("octopusx", "octopusx/ours", "CNY")
+    assert (table.hosts, table.wire_formats, table.also_prices) == (("octopusx.ai",), ("openai_videos",), ())
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
 
 
