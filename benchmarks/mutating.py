@@ -369,10 +369,10 @@ class Reached:
                         total += duration
         return chosen
 
-    def is_reached_by_collecting(self, mutant: Mutant) -> bool:
-        """Tells whether the tests reach a mutant while they are collected."""
+    def is_reached_by_collecting_only(self, mutant: Mutant) -> bool:
+        """Tells whether only the collection of the tests reaches a mutant, and no test."""
         lines = self._tests_by_line(mutant.path)
-        return any("" in lines.get(line, ()) for line in mutant.lines)
+        return {test for line in mutant.lines for test in lines.get(line, ())} == {""}
 
     def job(self, tests: list[str]) -> Job:
         """Returns the job of running tests, with the tests of each file together."""
@@ -433,7 +433,7 @@ def outcome_of(mutant: Mutant, runner: Runner, copy: Copy, reached: Reached, sec
             flaky += suspects
             continue
         return Outcome(mutant.name, mutant.diff, noticed=True, by=suspects[0])
-    if tests and (anew or reached.is_reached_by_collecting(mutant)):
+    if tests and (anew or reached.is_reached_by_collecting_only(mutant)):
         job = reached.job([test for tried in reached.rounds(tests) for test in tried])
         files = sorted({test.partition("::")[0] for test in tests})
         answer = copy.run_anew(files, job, mutant, runner.postgres)
