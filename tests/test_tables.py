@@ -705,8 +705,10 @@ def test_a_contract_price_replaces_the_published_one(folder: Folder) -> None:
     book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": contract}))
     own = quote(video(duration=5), provider="acme", book=book, at=AT)
     assert (own.total, own.list_total) == (Decimal("0.4"), Decimal("0.5"))
+    assert [line.description for line in own.lines] == ["kling-v3 720p silent, contract price"]
     other = quote(video(duration=5, resolution="1080p"), provider="acme", book=book, at=AT)
     assert (other.total, other.list_total) == (Decimal("0.9"), Decimal(1))
+    assert [line.description for line in other.lines] == ["kling-v3 1080p silent", "contract discount of 10%"]
 
 
 def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
