@@ -599,6 +599,7 @@ def test_an_allowance_that_is_not_possible_says_why(open_guard: OpenGuard, ledge
 ASK = "to ask for an allowance, run `kling-pricing budget ask FILE --project trailer{key} --reason TEXT`"
 
 
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("budget", "problem"),
     [
@@ -630,6 +631,7 @@ def test_a_request_that_does_not_fit_says_what_is_left(
     )
 
 
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
 def test_a_request_that_no_budget_matches_has_nothing_left(open_guard: OpenGuard) -> None:
     """The error names the labels, and its attributes say that nothing is available in any budget."""
     guard = open_guard()
@@ -678,6 +680,7 @@ def test_a_guard_that_cannot_be_opened_says_why(ledger: str, book: PriceBook, cl
     ]
 
 
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
 def test_a_value_that_a_ledger_cannot_keep_is_refused(open_guard: OpenGuard) -> None:
     """Projects, keys, labels, currencies and instants: each error names the argument and its limit."""
     guard = open_guard()
