@@ -181,11 +181,28 @@ def test_the_reservation_of_a_cancelled_dispatch_is_released(
                 assert await guard.pre_submit(CLIP, project="trailer") == CLIP
 
         done(work())
-        assert [(each.state, each.in_doubt) for each in other.history()] == [
-            ("released", False),
-            ("dispatching", False),
+        assert [(each.state, each.in_doubt, each.reason) for each in other.history()] == [
+            ("released", False, "CancelledError"),
+            ("dispatching", False, None),
         ]
         other.verify()
+
+
+@pytest.mark.parametrize("verb", ["admit_and_dispatch", "pre_submit"])
+def test_the_reservation_of_a_cancelled_submission_is_released(
+    ledger: str, book: PriceBook, clock: Clock, verb: str
+) -> None:
+    """A verb that admits and dispatches at once gave its payload to nobody if it was cancelled."""
+    with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+
+        async def work() -> None:
+            async with await AsyncBudgetGuard.open(ledger, book=book, clock=clock) as guard:
+                submitting = asyncio.create_task(getattr(guard, verb)(CLIP, project="trailer", key="k"))
+                await cancelled_when(lambda: bool(other.history()), submitting)
+
+        done(work())
+        assert [(each.state, each.reason) for each in other.history()] == [("released", "CancelledError")]
+        assert [row.held for row in other.status()] == [0]
 
 
 @pytest.mark.parametrize("verb", ["admit", "pre_submit", "admission"])

@@ -552,6 +552,8 @@ def test_an_allowance_that_is_not_possible_says_why(open_guard: OpenGuard, ledge
     assert [
         refusal(lambda: allow(ledger, "trailer", until=soon, reason="x")),
         refusal(lambda: allow(ledger, "trailer", until=soon, **given | {"amount": 0})),
+        refusal(lambda: allow(ledger, "", until=soon, **given)),
+        refusal(lambda: allow(ledger, "trailer", until=soon, key="", **given)),
         refusal(lambda: allow(ledger, "trailer", until=soon, **given | {"budgets": ["teazer"]})),
         refusal(lambda: allow(ledger, "trailer", until=soon, **given | {"currency": "CNY"})),
         refusal(lambda: allow(ledger, "trailer", until=ended, **given)),
@@ -562,6 +564,8 @@ def test_an_allowance_that_is_not_possible_says_why(open_guard: OpenGuard, ledge
     ] == [
         "an allowance needs amount, currency and budgets; give these values, or the id of a filed request",
         "the amount of an allowance must be greater than 0",
+        "project must be text of 1 to 200 printable characters, got ''",
+        "key must be text of 1 to 200 printable characters, got ''",
         "unknown budget teazer; did you mean 'teaser'?",
         (
             "budget trailer is in USD, but the quote is in CNY; add {quote: CNY, budget: USD, rate: ...} to "
@@ -688,7 +692,7 @@ def test_a_value_that_a_ledger_cannot_keep_is_refused(open_guard: OpenGuard) -> 
     record = partial(guard.record, "qingbo", "t1", 1)
     seventeen = {f"label{number}": "x" for number in range(16)}
     length = "must be text of 1 to 200 printable characters, got"
-    guard.admit(CLIP, project="trailer", key="x" * 200)
+    unsent = guard.admit(CLIP, project="trailer", key="x" * 200)
     guard.open_budget("trailer", 1)
     assert [
         refusal(lambda: admit(project="")),
@@ -705,6 +709,11 @@ def test_a_value_that_a_ledger_cannot_keep_is_refused(open_guard: OpenGuard) -> 
         refusal(lambda: guard.set_cap("trialer", 1)),
         refusal(lambda: guard.apply([], remove="trailer")),
         refusal(lambda: guard.open_budget("trailer", 2)),
+        refusal(lambda: guard.bind(unsent, "")),
+        refusal(lambda: guard.reservation(("", "t1"))),
+        refusal(lambda: guard.reservation(("qingbo", ""))),
+        refusal(lambda: guard.record("qingbo", "", 1, labels={"project": "trailer"})),
+        refusal(lambda: guard.record("qingbo", "t1", 1, labels={"project": "trailer", "user": ""})),
     ] == [
         f"project {length} ''",
         f"key {length} 'a\\nb'",
@@ -720,4 +729,9 @@ def test_a_value_that_a_ledger_cannot_keep_is_refused(open_guard: OpenGuard) -> 
         "unknown budget trialer; did you mean 'trailer'?",
         "remove must be a list of the names of budgets, got trailer",
         "this window of budget trailer already has an opening balance; record other spend with `record`",
+        f"task_id {length} ''",
+        f"provider {length} ''",
+        f"task_id {length} ''",
+        f"task_id {length} ''",
+        f"label user {length} ''",
     ]
