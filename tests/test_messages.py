@@ -25,6 +25,8 @@ from kling_pricing import (
     quote,
 )
 from kling_pricing.guard import allow, freeze_all, freeze_budgets, revoke, thaw_budgets
+from kling_pricing.quoting.composing import RequestDescription, quote_description
+from kling_pricing.quoting.intake import Intake
 from tests.commands import run
 from tests.conftest import AT, PRICES, Clock, OpenGuard, video
 from tests.guards import CLIP, COST, answer, bound, sent
@@ -73,6 +75,13 @@ EDIT = {
         (
             "--model kling-v3-std-silent --orientation image",
             "wire format video_generations does not accept an orientation; leave it out",
+        ),
+        (
+            "--model kling-v3-std-silent --first-frame --image 1",
+            (
+                "wire format video_generations cannot combine these inputs: images, first frame; give fewer "
+                "inputs, or write the request to a file"
+            ),
         ),
         (
             "--model kling-v2-6 --provider kling --duration 5 --image 1 --action generate",
@@ -246,6 +255,64 @@ def test_a_refused_quote_says_what_to_change(
     with pytest.raises(KlingPricingError) as caught:
         call()
     assert (type(caught.value), str(caught.value)) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    ("model", "description", "options", "place"),
+    [
+        ("kling-v3-std-silent", {"settings": {"audio": True}}, {}, ("video_generations", "model")),
+        ("kling-v3-std-silent", {"files": {"videos": ["v"]}}, {}, ("video_generations", None)),
+        (
+            "kling-v3-std-silent",
+            {"files": {"images": ["a"], "first_frame": ["b"]}},
+            {},
+            ("video_generations", None),
+        ),
+        ("kling-v3-std-silent", {"orientation": "image"}, {}, ("video_generations", None)),
+        ("kling-v2-6", {"action": "image2video"}, {"provider": "kling"}, ("kling", None)),
+        (
+            "kling-v2-6",
+            {"action": "motion_control", "files": {"videos": ["v"], "images": ["a"]}},
+            {"provider": "kling"},
+            ("kling", "character_orientation"),
+        ),
+        (
+            "kling-v3",
+            {"orientation": "image", "files": {"videos": ["v"], "images": ["a"]}},
+            {"provider": "kling"},
+            ("kling", None),
+        ),
+        ("kling-image-v3", {"settings": {"duration_s": 5}}, {"provider": "kling"}, ("kling_images", None)),
+        ("kling-lip-sync", {}, {"provider": "kling"}, ("kling_services", None)),
+        (
+            "kling-3.0-turbo",
+            {},
+            {"url": "https://api-singapore.klingai.com/omni-video/kling-o1"},
+            ("kling_v2", None),
+        ),
+    ],
+)
+def test_an_inexpressible_description_has_its_place(
+    model: str, description: dict[str, Any], options: dict[str, Any], place: tuple[str, str | None]
+) -> None:
+    """The error carries the wire format, and the field if one decides."""
+    parts: dict[str, Any] = {"settings": {}, "action": None, "orientation": None, "files": {}}
+    with pytest.raises(WireFormatError) as caught:
+        quote_description(RequestDescription(model=model, **parts | description), Intake(at=AT, **options))
+    assert (caught.value.wire_format, caught.value.field) == place
+
+
+def test_a_description_is_read_in_an_assumed_format_only_if_nothing_decides() -> None:
+    """Then a note says what another format of the provider would cost; an explicit format has no such note."""
+    note = (
+        "the request was read as wire format tasks, but in tasks_extra, extra.enable_audio defaults to true, "
+        "and "
+        "the price would be 0.5355 USD; specify the wire format, or set audio"
+    )
+    options = ("quote", "--model", "kling-v3", "--duration", "5", "--at", "2026-11-21")
+    assert f"  note: {note}\n" in run(*options).stdout
+    for explicit in (("--wire-format", "tasks"), ("--url", "https://www.qingbo.dev/v1/tasks")):
+        assert "was read as" not in run(*options, *explicit).stdout
 
 
 SERIES = "Kling series page, Available Models and Common Parameters"
