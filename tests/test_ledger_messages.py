@@ -1,16 +1,26 @@
 """Every error of a database becomes an error of the library that names the ledger, the cause and the remedy."""
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import errors
 
-from kling_pricing import KlingPricingError, LedgerError, LedgerUnavailableError
+from kling_pricing import (
+    Budget,
+    BudgetGuard,
+    KlingPricingError,
+    LedgerError,
+    LedgerUnavailableError,
+    PriceBook,
+)
 from kling_pricing.ledger.postgres.connection import NoAnswerError
 from kling_pricing.ledger.postgres.errors import explained, is_lost
 from kling_pricing.ledger.sqlite import errors as sqlite_errors
+from tests.conftest import Clock
+from tests.guards import CLIP
 
 NAME = "ledger postgresql://db/spend: "
 UNTIL = "; nothing can be spent until this is resolved"
@@ -236,3 +246,32 @@ def test_a_file_that_cannot_be_used_says_what_to_do(became: KlingPricingError, m
     """Forks, locks, lost entries and missing files."""
     path = "/srv/no-such-folder/spend.db" if "no such file" in message else "/srv/spend.db"
     assert str(became) == f"ledger {path}: {message}"
+
+
+def test_an_older_copy_of_a_ledger_names_the_entries_that_it_lacks(
+    tmp_path: Path, book: PriceBook, clock: Clock
+) -> None:
+    """Entries that were acknowledged would be spent again, so the guard cannot be opened."""
+    path, copy = tmp_path / "spend.db", tmp_path / "copy"
+    opened = partial(BudgetGuard, f"sqlite:///{path}", book=book, clock=clock)
+    with opened([Budget(name="all", cap=9, currency="USD")]) as guard:
+        guard.admit(CLIP, project="trailer")
+        before = len(guard.journal())
+    copy.write_bytes(path.read_bytes())
+    with opened() as guard:
+        guard.admit(CLIP, project="trailer")
+        guard.admit(CLIP, project="trailer")
+        after = len(guard.journal())
+    with path.open("r+b") as file:  # the file itself, not another one in its place
+        file.truncate()
+        file.write(copy.read_bytes())
+    with pytest.raises(LedgerUnavailableError) as caught:
+        opened()
+    assert str(caught.value) == (
+        f"ledger {path}: its last {after - before} journal entries are missing: the ledger ends at entry "
+        f"{before}, "
+        f"but entry {after} was acknowledged. Its files were damaged, or an older copy was put in their "
+        f"place. Stop "
+        "every program that uses the ledger, keep a copy of its files, and run `kling-pricing ledger recover "
+        f"sqlite:///{path}`, which shows the loss; nothing was changed"
+    )

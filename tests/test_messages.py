@@ -315,6 +315,93 @@ def test_a_description_is_read_in_an_assumed_format_only_if_nothing_decides() ->
         assert "was read as" not in run(*options, *explicit).stdout
 
 
+@pytest.mark.parametrize(
+    ("payload", "options", "notes"),
+    [
+        (
+            video(),
+            {},
+            [
+                ("assumed_resolution", "resolution is not specified; the API's default is assumed: 720p"),
+                ("assumed_audio", "audio is not specified; the API's default is assumed: false"),
+                ("assumed_duration_s", "duration is not specified; the API's default is assumed: 5"),
+                (
+                    "other_reading",
+                    (
+                        "the request was read as wire format tasks, but in tasks_extra, extra.enable_audio "
+                        "defaults to true, and the price would be 0.5355 USD; specify the wire format, or set "
+                        "audio"
+                    ),
+                ),
+                (
+                    "newer_list_elsewhere",
+                    (
+                        "the company that published these prices has a newer price list, qingbo-ai, which "
+                        "gives "
+                        "0.378 USD for this request (qingbo-ai/2026-09-24)"
+                    ),
+                ),
+                (
+                    "stale_table",
+                    (
+                        "qingbo/2026-04-29 is based on a copy dated 2026-04-29, 206 days before the date of "
+                        "this "
+                        "quote; check that its prices are still valid"
+                    ),
+                ),
+            ],
+        ),
+        (
+            {"prompt": "a boat"},
+            {"url": "https://api-singapore.klingai.com/v1/videos/omni-video"},
+            [
+                (
+                    "assumed_model",
+                    "model_name is not specified; the default for this path is assumed: kling-video-o1",
+                ),
+                ("assumed_resolution", "mode is not specified; the API's default is assumed: 1080p"),
+                ("assumed_duration_s", "duration is not specified; the API's default is assumed: 5"),
+                (
+                    "aspect_ratio_absent",
+                    (
+                        "the API reference says that a request must have an aspect_ratio unless it has a first "
+                        "frame or edits a video; 16:9 is assumed"
+                    ),
+                ),
+            ],
+        ),
+        (
+            EDIT,
+            {},
+            [
+                ("assumed_resolution", "resolution is not specified; the API's default is assumed: 720p"),
+                ("assumed_audio", "generate_audio is not specified; the API's default is assumed: false"),
+                (
+                    "not_checked",
+                    (
+                        "some facts about video_urls[0] are unknown, so this rule was not checked: the video "
+                        "in "
+                        "video_urls must be 3 to 10 seconds long"
+                    ),
+                ),
+                (
+                    "range",
+                    (
+                        "the price depends on the length of the video in video_urls[0], which is unknown; the "
+                        "line items show the maximum"
+                    ),
+                ),
+            ],
+        ),
+    ],
+)
+def test_the_notes_of_a_quote_are_complete(
+    payload: dict[str, Any], options: dict[str, str], notes: list[tuple[str, str]]
+) -> None:
+    """All notes, in order: assumptions, rules that were not checked, other readings, and other lists."""
+    assert [tuple(note) for note in quote(payload, at=AT, **options).notes] == notes
+
+
 SERIES = "Kling series page, Available Models and Common Parameters"
 TEXT_TO_VIDEO = "https://api-singapore.klingai.com/v1/videos/text2video"
 
