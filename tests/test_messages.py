@@ -402,6 +402,15 @@ def test_the_notes_of_a_quote_are_complete(
     assert [tuple(note) for note in quote(payload, at=AT, **options).notes] == notes
 
 
+def test_the_age_of_a_table_is_counted_in_full_days() -> None:
+    """Notes are kept for the next quote, but never for another day, whatever the order of the quotes."""
+    day, instant = timedelta(days=1), timedelta(microseconds=1)
+    for days in (0, 1, 2, 1, 0):
+        for at in (AT + days * day, AT + (days + 1) * day - instant):
+            (note,) = [note for note in quote(video(), at=at).notes if note.code == "stale_table"]
+            assert f", {206 + days} days before the date of this quote" in note.message
+
+
 SERIES = "Kling series page, Available Models and Common Parameters"
 TEXT_TO_VIDEO = "https://api-singapore.klingai.com/v1/videos/text2video"
 

@@ -87,7 +87,7 @@ def assembled_book(files: TableFiles) -> PriceBook:
             with problems.collected():
                 checked(document, ContractFile)
         overlays = [entry for entry in overlays if entry[1].tree["extends"] in ids]
-    contracts: dict[str, tuple[PriceTable, ...]] = {}
+    contracts: dict[str, tuple[PriceTable, ...]]
     with problems.collected():
         contracts = load_contracts(overlays, published, gateways)
     problems.raise_first()
