@@ -1,6 +1,7 @@
 """Every error of a database becomes an error of the library that names the ledger, the cause and the remedy."""
 
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -275,3 +276,25 @@ def test_an_older_copy_of_a_ledger_names_the_entries_that_it_lacks(
         "every program that uses the ledger, keep a copy of its files, and run `kling-pricing ledger recover "
         f"sqlite:///{path}`, which shows the loss; nothing was changed"
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ("{}", "no labels"),
+        ('{"team":"a"}', "the label team"),
+        ('{"team":"a","user":"li"}', "the labels team, user"),
+    ],
+)
+def test_a_bucket_with_other_labels_than_its_budget_is_named(
+    tmp_path: Path, book: PriceBook, clock: Clock, labels: str, names: str
+) -> None:
+    """`verify` says which labels the bucket has, and which its budget gives it."""
+    budget = Budget(name="each-user", match={"user": "*"}, cap=9, currency="USD")
+    with BudgetGuard(f"sqlite:///{tmp_path}/spend.db", [budget], book=book, clock=clock) as guard:
+        guard.admit(CLIP, project="trailer", labels={"user": "li"})
+        with closing(sqlite3.connect(tmp_path / "spend.db", isolation_level=None)) as other:
+            other.execute("UPDATE bucket SET labels = ?", (labels,))
+        with pytest.raises(LedgerError) as caught:
+            guard.verify()
+    assert f"bucket each-user: it has {names}, but its budget requires the label user" in str(caught.value)
