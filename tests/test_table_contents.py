@@ -246,6 +246,40 @@ def test_a_new_price_file_begins_with_all_that_is_known(tmp_path: Path) -> None:
     }
 
 
+def test_a_new_price_file_has_the_tiers_and_units_that_apply(tmp_path: Path) -> None:
+    """Tiers that no request of the API reaches are left out; units and steps are those of the similar table."""
+    found = {}
+    for wire_format in ("video_generations", "kling_services"):
+        run("tables", "new", "acme", "--wire-format", wire_format, "--out", tmp_path / wire_format)
+        (path,) = (tmp_path / wire_format / "prices" / "acme").iterdir()
+        text = path.read_text(encoding="utf-8")
+        found[wire_format] = yaml.safe_load(text)
+    assert found["video_generations"]["tiers"] == [
+        {"tier": "audio", "when": {"audio": True}},
+        {"tier": "silent"},
+    ]
+    assert found["video_generations"]["quantity"] == [{"fact": "duration_s"}]
+    assert [tier["tier"] for tier in found["kling_services"]["tiers"]] == ["service", "silent"]
+    calls, lip_sync, avatar, length = found["kling_services"]["quantity"]
+    assert (calls["fact"], calls["unit"], "kling-avatar-tts" in calls["when"]["model"]) == (
+        "calls",
+        "call",
+        True,
+    )
+    assert lip_sync == {
+        "fact": "video_length_s",
+        "unit": "5 seconds",
+        "per": 5,
+        "rounding": "ceil",
+        "step": 5,
+        "minimum": 5,
+        "when": {"model": "kling-lip-sync"},
+    }
+    assert avatar == {"fact": "video_length_s", "rounding": "nearest", "when": {"model": "kling-avatar"}}
+    assert length == {"fact": "duration_s"}
+    assert "rates:  # model -> resolution -> tier -> price per call or 5 seconds or second\n" in text
+
+
 def test_the_schema_describes_conditions() -> None:
     """A condition is a value, a list, or a range with at least one end; only known facts have conditions."""
     value = {"type": ["string", "number", "boolean"]}

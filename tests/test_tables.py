@@ -330,6 +330,14 @@ def test_an_invalid_capability_file_is_refused(
     assert remedy in error.problem
 
 
+def test_a_capability_file_of_an_unknown_format_is_refused(folder: Folder) -> None:
+    """A file can only describe an API whose payloads the library can read."""
+    text = bundled_capabilities().replace("wire_format: tasks", "wire_format: unheard", 1)
+    error = refusal(folder({"capabilities/unheard.yaml": text}))
+    assert (error.key_path, error.line) == ("wire_format", 3)
+    assert error.problem.startswith("unknown wire format; known wire formats: tasks, ")
+
+
 def test_a_rule_applies_from_since_until_until(folder: Folder) -> None:
     """Both ends are instants; the first is in the period and the last is not."""
     rule = "        need: {audio: false}"
@@ -755,6 +763,13 @@ def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
             3,
             "rates.kling-v3.8k.silent",
             "has no price for kling-v3 8k silent that a contract could replace; remove this rate",
+        ),
+        (
+            "discount: 0.1",
+            "discount: 0.1\nvalid_from: 2026-11-10\nvalid_until: 2026-11-10",
+            5,
+            "valid_until",
+            "must be later than valid_from; correct one of the two",
         ),
     ],
 )
