@@ -85,8 +85,8 @@ class Mutant:
     @cached_property
     def diff(self) -> str:
         """The changed lines, with a sign in front of each and without the indentation."""
-        texts = [text.splitlines() for text in (self.module.code, self.code)]
-        lines = list(unified_diff(*texts, n=0, lineterm=""))
+        before, after = self.module.code.splitlines(), self.code.splitlines()
+        lines = list(unified_diff(before, after, n=0, lineterm=""))
         return "\n".join(f"{line[0]} {line[1:].strip()}" for line in lines[2:] if not line.startswith("@@"))
 
     @property

@@ -46,6 +46,24 @@ def done(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
 
 
+def test_the_threads_of_a_guard_have_a_name(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A debugger or a log shows which threads belong to the guard."""
+    names: set[str] = set()
+
+    def watched() -> datetime:
+        names.add(threading.current_thread().name)
+        return clock.now
+
+    async def work() -> None:
+        async with await AsyncBudgetGuard.open(ledger, [BUDGET], book=book, clock=watched) as guard:
+            names.clear()
+            await guard.admit(CLIP, project="trailer")
+
+    done(work())
+    assert names
+    assert {name.rpartition("_")[0] for name in names} == {"kling_pricing"}
+
+
 def test_a_job_is_guarded_from_admission_to_settlement(ledger: str, book: PriceBook, clock: Clock) -> None:
     """Each awaited verb returns the result of the guard's own verb."""
 

@@ -396,7 +396,7 @@ def test_a_description_is_read_in_an_assumed_format_only_if_nothing_decides() ->
     ],
 )
 def test_the_notes_of_a_quote_are_complete(
-    payload: dict[str, Any], options: dict[str, str], notes: list[tuple[str, str]]
+    payload: dict[str, Any], options: dict[str, Any], notes: list[tuple[str, str]]
 ) -> None:
     """All notes, in order: assumptions, rules that were not checked, other readings, and other lists."""
     assert [tuple(note) for note in quote(payload, at=AT, **options).notes] == notes
@@ -809,7 +809,12 @@ def test_a_request_that_no_budget_matches_has_nothing_left(open_guard: OpenGuard
         "no budget in force matches user=li, project=other, so nothing may be spent; add a matching budget, or "
         "set unmatched: allow"
     )
-    assert (error.budget, error.requested, error.available, error.currency) == (None, COST, 0, "USD")
+    assert (error.budget, error.requested, error.available, error.currency) == (
+        None,
+        COST,
+        Decimal(0),
+        "USD",
+    )
     assert (error.window_end, error.cheapest) == (None, None)
 
 
@@ -827,7 +832,7 @@ def test_a_guard_that_cannot_be_opened_says_why(ledger: str, book: PriceBook, cl
     opened([budget]).close()
     assert [
         refusal(lambda: opened([budget.model_copy(update={"cap": Decimal("0.5")})])),
-        refusal(lambda: opened(expires_after=5)),
+        refusal(lambda: opened(expires_after=5)),  # type: ignore[arg-type]
         refusal(lambda: opened(doubtful_after=timedelta(0))),
         refusal(lambda: BudgetGuard(5)),  # type: ignore[arg-type]
         refusal(lambda: BudgetGuard("spend.db")),
@@ -863,10 +868,10 @@ def test_a_value_that_a_ledger_cannot_keep_is_refused(open_guard: OpenGuard) -> 
         refusal(lambda: admit(project="trailer", key="x" * 201)).partition(" got ")[0],
         refusal(lambda: admit(project="trailer", labels={"user": ""})),
         refusal(lambda: admit(project="trailer", labels={"": "li"})),
-        refusal(lambda: admit(project="trailer", labels=["li"])),
+        refusal(lambda: admit(project="trailer", labels=["li"])),  # type: ignore[arg-type]
         refusal(lambda: admit(project="trailer", labels={"project": "teaser"})),
         refusal(lambda: admit(project="trailer", labels=seventeen)),
-        refusal(lambda: record(labels="trailer")),
+        refusal(lambda: record(labels="trailer")),  # type: ignore[arg-type]
         refusal(lambda: record(labels={"project": "trailer"}, currency="usd")),
         refusal(lambda: guard.set_cap("trailer", 1, until=guard.clock())),
         refusal(lambda: guard.set_cap("trialer", 1)),

@@ -111,7 +111,7 @@ def rules_of(known: ModelCapabilities) -> list[tuple[Any, ...]]:
 def expected_rules(file: Mapping[str, Any], model: str) -> list[tuple[Any, ...]]:
     """Returns the rules that a file gives a model, in the same form."""
     entry = file["models"][model]
-    limits = [
+    limits: list[tuple[Any, ...]] = [
         (f"{fact}_limit", set(), {fact}, entry["source"], "", False, False)
         for fact in ("action", *entry["limits"])
     ]
