@@ -348,11 +348,12 @@ class Reached:
     def tests_of(self, mutant: Mutant, seconds: float) -> list[str]:
         """Returns tests that reach a mutant and take so many seconds; files take turns, quick tests first.
 
-        After these tests come others of the same files, because they use what a shared fixture has made.
+        If only the collection reaches it, tests count that reach its file. After these tests come others of the
+        same files, because they use what a shared fixture has made.
         """
         lines = self._tests_by_line(mutant.path)
         reaching: set[str] = set()
-        for place in (mutant.lines, mutant.function_lines):
+        for place in (mutant.lines, mutant.function_lines, lines):
             reaching = reaching or {test for line in place for test in lines.get(line, ()) if test}
         files = {test.partition("::")[0] for test in reaching}
         others = {test for test in self.durations if test.partition("::")[0] in files} - reaching
