@@ -161,6 +161,7 @@ EDITS |= {
     for name, value, postgres in (
         ("key", "'another'", None),
         ("provider", "'another'", None),
+        ("account", "'another'", None),
         ("wire_format", "'another'", None),
         ("model", "'another'", None),
         ("resolution", "'4k'", None),

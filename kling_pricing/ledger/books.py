@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
-from kling_pricing.ledger.model import SENT_SEPARATOR
+from kling_pricing.ledger.sent_lines import SENT_SEPARATOR
 
 FactKind: TypeAlias = Literal["use", "row", "dispute", "resolution", "write_off"]
 """What a fact states about a task. `BookFact` has the meanings."""

@@ -1,7 +1,8 @@
 """Loads the sent reservations for one provider from one or several ledgers into the database.
 
-Each reservation is a row of the table `reserved`. The row has the fields of `model.SENT`, of which `terms` is
-the id of a row in the table `terms` with the fields of `terms.TERMS`. Amounts are in nanos. The row also has:
+Each reservation is a row of the table `reserved`. The row has the fields of `sent_lines.SENT`. Of these,
+`terms` is the id of a row in the table `terms` with the fields of `terms.TERMS`. Amounts are in nanos. The row
+also has:
 
 | column | meaning |
 |---|---|
@@ -25,7 +26,7 @@ from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.model import SENT
+from kling_pricing.ledger.sent_lines import SENT
 from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile.staging import literal, separated
 from kling_pricing.reconcile.workspace import Workspace

@@ -177,10 +177,12 @@ def fill(url: str, clock: Clock) -> None:
 
 
 def fill_further(url: str, clock: Clock) -> None:
-    """Adds an observation with facts, and a count of requests without a price."""
+    """Adds an observation with facts, a count of requests without a price, and spend of another account."""
     with BudgetGuard(url, clock=clock) as guard:
         guard.observe(SPEC, provider="tencent-vod", wire_format="openai_videos")
         guard.count_unpriced("qingbo-ai", "/v1/chat/*")
+        labels = {"project": "trailer", "user": "li"}
+        guard.record("qingbo", "studio-1", "0.25", labels=labels, at=BEGIN, account="studio-a")
 
 
 def fill_books(url: str) -> None:

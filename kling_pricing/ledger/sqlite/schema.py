@@ -21,7 +21,7 @@ APPLICATION_ID = 0x4B50524C
 """Identifies a file as a ledger (`PRAGMA application_id`)."""
 
 RESERVATION_COLUMNS = (
-    *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
+    *("id", "project", "key", "attempt", "state", "doubted", "provider", "account", "task_id", "wire_format"),
     *Terms._fields,
     *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
     *("created_at", "dispatched_at", "closed_at", "deadline"),
@@ -333,6 +333,10 @@ STEPS: dict[int, tuple[str, ...]] = {
         ) STRICT
         """,
         *OUTBOX_TABLES,
+    ),
+    5: (
+        # Accounts: null stands for the account with the provider's name, which earlier versions had.
+        "ALTER TABLE reservation ADD COLUMN account TEXT",
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

@@ -34,7 +34,7 @@ BEGIN
   ORDER BY created_at, seq;
 END $$;
 
--- Returns lines of text with the fields of model.SENT. The last field has the fields of terms.TERMS. No text in a ledger
+-- Returns lines of text with the fields of sent_lines.SENT. The last field has the fields of terms.TERMS. No text in a ledger
 -- has a control character, so the separators are unambiguous.
 CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
@@ -47,7 +47,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
     )
     GROUP BY task_id
   )
-  SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''),
+  SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(account, provider), coalesce(reservation.task_id, ''),
     coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
     to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'),
     coalesce(to_char(closed_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), ''), coalesce(ended.state, ''),

@@ -1,0 +1,7 @@
+-- Version 5: reservations keep the account from which they were sent.
+
+-- Accounts: null stands for the account with the provider's name, which earlier versions had.
+ALTER TABLE reservation ADD COLUMN account text COLLATE "C";
+ALTER TABLE reservation ADD CONSTRAINT account_is_a_name CHECK (
+  account <> provider AND length(account) BETWEEN 1 AND 200 AND account !~ '[\u0001-\u001f\u007f-\u009f]'
+) NOT VALID;
