@@ -95,7 +95,7 @@ labels_option = click.option(
 )
 
 
-def _account(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+def read_account(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     """Reads the name of an account."""
     try:
         return None if value is None else short_text("the account", value)
@@ -106,7 +106,7 @@ def _account(_ctx: click.Context, _option: click.Parameter, value: str | None) -
 account_option = click.option(
     "--account",
     metavar="NAME",
-    callback=_account,
+    callback=read_account,
     help="Account at the provider from which the job is sent, by your own name for it. Default: the "
     "provider's name.",
 )

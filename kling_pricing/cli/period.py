@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 import click
@@ -43,6 +43,18 @@ def period_options(*, current: bool) -> Callable[[F], F]:
         return command
 
     return add
+
+
+def as_of_option(help_text: str) -> Callable[[F], F]:
+    """Returns the option `--as-of`, whose value is an instant or a day; see `end_of`."""
+    return instant_option("--as-of", help_text, days=True)
+
+
+def end_of(at: date | datetime, timezone: str) -> datetime:
+    """Returns the last instant of a day in a time zone; an instant stays as it is."""
+    if isinstance(at, datetime):
+        return at
+    return to_instant(at + timedelta(days=1), timezone) - timedelta(microseconds=1)
 
 
 def chosen_period(

@@ -219,6 +219,7 @@ def charges(spent: Spend) -> Iterator[FocusCharge]:
         if job.billed is not None:
             yield FocusCharge(
                 provider=job.provider,
+                account=job.account,
                 task_id=job.task_id,
                 billed=job.billed,
                 expected=job.expected,

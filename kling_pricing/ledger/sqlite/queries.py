@@ -6,6 +6,7 @@ import sqlite3
 from datetime import date, datetime
 from itertools import groupby
 
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests, WaivedRefusals
 from kling_pricing.ledger.rolled_up import rolled_up, rolling_length
 from kling_pricing.ledger.sqlite.balances import CAP
@@ -15,6 +16,13 @@ from kling_pricing.money import from_nanos
 _BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end, step_us"
 _CAP = CAP.replace("?", "?1")
 _ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail"
+
+_ACCOUNTS = """
+    WITH named AS (SELECT DISTINCT provider, account FROM reservation WHERE account IS NOT NULL)
+    SELECT provider, account FROM named
+    UNION SELECT provider, provider FROM named
+    WHERE EXISTS (SELECT 1 FROM reservation WHERE provider = named.provider AND account IS NULL)
+"""
 
 
 def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[str, Bucket]]:
@@ -34,6 +42,14 @@ def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[s
         (written(at), written(now)),
     )
     return rolled_up(((definition, _bucket(*row)) for definition, *row in rows), at)
+
+
+def accounts(db: sqlite3.Connection) -> list[ProviderAccount]:
+    """See `Ledger.accounts`."""
+    return sorted(
+        {*map(ProviderAccount._make, db.execute(_ACCOUNTS))}
+        | {ProviderAccount.of_books(name) for (name,) in db.execute("SELECT provider FROM book_seal")}
+    )
 
 
 def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -> list[BucketHistory]:

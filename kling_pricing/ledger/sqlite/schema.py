@@ -337,6 +337,7 @@ STEPS: dict[int, tuple[str, ...]] = {
     5: (
         # Accounts: null stands for the account with the provider's name, which earlier versions had.
         "ALTER TABLE reservation ADD COLUMN account TEXT",
+        "CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL",
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

@@ -29,6 +29,8 @@ BEGIN
     'one_reservation(text[])',
     'reservations(text, text, boolean, timestamptz, timestamptz)',
     'sent(text, timestamptz)',
+    'accounts()',
+    'book_names()',
     'books(text)',
     'facts_of(text)',
     'begin_books(text, text, jsonb, jsonb)',

@@ -58,6 +58,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
     AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
 $$;
 
+-- Returns the accounts of the providers at which an account was named.
+CREATE OR REPLACE FUNCTION accounts() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+  WITH named AS (SELECT DISTINCT provider, account FROM reservation WHERE account IS NOT NULL)
+  SELECT jsonb_build_array(provider, account) FROM named
+  UNION SELECT jsonb_build_array(provider, provider) FROM named
+  WHERE EXISTS (SELECT 1 FROM reservation WHERE reservation.provider = named.provider AND reservation.account IS NULL)
+$$;
+
 CREATE OR REPLACE FUNCTION unclaimed() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(observation) FROM observation
