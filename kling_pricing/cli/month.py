@@ -16,7 +16,7 @@ from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import json_option, ledgers_option
 from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import echo, to_json
-from kling_pricing.cli.period import as_of_option, end_of
+from kling_pricing.cli.period import as_of_option, end_of, read_month
 from kling_pricing.cli.terminal import print_table
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
@@ -37,7 +37,7 @@ def month() -> None:
 
 
 @month.command("close", epilog=exit_codes_help(refused="refused; nothing changed"))
-@click.argument("name", metavar="YYYY-MM")
+@click.argument("name", metavar="YYYY-MM", callback=read_month)
 @ledgers_option
 @books_options("Provider whose books are closed.")
 @click.option("--reason", metavar="TEXT", help="Reason to keep in the books.")

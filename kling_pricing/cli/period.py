@@ -9,10 +9,30 @@ from typing import TypeVar
 import click
 
 from kling_pricing.cli.options import instant_option
+from kling_pricing.errors import KlingPricingError
+from kling_pricing.reconcile.months import check_month
 from kling_pricing.reports.spend import month_of, to_instant
-from kling_pricing.windows import Period
+from kling_pricing.windows import Period, zone
 
 F = TypeVar("F", bound=Callable[..., object])
+
+
+def read_month(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Reads a month."""
+    try:
+        if value is not None:
+            check_month(value)
+    except KlingPricingError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
+def _zone(_ctx: click.Context, _option: click.Parameter, value: str) -> str:
+    try:
+        zone(value)
+    except KlingPricingError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 def period_options(*, current: bool) -> Callable[[F], F]:
@@ -23,7 +43,7 @@ def period_options(*, current: bool) -> Callable[[F], F]:
     """
     default = "Default: the current month." if current else "Required unless you give --from and --until."
     options = (
-        click.option("--month", metavar="YYYY-MM", help=f"Calendar month. {default}"),
+        click.option("--month", metavar="YYYY-MM", callback=read_month, help=f"Calendar month. {default}"),
         instant_option(
             "--from", "Start of the period, inclusive (ISO 8601); replaces --month.", name="since", days=True
         ),
@@ -32,6 +52,7 @@ def period_options(*, current: bool) -> Callable[[F], F]:
             "--timezone",
             default="UTC",
             show_default=True,
+            callback=_zone,
             metavar="ZONE",
             help="IANA name of the time zone that determines when days and months start.",
         ),
@@ -64,6 +85,7 @@ def chosen_period(
     timezone: str,
     *,
     current: bool,
+    as_of: datetime | None = None,
 ) -> Period:
     """Returns the period that the options give.
 
@@ -73,6 +95,7 @@ def chosen_period(
         until: the value of `--until`.
         timezone: the value of `--timezone`.
         current: whether the period is the current month by default.
+        as_of: the instant at which the month is current; None: now.
 
     Raises:
         click.UsageError: the options do not give a period.
@@ -85,6 +108,6 @@ def chosen_period(
             + ("; omit all three for the current month" if current else "")
         )
     if since is None or until is None:
-        return month_of(month, timezone, datetime.now(UTC))
+        return month_of(month, timezone, as_of or datetime.now(UTC))
     start, end = (to_instant(at, timezone).astimezone(UTC) for at in (since, until))
     return Period(start, end)

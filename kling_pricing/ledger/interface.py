@@ -328,8 +328,11 @@ class Ledger(Interventions, Outbox, Protocol):
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """Returns every bucket whose window overlaps a period, with its journal entries, from one snapshot."""
 
-    def journal(self) -> list[Entry]:
-        """Returns every entry of the journal, the oldest first."""
+    def journal(self, since: datetime | None = None, until: datetime | None = None) -> list[Entry]:
+        """Returns the entries of the journal at or after `since` and before `until`, the oldest first."""
+
+    def projects(self) -> list[str]:
+        """Returns the projects that have reservations, sorted."""
 
     def actions(self) -> list[AdministrativeAction]:
         """Returns every administrative action, the oldest first."""

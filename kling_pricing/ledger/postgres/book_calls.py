@@ -1,4 +1,4 @@
-"""Reads and updates the books of accounts."""
+"""Reads the accounts and the projects, and reads and updates the books of accounts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FACTS = 2000
 
 
 class PostgresBooks:
-    """The part of `PostgresLedger` for the books; see `Ledger` for its verbs."""
+    """The part of `PostgresLedger` for accounts, projects and books; see `Ledger` for its verbs."""
 
     _server: Server
     _call: Callable[..., Any]
@@ -30,6 +30,10 @@ class PostgresBooks:
         """See `Ledger.accounts`."""
         named = {ProviderAccount(*row) for row in self._server.rows("accounts")}
         return sorted(named | {*map(ProviderAccount.of_books, self._server.rows("book_names"))})
+
+    def projects(self) -> list[str]:
+        """See `Ledger.projects`."""
+        return self._server.rows("projects")
 
     def books(self, name: str) -> Books:
         """See `Ledger.books`."""

@@ -318,10 +318,15 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
         with self._file.reading_alone() as db:
             return queries.bucket_histories(db, since, until)
 
-    def journal(self) -> list[Entry]:
+    def journal(self, since: datetime | None = None, until: datetime | None = None) -> list[Entry]:
         """See `Ledger.journal`."""
         with self._file.reading() as db:
-            return queries.journal(db)
+            return queries.journal(db, since, until)
+
+    def projects(self) -> list[str]:
+        """See `Ledger.projects`."""
+        with self._file.reading() as db:
+            return queries.projects(db)
 
     def cap_overlays(self) -> list[CapOverlay]:
         """See `Ledger.cap_overlays`."""

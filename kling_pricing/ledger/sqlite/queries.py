@@ -75,14 +75,33 @@ def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -
     ]
 
 
-def journal(db: sqlite3.Connection) -> list[Entry]:
-    """Returns every entry of the journal, the oldest first."""
+def journal(db: sqlite3.Connection, since: datetime | None, until: datetime | None) -> list[Entry]:
+    """See `Ledger.journal`."""
     rows = db.execute(
         f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')},"  # noqa: S608
         " allowance FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
-        " LEFT JOIN allowance ON allowance.id = journal.allowance ORDER BY seq"
+        " LEFT JOIN allowance ON allowance.id = journal.allowance"
+        " WHERE (?1 IS NULL OR at >= ?1) AND (?2 IS NULL OR at < ?2) ORDER BY seq",
+        (since and written(since), until and written(until)),
     )
     return [_entry(*row) for row in rows]
+
+
+def projects(db: sqlite3.Connection) -> list[str]:
+    """See `Ledger.projects`."""
+    return [project for (project,) in db.execute(_PROJECTS)]
+
+
+# Reads one entry of the index for each project, where DISTINCT would read the whole index.
+_PROJECTS = """
+    WITH RECURSIVE known (project) AS (
+      SELECT min(project) FROM reservation
+      UNION ALL
+      SELECT (SELECT min(project) FROM reservation WHERE project > known.project) FROM known
+      WHERE known.project IS NOT NULL
+    )
+    SELECT project FROM known WHERE project IS NOT NULL
+"""
 
 
 def waived(db: sqlite3.Connection, since: datetime, until: datetime) -> list[WaivedRefusals]:

@@ -118,13 +118,25 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   WHERE window_end > p_since AND window_start < p_until ORDER BY budget, labels, window_start, definition
 $$;
 
-CREATE OR REPLACE FUNCTION entries() RETURNS SETOF jsonb
+CREATE OR REPLACE FUNCTION entries(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(journal) || jsonb_build_object(
     'budget', budget, 'labels', labels, 'currency', coalesce(bucket.currency, allowance.currency)
   )
   FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket LEFT JOIN allowance ON allowance.id = journal.allowance
+  WHERE (p_since IS NULL OR at >= p_since) AND (p_until IS NULL OR at < p_until)
   ORDER BY journal.seq
+$$;
+
+-- Returns the projects that have reservations. Reads one entry of the index for each project.
+CREATE OR REPLACE FUNCTION projects() RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+  WITH RECURSIVE known (project) AS (
+    SELECT min(project) FROM reservation
+    UNION ALL
+    SELECT (SELECT min(project) FROM reservation WHERE project > known.project) FROM known WHERE project IS NOT NULL
+  )
+  SELECT project FROM known WHERE project IS NOT NULL
 $$;
 
 -- Facts for the administrator. The settings of the server can be read without a function.

@@ -6,3 +6,4 @@ ALTER TABLE reservation ADD CONSTRAINT account_is_a_name CHECK (
   account <> provider AND length(account) BETWEEN 1 AND 200 AND account !~ '[\u0001-\u001f\u007f-\u009f]'
 ) NOT VALID;
 CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL;
+DROP FUNCTION IF EXISTS entries();
