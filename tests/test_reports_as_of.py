@@ -130,7 +130,9 @@ def test_every_balance_is_as_it_was(ledger: str, moments: list[Moment]) -> None:
             (bucket.budget, bucket.rolling or bucket.window_start): bucket
             for bucket, *_ in as_of(ledger, moment.at).buckets
         }
-        for name, bucket in shown.items():
+        used = {name: bucket for name, bucket in shown.items() if bucket.held or bucket.spent}
+        assert used
+        for name, bucket in used.items():
             assert reported[name][2:6] == bucket[2:6], (name, moment.at)
 
 
@@ -197,16 +199,23 @@ def test_expired_jobs_are_released_at_their_deadline(ledger: str, guard: BudgetG
     assert after.closed_at == BEGIN + timedelta(days=2)
 
 
-def test_an_amount_that_the_journal_lacks_is_an_error(ledger: str, book: PriceBook, clock: Clock) -> None:
-    """Without a budget in the job's currency, an earlier amount is unknown once it was corrected."""
+def test_amounts_that_no_budget_counted_are_as_they_were(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """The journal keeps each amount, also if no budget counts it, or only one in another currency."""
     clock.now = BEGIN
-    with BudgetGuard(ledger, Budgets([], unmatched="allow"), book=book, clock=clock) as guard:
-        job = guard.record("qingbo", "t-1", "0.5", labels=TRAILER)
-        clock.pass_by(days=1)
-        assert as_of(ledger, clock.now).jobs[0].billed == Decimal("0.5")
-        clock.pass_by(days=1)
-        guard.settle(("qingbo", "t-1"), "0.7", basis="operator") if False else None
-    assert as_of(ledger, BEGIN).jobs[0].id == job.id
+    other = Budget(name="yuan", match={"user": "any"}, cap=Decimal(900), currency="CNY")
+    rates = [{"quote": "USD", "budget": "CNY", "rate": Decimal("0.3")}]
+    known = Budgets([other], accounting_rates=rates, unmatched="allow")
+    with BudgetGuard(ledger, known, book=book, clock=clock) as guard:
+        amounts = ("0.500000001", "0.7", "0.65")
+        for key, labels in (("uncounted", {}), ("converted", {"user": "li"})):
+            guard.bind(guard.admit_and_dispatch(CLIP, **TRAILER, key=key, labels=labels)[0], key)
+        for amount, basis in zip(amounts, ("response", "statement", "operator"), strict=True):
+            clock.pass_by(days=1)
+            for task in ("uncounted", "converted"):
+                guard.settle(("qingbo", task), amount, basis=basis)
+    for day, amount in enumerate((None, *amounts)):
+        jobs = as_of(ledger, BEGIN + timedelta(days=day)).jobs
+        assert [job.billed for job in jobs] == [amount and Decimal(amount)] * 2
 
 
 def test_the_future_and_unknown_names_are_errors(ledger: str, moments: list[Moment]) -> None:

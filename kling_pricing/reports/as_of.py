@@ -45,8 +45,7 @@ def jobs_as_of(
         events = all_events.get(job.id, [])
         known = [event for event in events if event.at <= as_of]
         if any(event.kind in _BEGINNINGS for event in known):
-            is_newest = not any(event.kind in _SETTLEMENTS for event in events[len(known) :])
-            yield _job(job, known, as_of, job.billed if is_newest else amounts.get((job.id, job.currency)))
+            yield _job(job, known, as_of, _billed(job, events, as_of, amounts))
 
 
 def histories_as_of(
@@ -68,7 +67,9 @@ def histories_as_of(
             if any(at > as_of for at, _ in caps):  # otherwise, the cap has not changed since
                 name = (bucket.budget, history.definition)
                 changes = [
-                    known[name] for at, known in caps if at <= min(as_of, bucket.window_end) and name in known
+                    known[name]
+                    for at, known in caps
+                    if at <= as_of and at < bucket.window_end and name in known
                 ]
                 cap = changes[-1] if changes else cap
             held, spent = (
@@ -78,6 +79,19 @@ def histories_as_of(
             yield history._replace(
                 bucket=bucket._replace(cap=cap, held=held, spent=spent, available=left), entries=entries
             )
+
+
+def _billed(
+    job: Reservation, events: Sequence[Entry], as_of: datetime, amounts: Mapping[tuple[str, str], Decimal]
+) -> Decimal | None:
+    """Returns the amount at which a job was settled then; None: it was not settled, or nobody knows."""
+    settlements = [event for event in events if event.kind in _SETTLEMENTS]
+    known = [event for event in settlements if event.at <= as_of]
+    if not known:
+        return None
+    if known[-1].billed is not None:
+        return known[-1].billed
+    return job.billed if known[-1] is settlements[-1] else amounts.get((job.id, job.currency))
 
 
 def _job_and_seq(entry: Entry) -> tuple[str, int]:

@@ -293,8 +293,9 @@ def reported(url: str, clock: Callable[[], datetime]) -> Any:
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """Returns a journal entry as ledgers without allowances reported it, if it concerns none."""
-    return {name: value for name, value in entry.items() if name != "allowance_id" or value is not None}
+    """Returns a journal entry without the fields that earlier ledgers did not have, if they are empty."""
+    later = {"allowance_id", "billed"}
+    return {name: value for name, value in entry.items() if name not in later or value is not None}
 
 
 def as_text(report: dict[str, list[Any]]) -> str:

@@ -286,6 +286,7 @@ def entry(row: Mapping[str, Any]) -> Entry:
         row["currency"],
         row["detail"],
         row.get("allowance"),
+        None if row["billed"] is None else from_nanos(row["billed"]),
     )
 
 

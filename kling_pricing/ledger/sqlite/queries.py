@@ -15,7 +15,10 @@ from kling_pricing.money import from_nanos
 
 _BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end, step_us"
 _CAP = CAP.replace("?", "?1")
-_ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail"
+_ENTRY = (
+    "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail, billed,"
+    " allowance"
+)
 
 _ACCOUNTS = """
     WITH named AS (SELECT DISTINCT provider, account FROM reservation WHERE account IS NOT NULL)
@@ -78,8 +81,8 @@ def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -
 def journal(db: sqlite3.Connection, since: datetime | None, until: datetime | None) -> list[Entry]:
     """See `Ledger.journal`."""
     rows = db.execute(
-        f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')},"  # noqa: S608
-        " allowance FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
+        f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')}"  # noqa: S608
+        " FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
         " LEFT JOIN allowance ON allowance.id = journal.allowance"
         " WHERE (?1 IS NULL OR at >= ?1) AND (?2 IS NULL OR at < ?2) ORDER BY seq",
         (since and written(since), until and written(until)),
@@ -174,7 +177,8 @@ def _entry(
     spent: int,
     currency: str | None,
     detail: str | None,
-    allowance: str | None = None,
+    billed: int | None,
+    allowance: str | None,
 ) -> Entry:
     return Entry(
         seq,
@@ -188,4 +192,5 @@ def _entry(
         currency,
         detail,
         allowance,
+        None if billed is None else from_nanos(billed),
     )

@@ -338,6 +338,8 @@ STEPS: dict[int, tuple[str, ...]] = {
         # Accounts: null stands for the account with the provider's name, which earlier versions had.
         "ALTER TABLE reservation ADD COLUMN account TEXT",
         "CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL",
+        # The amount of a settlement, in the currency of the quote, so that reports can look back.
+        "ALTER TABLE journal ADD COLUMN billed INTEGER",
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

@@ -154,25 +154,25 @@ BEGIN
   );
 END $$;
 
--- Changes balances and writes the journal entry for each change. The caller holds the locks of the buckets.
+-- Changes balances and writes the journal entry for each change; of a settlement, with its amount. The caller holds the locks of the buckets.
 -- Returns whether any of the buckets has thresholds.
 CREATE OR REPLACE FUNCTION enter(
   p_now timestamptz, p_kind text, p_reservation text,
-  p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text
+  p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text, p_billed bigint DEFAULT NULL
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
   has_thresholds boolean;
   watched boolean := false;
 BEGIN
   IF coalesce(cardinality(p_buckets), 0) = 0 THEN
-    INSERT INTO journal (at, kind, reservation, detail) VALUES (p_now, p_kind, p_reservation, p_detail);
+    INSERT INTO journal (at, kind, reservation, detail, billed) VALUES (p_now, p_kind, p_reservation, p_detail, p_billed);
     RETURN false;
   END IF;
   FOR place IN 1..cardinality(p_buckets) LOOP   -- one plain statement per bucket is faster than a statement for all
     UPDATE bucket SET held = held + p_held[place], spent = spent + p_spent[place] WHERE id = p_buckets[place]
     RETURNING alerts <> '{}' INTO has_thresholds;
-    INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)
-    VALUES (p_now, p_kind, p_reservation, p_buckets[place], p_held[place], p_spent[place], p_detail);
+    INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail, billed)
+    VALUES (p_now, p_kind, p_reservation, p_buckets[place], p_held[place], p_spent[place], p_detail, p_billed);
     watched := watched OR has_thresholds;
   END LOOP;
   RETURN watched;

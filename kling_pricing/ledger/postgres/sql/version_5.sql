@@ -1,4 +1,4 @@
--- Version 5: reservations keep the account from which they were sent.
+-- Version 5: reservations keep the account from which they were sent, and the journal keeps the amounts of settlements.
 
 -- Accounts: null stands for the account with the provider's name, which earlier versions had.
 ALTER TABLE reservation ADD COLUMN account text COLLATE "C";
@@ -7,3 +7,6 @@ ALTER TABLE reservation ADD CONSTRAINT account_is_a_name CHECK (
 ) NOT VALID;
 CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL;
 DROP FUNCTION IF EXISTS entries();
+-- The amount of a settlement, in the currency of the quote, so that reports can look back.
+ALTER TABLE journal ADD COLUMN billed bigint;
+DROP FUNCTION IF EXISTS enter(timestamptz, text, text, bigint[], bigint[], bigint[], text);
