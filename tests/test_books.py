@@ -231,7 +231,7 @@ def test_no_more_can_be_disputed_than_was_charged(finance: Finance) -> None:
     with pytest.raises(KlingPricingError, match="is not charged more than expected"):
         open_dispute(ledger, "t", provider="qingbo", reason="too dear")
     open_dispute(ledger, "t", provider="qingbo", amount=HALF, reason="too dear")
-    with pytest.raises(KlingPricingError, match=r"that is not in dispute is 0\.357 USD"):
+    with pytest.raises(KlingPricingError, match=r"at most 0\.357 USD of a charge for task"):
         open_dispute(ledger, "t", provider="qingbo", amount=COST, reason="too dear")
     with pytest.raises(KlingPricingError, match="no statement in the books charges task u"):
         open_dispute(ledger, "u", provider="qingbo", reason="too dear")

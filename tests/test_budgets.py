@@ -497,7 +497,7 @@ def test_a_budget_matches_requests_by_their_labels(
     guard = BudgetGuard(ledger, [Budget(**BUDGET, match=match)], clock=clock)
     if bucket is None:
         with pytest.raises(
-            BudgetExceededError, match=r"no budget in force matches .*; add a matching budget"
+            BudgetExceededError, match=r"no budget matches .*; add a matching budget"
         ) as refused:
             guard.admit(video(), project="a", labels=labels)
         assert (refused.value.budget, refused.value.available) == (None, Decimal(0))

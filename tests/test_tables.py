@@ -930,7 +930,7 @@ def test_a_model_may_narrow_its_tables_period(folder: Folder) -> None:
         with pytest.raises(PriceNotFoundError) as caught:
             total(at)
         assert str(caught.value) == (
-            f"no price for kling-v3 is in force at {at.isoformat()}: acme/2026 prices it only "
+            f"kling-v3 has no price at {at.isoformat()}: acme/2026 prices it only "
             "from 2026-03-01 until 2026-06-01T06:00:00+00:00; "
             "choose a time in that period, or add your own price table"
         )

@@ -134,7 +134,7 @@ class AlertDelivery:
         return alerts if limit is None else alerts[max(0, len(alerts) - limit) :]
 
     def receivers(self) -> list[ReceiverStatus]:
-        """Returns every receiver that the budgets in force name, with its progress, sorted by name."""
+        """Returns every receiver that the current budgets name, with its progress, sorted by name."""
         budgets, receivers = self._budgets(), self._ledger.receivers()
         oldest = min((receiver.delivered for receiver in receivers), default=0)
         alerts = self._ledger.alerts(after=oldest) if receivers else []
@@ -153,15 +153,15 @@ class AlertDelivery:
         """Lets a receiver that was stopped, or that waits after a failure, get its alerts with the next round.
 
         Raises:
-            KlingPricingError: the budgets in force name no such receiver.
+            KlingPricingError: the current budgets name no such receiver.
             LedgerError: the ledger has no budgets yet.
         """
         self._budgets()
         if not self._ledger.resume_receiver(receiver):
             names = ", ".join(known.name for known in self._ledger.receivers()) or "none"
             raise KlingPricingError(
-                f"the budgets in force do not name the receiver {receiver}; use a receiver under `notify`: "
-                f"{names}"
+                f"the current budgets do not name the receiver {receiver}; use one of the receivers under "
+                f"`notify`: {names}"
             )
 
     def deliver(self) -> Delivered:
@@ -327,7 +327,7 @@ class AlertDelivery:
         self._ledger.raise_alerts(expected, doubtful_for=self._doubtful_for)
 
     def _budgets(self) -> BudgetsFile:
-        """Returns the budgets in force.
+        """Returns the current budgets.
 
         Raises:
             LedgerError: the ledger has no budgets yet.

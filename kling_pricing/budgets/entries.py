@@ -95,8 +95,8 @@ def ensure_label_text(text: str, remedy: str) -> None:
     """
     if len(text) > MAX_LABEL_CHARS or not text.isprintable():
         raise ValueError(
-            f"a label cannot be {shown(text)}, because labels have at most {MAX_LABEL_CHARS} printable "
-            "characters; correct it"
+            f"{shown(text)} cannot be a label, because a label has at most {MAX_LABEL_CHARS} characters, all "
+            "of them printable; correct it"
         )
     if glob := next((char for char in text if char in _GLOB), None):
         raise ValueError(

@@ -55,7 +55,7 @@ class GuardAdministration:
         budget_changes.open_budget(self._state, budget, spent, labels, reason)
 
     def budgets(self) -> BudgetsFile:
-        """Returns the budgets in force. `budgets_yaml` writes them as a budgets file."""
+        """Returns the current budgets. `budgets_yaml` writes them as a budgets file."""
         return self._state.newest_budgets().budgets
 
     def plan(self, budgets: BudgetsLike) -> BudgetPlan:
@@ -79,7 +79,7 @@ class GuardAdministration:
     ) -> BudgetsFile:
         """Replaces the ledger's budgets.
 
-        A change that lessens protection must be named, so that nobody makes it by mistake. Each budget that the
+        A change that weakens protection must be named, so that nobody makes it by mistake. Each budget that the
         new ones lack must be in `remove`. `allow_weaker` allows any other change after which more may be spent
         or fewer requests are checked; `BudgetPlan.weaker` lists these changes.
 
@@ -91,7 +91,7 @@ class GuardAdministration:
 
         Args:
             budgets: the path of a budgets file, `Budget` objects, or a plan from `plan`. A plan is applied only
-                if the budgets in force have not changed since.
+                if the current budgets have not changed since.
             remove: the names of the budgets that the new ones do not contain.
             allow_weaker: whether protection may become weaker.
             reason: the reason, for `log`.
@@ -180,7 +180,7 @@ class GuardAdministration:
         return self._state.ledger.allowance_requests()
 
     def freezes(self) -> list[Freeze]:
-        """Returns the freezes in force: first that of all spending, then the oldest."""
+        """Returns the current freezes: first that of all spending, then the oldest."""
         return self._state.ledger.freezes()
 
     def waived(self, *, since: datetime | None = None, until: datetime | None = None) -> list[WaivedRefusals]:

@@ -131,7 +131,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
 
         Raises:
             ReservationStateError: the payload was already handed out, the reservation was released or has
-                expired, or a new price came into force, which releases it; admit the request again.
+                expired, or a new price took effect, which releases it; admit the request again.
             LedgerUnavailableError: the ledger cannot be used, so nothing may be sent.
         """
         return dispatch.dispatch(self._state, admission)

@@ -29,7 +29,7 @@ def freeze_budgets(
         reason: the reason.
 
     Returns:
-        The freezes of these budgets that are in force now. A budget that was frozen already keeps its freeze.
+        The current freezes of these budgets. A budget that was frozen already keeps its freeze.
 
     Raises:
         BudgetError: a budget is unknown; nothing has changed.
@@ -94,7 +94,7 @@ def thaw_all(ledger: str, *, actor: str | None = None, reason: str) -> bool:
 
 
 def freezes(ledger: str) -> list[Freeze]:
-    """Returns the freezes in force: first that of all spending, then the oldest.
+    """Returns the current freezes: first that of all spending, then the oldest.
 
     Raises:
         LedgerError: the ledger cannot be used.

@@ -52,7 +52,7 @@ class StoredAlert(NamedTuple):
 
 
 class AlertReceiver(NamedTuple):
-    """A receiver that the budgets in force name, and the state of its deliveries.
+    """A receiver that the current budgets name, and the state of its deliveries.
 
     Attributes:
         name: the name in the budgets file, `env:NAME` or `file:PATH`. The ledger never stores the URL.
@@ -156,7 +156,7 @@ class Outbox(Protocol):
         """
 
     def receivers(self) -> list[AlertReceiver]:
-        """Returns the receivers that the budgets in force name, sorted by name.
+        """Returns the receivers that the current budgets name, sorted by name.
 
         A receiver gets the alerts that follow the revision which named it first.
         """
@@ -175,7 +175,7 @@ class Outbox(Protocol):
         """
 
     def resume_receiver(self, receiver: str) -> bool:
-        """Allows the next attempt immediately. Returns False if the budgets in force name no such receiver."""
+        """Allows the next attempt immediately. Returns False if the current budgets name no such receiver."""
 
     def raise_alerts(self, forecasts: Sequence[ExpectedExhaustion], *, doubtful_for: timedelta) -> int:
         """Writes the alerts that no verb of a guard causes, each once, and returns the number of new ones.

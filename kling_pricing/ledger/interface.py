@@ -52,18 +52,18 @@ class Ledger(Interventions, Outbox, Protocol):
         """The maximum number of verbs that run simultaneously. Further verbs wait for their turn."""
 
     def install(self, budgets: BudgetsFile, author: Author) -> Revision:
-        """Installs budgets if the ledger has none yet, and returns the budgets in force."""
+        """Installs budgets if the ledger has none yet, and returns the current budgets."""
 
     def installed(self) -> Revision | None:
-        """Returns the budgets in force, or None if the ledger has none yet."""
+        """Returns the current budgets, or None if the ledger has none yet."""
 
     def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
-        """Replaces the budgets in force. Balances do not change.
+        """Replaces the current budgets. Balances do not change.
 
         Args:
             budgets: the new budgets.
             author: who replaces them, and why.
-            consent: the removals and other changes that lessen protection, to which the author agrees.
+            consent: the removals and other changes that weaken protection, to which the author agrees.
 
         Returns:
             Alerts for the new thresholds that existing balances already reach.

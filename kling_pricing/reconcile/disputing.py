@@ -175,7 +175,7 @@ def resolve_dispute(
             )
         if len(known) > 1:
             raise LedgerError(
-                f"dispute {number} is in {len(known)} of the ledgers; give only the ledger that you mean"
+                f"dispute {number} is in {len(known)} of the ledgers; give only one of these ledgers"
             )
         (dispute,) = known
         if dispute.resolved_at is not None:
@@ -232,8 +232,8 @@ def _dispute(
     if part <= 0 or not enough:
         most = format_decimal(from_nanos(max(undisputed for *_, undisputed in rows)))
         raise LedgerError(
-            f"the largest amount of task {task_id} that is not in dispute is {most} {rows[0][2]}; dispute at "
-            "most that amount"
+            f"at most {most} {rows[0][2]} of a charge for task {task_id} is not in dispute yet; dispute at "
+            "most this amount"
         )
     ledger, seq, currency, _ = enough[0]
     month = max(f"{now:%Y-%m}", first_open_month(books[ledger]))

@@ -237,7 +237,7 @@ class PriceBook:
         tables = self.tables_of(provider)
         periods = "; ".join(f"{period(table)} ({table.id})" for table in tables)
         raise PriceNotFoundError(
-            f"no price table for {provider} is in force at {at.isoformat()}; choose a time in one of these "
+            f"{provider} has no price table for {at.isoformat()}; choose a time in one of these "
             f"periods: {periods}",
             provider=provider,
         )
