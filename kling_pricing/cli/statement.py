@@ -197,8 +197,8 @@ def map_command(
     """Write a mapping for the columns of FILE, and try it.
 
     The command looks at the columns and the first rows of the file, suggests the meaning of each column, and
-    asks you. Each option answers a question in advance. Without a terminal, the command does not ask, and needs
-    an option for everything that the file does not show, such as the unit of the amounts.
+    asks you to confirm it. Each option answers a question in advance. Without a terminal, the command does not
+    ask, and needs an option for everything that the file does not show, such as the unit of the amounts.
 
     \b
     Example:

@@ -79,7 +79,7 @@ def close_month(
             if first_open_month(each) > month:
                 raise LedgerError(
                     f"ledger {ledger.name}: the books of {provider} are closed until {each.closed[-1].month}; "
-                    f"the first month that is open is {first_open_month(each)}"
+                    f"the first open month is {first_open_month(each)}"
                 )
         with ThreadPoolExecutor(1) as loader:
             nothing: Future[None] = Future()

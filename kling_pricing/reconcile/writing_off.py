@@ -70,7 +70,7 @@ def write_off(
         known = owed(workspace, task_id)
         if not known:
             raise LedgerError(
-                f"the books of {provider} do not know task {task_id}; remember the statement first, with "
+                f"task {task_id} is not in the books of {provider}; remember the statement first, with "
                 "`kling-pricing reconcile --remember`"
             )
         remaining = [each for each in known if each[3]]

@@ -119,9 +119,9 @@ def allow_command(
 ) -> None:
     """Let PROJECT spend an extra amount beyond the caps.
 
-    The allowance covers the part of a request that a named budget does not have left. The request still counts
-    in full in every budget, and the allowance gets back any part that the released or settled job does not
-    need. The allowance does not lift a freeze, and other budgets still limit the project.
+    The allowance covers the part of a request's price that exceeds the amount left in a named budget. The
+    request still counts in full in every budget, and the allowance gets back any part that the released or
+    settled job does not need. The allowance does not lift a freeze, and other budgets still limit the project.
 
     \b
     Examples:

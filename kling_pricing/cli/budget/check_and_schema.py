@@ -24,8 +24,8 @@ def check_command(file: str, as_json: bool) -> None:
     """Check the budgets in FILE.
 
     The command reports every mistake with its line number. It also warns about budgets that can no
-    longer match any request, and about budgets per user (or per value of another label) that requests without
-    the label can bypass.
+    longer match any request. If a budget counts each user (or each value of another label) separately, the
+    command warns you if requests without the label can bypass the budget.
 
     \b
     Example:
