@@ -69,7 +69,7 @@ def open_command(
     book: PriceBook,  # noqa: ARG001 (which providers there are)
     as_json: bool,
 ) -> None:
-    """Dispute a part of the charge for TASK_ID.
+    """Dispute part of the charge for TASK_ID.
 
     The charge must be on a statement in the books; see `kling-pricing reconcile --remember`.
 

@@ -226,14 +226,14 @@ def _dispute(
             {"task": task_id, "currency": rows[0][2]},
         )
         if part <= 0:
-            raise LedgerError(f"task {task_id} is not charged more than expected; give the disputed amount")
+            raise LedgerError(f"task {task_id} was not charged more than expected; give the disputed amount")
         part = min(part, max(undisputed for *_, undisputed in rows))
     enough = [row for row in rows if row[3] >= part]
     if part <= 0 or not enough:
         most = format_decimal(from_nanos(max(undisputed for *_, undisputed in rows)))
         raise LedgerError(
-            f"at most {most} {rows[0][2]} of a charge for task {task_id} is not in dispute yet; dispute at "
-            "most this amount"
+            f"at most {most} {rows[0][2]} of a charge for task {task_id} is not in dispute yet; dispute this "
+            "amount or less"
         )
     ledger, seq, currency, _ = enough[0]
     month = max(f"{now:%Y-%m}", first_open_month(books[ledger]))

@@ -194,7 +194,7 @@ class MappingDraft(NamedTuple):
             "time_format": answers.time_format if answers.billed_at else "",
         }
         if lacking := [name for name, value in needed.items() if value is None]:
-            raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; answer each of them")
+            raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; give a value for each")
         named = (answers.task_id, answers.amount, answers.unit_column, answers.billed_at, answers.model)
         for column in (*named, answers.resolution, answers.duration_s):
             if column:

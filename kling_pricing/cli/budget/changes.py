@@ -102,7 +102,7 @@ def apply_command(
 ) -> None:
     """Replace a ledger's budgets with the budgets in FILE.
 
-    The command first shows what changes, as `budget plan` does. Balances do not change. To change a budget's
+    The command first shows the changes, as `budget plan` does. Balances do not change. To change a budget's
     match, window, time zone or currency, rename the budget or set carry_over: true.
 
     Nothing is removed or weakened by mistake. A budget that FILE does not contain is removed only if you name
