@@ -228,7 +228,7 @@ def test_no_more_can_be_disputed_than_was_charged(finance: Finance) -> None:
     finance.send("t", "2026-11")
     finance.lines("2026-11", finance.statement(("t", COST, at("2026-11"))))
     ledger = finance.world.ledger
-    with pytest.raises(KlingPricingError, match="is not charged more than expected"):
+    with pytest.raises(KlingPricingError, match="was not charged more than expected"):
         open_dispute(ledger, "t", provider="qingbo", reason="too dear")
     open_dispute(ledger, "t", provider="qingbo", amount=HALF, reason="too dear")
     with pytest.raises(KlingPricingError, match=r"at most 0\.357 USD of a charge for task"):

@@ -374,7 +374,7 @@ def test_the_path_names_the_model_and_empty_settings_are_defaults(
 )
 def test_without_a_url_the_error_asks_for_it(payload: dict[str, Any], wire_format: str | None) -> None:
     """`settings` and `contents` identify the format, and the error lists the paths."""
-    with pytest.raises(CapabilityError, match="this API names the model in the path of the URL") as caught:
+    with pytest.raises(CapabilityError, match="this API takes the model from the path of the URL") as caught:
         quote(payload, wire_format=wire_format, at=AT)
     (violation,) = caught.value.violations
     assert (violation.code, violation.field) == ("model_required", "url")
