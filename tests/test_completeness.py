@@ -105,7 +105,7 @@ def test_an_invoice_and_a_percentage_are_checked(finance: Finance) -> None:
 def test_unreadable_rows_leave_the_month_open_above_a_limit(finance: Finance) -> None:
     """One row of three that cannot be read is too much, unless the caller allows it."""
     path = whole(finance, "v,kling-v3,completed,soon,357000")
-    assert gaps(finance.month(NOVEMBER, path)) == ("1 of 3 rows cannot be read, which is more than 1 %",)
+    assert gaps(finance.month(NOVEMBER, path)) == ("1 of 3 rows cannot be read, which is more than 1%",)
     assert gaps(finance.month(NOVEMBER, path, max_unreadable_percent=40)) == ()
 
 

@@ -37,7 +37,7 @@ class DeliveryResult(NamedTuple):
 
     Attributes:
         problem: why the receiver did not accept the alert; None: it did.
-        is_gone: whether the receiver wants no further alerts.
+        is_gone: whether the receiver does not want any more alerts.
         retry_after: how long the receiver asks to wait; None: it does not say.
     """
 
@@ -191,7 +191,7 @@ def _post(url: str, key: bytes, timeout: timedelta, alert: StoredAlert) -> Deliv
         return DeliveryResult()
     if status == _GONE:
         return DeliveryResult(
-            "the receiver answered 410 Gone, which means that it wants no further alerts", is_gone=True
+            "the receiver answered 410 Gone, which means that it does not want any more alerts", is_gone=True
         )
     if status // 100 == 3:  # noqa: PLR2004 (every 3xx)
         return DeliveryResult(

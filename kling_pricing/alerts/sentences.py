@@ -71,8 +71,8 @@ def _instant(text: str) -> str:
 
 def _threshold(alert: StoredAlert) -> str:
     part = format_decimal(multiply(alert.threshold or Decimal(0), 100))
-    used = _used(alert) or f"{part} % of its cap"
-    return f"Budget {_budget(alert)} has used {used}{_until(alert)} and has reached its threshold of {part} %."
+    used = _used(alert) or f"{part}% of its cap"
+    return f"Budget {_budget(alert)} has used {used}{_until(alert)} and has reached its threshold of {part}%."
 
 
 def _overrun(alert: StoredAlert) -> str:

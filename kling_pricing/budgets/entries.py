@@ -145,7 +145,7 @@ class BudgetEntry(FileModel):
     )
     notify: ReceiverNames = Field(
         (),
-        description="Further receivers of this budget's alerts, besides those at the top level of the file.",
+        description="Receivers of this budget's alerts, in addition to those at the top level of the file.",
     )
     min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
         None, description="The shortest length, in seconds, to which capping may shorten a video."

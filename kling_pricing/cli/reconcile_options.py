@@ -169,7 +169,7 @@ _OPTIONS = (
         "also",
         type=click.Choice(["unexplained"]),
         multiple=True,
-        help="Further category to settle with --settle.",
+        help="Additional category to settle with --settle.",
     ),
     click.option(
         "--remember",

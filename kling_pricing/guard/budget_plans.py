@@ -35,7 +35,7 @@ class BudgetPlan(NamedTuple):
         base: digest of the current budgets when the plan was made; None: the ledger has none.
         changes: every difference to the current budgets; empty: the new budgets are in force already.
         balances: the current balances of each budget in force that has counted anything, by its name.
-        notes: further effects, in sentences, such as a cap that is lower than the amount already spent.
+        notes: other effects, in sentences, such as a cap that is lower than the amount already spent.
         problems: reasons why `apply` refuses the new budgets whatever it is allowed, in sentences.
         warnings: ways to bypass the new budgets, in sentences; see `budget check`.
     """
@@ -134,7 +134,7 @@ class CapChange(NamedTuple):
         old: the cap in force, and the instant at which it ends; None: it stays.
         new: the new cap, and the instant at which it ends.
         weaker: whether more may be spent, now or at any later instant.
-        notes: further effects, in sentences, such as a cap that is lower than the amount already spent.
+        notes: other effects, in sentences, such as a cap that is lower than the amount already spent.
     """
 
     budget: str

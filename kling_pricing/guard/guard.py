@@ -72,7 +72,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
 
     @property
     def max_concurrency(self) -> int:
-        """The maximum number of verbs that the ledger executes simultaneously; further verbs wait."""
+        """The maximum number of verbs that the ledger executes simultaneously; other verbs wait."""
         return self._state.ledger.max_concurrency
 
     @property
@@ -113,7 +113,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             key: the caller's name for the job, unique within the project. Admitting the same key again returns
                 the same reservation while the job is unsent, starts a new attempt after a release, and never
                 creates a second job. Without a key, each call is a separate job.
-            labels: further labels that budgets may match.
+            labels: other labels that budgets may match.
             options: as for `quote`: provider, wire_format, media, allow_unknown, url.
 
         Raises:

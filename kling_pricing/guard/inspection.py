@@ -42,7 +42,7 @@ class GuardInspection:
             payload: the request.
             project: the project that the request belongs to.
             key: the caller's name for the job.
-            labels: further labels that budgets may match.
+            labels: other labels that budgets may match.
             after: an earlier decision; everything that it and the decisions before it would reserve counts as
                 reserved. So a sequence of decisions says how much of a list of requests fits.
             options: as for `quote`.

@@ -18,7 +18,7 @@ class StoredAlert(NamedTuple):
 
     Attributes:
         seq: the number of the alert; later alerts have higher numbers.
-        id: the id of the alert, which is unique in all ledgers. Receivers use it to recognise a repetition.
+        id: the id of the alert, which is unique in all ledgers. Receivers use it to recognize a repetition.
         at: the instant of the alert, UTC.
         kind: `threshold`, `overrun`, `charge`, `freeze`, `thaw`, `refusals`, `forecast` or `in_doubt`.
         budget: the budget's name; None: the alert concerns no single budget.

@@ -159,7 +159,7 @@ def check_completeness(
     if unreadable * 100 > max_unreadable_percent * read:
         gaps.append(
             f"{unreadable:,} of {read:,} rows cannot be read, which is more than "
-            f"{format_decimal(max_unreadable_percent)} %"
+            f"{format_decimal(max_unreadable_percent)}%"
         )
     for control in controls:
         (confirmed if control.stated == control.counted else gaps).append(str(control))

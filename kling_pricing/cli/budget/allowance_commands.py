@@ -61,9 +61,10 @@ def ask_command(
 ) -> None:
     """Ask for an allowance for a request that was refused.
 
-    FILE contains one JSON request; - means standard input. The command files the price of the
-    request, and the budgets that have too little left now. An administrator can then grant the allowance with
-    `budget allow --request`. Asking does not spend anything.
+    FILE contains one JSON request; - means standard input. The command files a request for
+    an allowance: the amount is the price of the request, and the budgets are those that have too little left
+    now. An administrator can then grant the allowance with `budget allow --request`. Asking does not spend
+    anything.
 
     \b
     Example:
