@@ -43,11 +43,11 @@ _RENEWALS = 4
 
 
 class ReceiverStatus(NamedTuple):
-    """A receiver, and the number of alerts that it has not got yet.
+    """A receiver, and the number of alerts that it has not received yet.
 
     Attributes:
         receiver: the state of its deliveries.
-        waiting: the number of alerts that wait for their delivery to this receiver.
+        waiting: the number of alerts that wait to be delivered to this receiver.
     """
 
     receiver: AlertReceiver
@@ -150,10 +150,10 @@ class AlertDelivery:
         ]
 
     def resume(self, receiver: str) -> None:
-        """Lets a receiver that was stopped, or that waits after a failure, get its alerts with the next round.
+        """Lets a receiver that was stopped, or is paused after a failure, get its alerts in the next round.
 
         Raises:
-            KlingPricingError: the current budgets name no such receiver.
+            KlingPricingError: the current budgets do not name this receiver.
             LedgerError: the ledger has no budgets yet.
         """
         self._budgets()
@@ -210,7 +210,8 @@ class AlertDelivery:
         """Sends a test message to a receiver.
 
         Args:
-            receiver: the name of the receiver, `env:NAME` or `file:PATH`. The budgets need not name it yet.
+            receiver: the name of the receiver, `env:NAME` or `file:PATH`. It does not have to be in the budgets
+                yet.
 
         Raises:
             ReceiverError: the receiver is not set up, or did not accept the message.

@@ -61,7 +61,7 @@ class Consent(NamedTuple):
     Attributes:
         remove: the names of the budgets to remove.
         allow_weaker: whether protection may become weaker in other ways.
-        base: digest of the current budgets to which the administrator agrees the changes; `NO_BUDGETS`: there
+        base: digest of the budgets for which the administrator agrees to the changes; `NO_BUDGETS`: there
             are none; None: any.
     """
 

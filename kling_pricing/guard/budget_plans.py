@@ -33,10 +33,10 @@ class BudgetPlan(NamedTuple):
     Attributes:
         budgets: the new budgets.
         base: digest of the current budgets when the plan was made; None: the ledger has none.
-        changes: every difference to the current budgets; empty: the new budgets are in force already.
-        balances: the current balances of each budget in force that has counted anything, by its name.
+        changes: every difference from the current budgets; empty: there is none.
+        balances: the current balances of each current budget that has counted anything, by its name.
         notes: other effects, in sentences, such as a cap that is lower than the amount already spent.
-        problems: reasons why `apply` refuses the new budgets whatever it is allowed, in sentences.
+        problems: reasons why `apply` refuses the new budgets, regardless of its arguments, in sentences.
         warnings: ways to bypass the new budgets, in sentences; see `budget check`.
     """
 

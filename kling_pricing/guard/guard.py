@@ -278,7 +278,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             The updated reservation; None if the response does not list exactly one task of a reservation.
 
         Raises:
-            WireFormatError: the body cannot be read or names no task.
+            WireFormatError: the body cannot be read or does not name a task.
             PriceNotFoundError: the provider is unknown.
         """
         return settlement.observe(self._state, body, provider, reservation, wire_format)

@@ -33,10 +33,10 @@ class GuardInspection:
         after: Decision | None = None,
         **options: Unpack[QuoteOptions],
     ) -> Decision:
-        """Returns what `admit` would do with a request now, and reserves nothing; the arguments are its own.
+        """Returns what `admit` would do with a request now, and reserves nothing.
 
-        It changes nothing at all, and takes no lock. A program that wants the money must still call `admit`,
-        because other requests may come first.
+        Takes the arguments of `admit`. Changes nothing, and takes no lock. A program that wants the money must
+        still call `admit`, because other requests may come first.
 
         Args:
             payload: the request.

@@ -21,7 +21,7 @@ class StoredAlert(NamedTuple):
         id: the id of the alert, which is unique in all ledgers. Receivers use it to recognize a repetition.
         at: the instant of the alert, UTC.
         kind: `threshold`, `overrun`, `charge`, `freeze`, `thaw`, `refusals`, `forecast` or `in_doubt`.
-        budget: the budget's name; None: the alert concerns no single budget.
+        budget: the budget's name; None: the alert is not about a particular budget.
         labels: the labels of the bucket, or of the reservation if no budget is given.
         threshold: the fraction of the cap that was reached; None for the other kinds.
         cap: the bucket's cap at that instant; None: no bucket, or an alert older than the outbox.
@@ -30,7 +30,7 @@ class StoredAlert(NamedTuple):
         window_start: the start of the bucket's window, UTC; None: no bucket, or a rolling window.
         window_end: the end of the bucket's window, UTC; None: no bucket, or a rolling window.
         reservation_id: the reservation that caused the alert; None: another cause.
-        facts: further facts as text, by name: `billed` of an overrun; `detail` of a doubtful charge, a freeze
+        facts: other facts as text, by name: `billed` of an overrun; `detail` of a doubtful charge, a freeze
             or a job in doubt; `reason`, `day` and `requests` of refusals; `exhausted_at` and `pace_per_day` of
             a forecast.
     """

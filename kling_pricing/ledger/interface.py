@@ -49,7 +49,7 @@ class Ledger(Interventions, Outbox, Protocol):
 
     @property
     def max_concurrency(self) -> int:
-        """The maximum number of verbs that run simultaneously. Further verbs wait for their turn."""
+        """The maximum number of verbs that run simultaneously. Other verbs wait for their turn."""
 
     def install(self, budgets: BudgetsFile, author: Author) -> Revision:
         """Installs budgets if the ledger has none yet, and returns the current budgets."""
@@ -203,8 +203,9 @@ class Ledger(Interventions, Outbox, Protocol):
             seen: the observation.
             ref: the reservation to bind to the task; None: the reservation that has the task.
             compared: the comparison of the observation with the quote, used if the reservation is bound
-                already; None: it was not compared. The price of what was made counts if the task succeeded and
-                the response names no charge. A remark becomes an alert if the observation is new.
+                already; None: it was not compared. The price of the generated video counts if the task
+                succeeded and the response does not name a charge. A remark becomes an alert if the observation
+                is new.
 
         Returns:
             The change to the reservation, or None if no reservation has the task yet; or the observations that

@@ -35,7 +35,7 @@ class Interventions(Protocol):
             Alerts for the new thresholds that existing balances already reach.
 
         Raises:
-            BudgetError: no such budget is in force.
+            BudgetError: the ledger has no such budget.
         """
 
     def cap_overlays(self) -> list[CapOverlay]:

@@ -77,13 +77,13 @@ def open_dispute(
     reason: str,
     clock: Callable[[], datetime] | None = None,
 ) -> Dispute:
-    """Disputes a part of a task's charge. The task is not settled until the dispute is resolved.
+    """Disputes part of a task's charge. The task is not settled until the dispute is resolved.
 
     Args:
         ledgers: URL of a ledger, or of several.
         task_id: the provider's id for the task.
         provider: the provider.
-        amount: the disputed amount; by default, the part of the charges that exceeds what was expected.
+        amount: the disputed amount; by default, the part of the charges that exceeds the expected amount.
         actor: the person who opens the dispute; by default, the system's user.
         reason: the reason.
         clock: returns the current instant, with a time zone.

@@ -66,7 +66,7 @@ _FRACTION = re.compile(r"[.,]([0-9]+)[^0-9]*$")
 
 
 class MappingAnswers(NamedTuple):
-    """What a mapping says of a statement; None: not known.
+    """The answers from which a mapping is written; None: not known.
 
     Attributes:
         task_id: the column with the provider's id of the task.

@@ -216,7 +216,7 @@ class PriceBook:
         return find_endpoint(url, self.hosts, self.paths, self.formats)
 
     def table(self, provider: str, at: datetime, model: str | None = None) -> PriceTable:
-        """Returns the provider's table in force at an instant.
+        """Returns the provider's table for an instant.
 
         Args:
             provider: the provider.
