@@ -142,7 +142,7 @@ def test_a_refused_request_still_has_its_variants() -> None:
 
 
 def test_an_unpriced_model_has_a_row_at_its_own_provider() -> None:
-    """The oldest models of the format with `extra` have a row at their own provider although no table prices them."""
+    """The oldest models have a row at their own provider although no table prices them."""
     options = compare(example("tasks_extra", "text_to_video"), at=AT)
     (itself,) = [option for option in options if not option.changes]
     assert (itself.provider, itself.quote) == ("qingbo", None)
