@@ -521,7 +521,7 @@ def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: C
     for hours, held in ((-1, None), (0, "0.357"), (23, "0.714"), (24, None)):
         clock.now = AT + timedelta(hours=hours)
         if held is None:
-            with pytest.raises(BudgetExceededError, match="no budget in force"):
+            with pytest.raises(BudgetExceededError, match="no budget matches"):
                 guard.admit(video(), project="a")
             with pytest.raises(LedgerError, match="budget all has no current window: its period"):
                 guard.open_budget("all", 1)

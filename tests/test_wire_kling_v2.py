@@ -380,7 +380,7 @@ def test_without_a_url_the_error_asks_for_it(payload: dict[str, Any], wire_forma
     assert (violation.code, violation.field) == ("model_required", "url")
     assert violation.allowed[:2] == ["/text-to-video/kling-3.0-turbo", "/image-to-video/kling-3.0-turbo"]
     assert len(violation.allowed) == 12
-    with pytest.raises(CapabilityError, match="names the model in the path"):
+    with pytest.raises(CapabilityError, match="takes the model from the path"):
         quote(payload, url=url("omni-video/kling-9"), wire_format="kling_v2", at=AT)
 
 
