@@ -16,9 +16,9 @@ class Options(TypedDict, total=False):
 
     Attributes:
         project: the project of every request, unless a scope or `labels` names another.
-        labels: further labels for budgets to match; or a function that takes the request and returns them,
+        labels: other labels for budgets to match; or a function that takes the request and returns them,
             possibly with `project` and `key`.
-        hosts: further hosts, with or without a port -> the provider that bills there:
+        hosts: additional hosts, with or without a port -> the provider that bills there:
             `{"gw.example.com": "qingbo"}`.
         account: the account at the provider from which every request is sent, by your own name for it; or the
             hosts, with or without a port -> the account whose jobs are sent there:

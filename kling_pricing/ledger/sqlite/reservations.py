@@ -122,7 +122,7 @@ class Look(NamedTuple):
     """The state of the ledger that a request to reserve checks first.
 
     Attributes:
-        budgets: digest of the budgets in force; None: the ledger has no budgets.
+        budgets: digest of the current budgets; None: the ledger has no budgets.
         is_frozen: whether spending is frozen.
         is_late: whether an expired reservation has not been released yet.
         is_known: whether the request's key was used before.
