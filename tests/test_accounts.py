@@ -20,6 +20,7 @@ from kling_pricing import (
     ReservationStateError,
 )
 from kling_pricing.hooks.httpx import GuardedTransport
+from kling_pricing.hooks.recovery import unsettled
 from tests.commands import run
 from tests.conftest import Clock, OpenGuard, video
 from tests.providers import Provider, running
@@ -220,3 +221,16 @@ def test_the_commands_take_an_account(ledger: str, tmp_path: Path) -> None:
     wrong = run("record", "qingbo", "task-2", "0.5", *where, "--account", "")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "the account must be text of 1 to 200 printable characters" in " ".join(wrong.stderr.split())
+
+
+def test_jobs_of_several_accounts_are_not_asked_about_at_once(ledger: str) -> None:
+    """The credentials of one account do not find the tasks of another, so the account must be chosen."""
+    with BudgetGuard(ledger, [Budget(name="all", cap=Decimal(10), currency="USD")]) as guard:
+        for account in ("a", "b"):
+            guard.admit_and_dispatch(CLIP, **PROJECT, key=account, account=account)
+        assert [job.key for job in unsettled(guard, account="b")] == ["b"]
+    poll = ("in-doubt", "--poll", "--base-url", "http://127.0.0.1:1", "--ledger", ledger)
+    refused = run(*poll)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "several accounts have unsettled jobs; choose one with --account a|b" in refused.stderr
+    assert "asked about 1 of 1 job" in run(*poll, "--account", "a").stdout

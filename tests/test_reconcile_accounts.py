@@ -25,7 +25,10 @@ from kling_pricing.reports import write_reports
 from tests import commands
 
 NOON = datetime(2026, 10, 5, 12, tzinfo=UTC)
-OCTOBER = {"since": datetime(2026, 10, 1, tzinfo=UTC), "until": datetime(2026, 11, 1, tzinfo=UTC)}
+OCTOBER: dict[str, Any] = {
+    "since": datetime(2026, 10, 1, tzinfo=UTC),
+    "until": datetime(2026, 11, 1, tzinfo=UTC),
+}
 BUDGETS = [Budget(name="all", cap=Decimal(100), currency="USD")]
 COSTS = {"a-1": "0.714", "a-2": "0.357", "b-1": "0.5", "b-2": "0.25", "b-3": "0.1"}
 
@@ -137,9 +140,10 @@ def test_every_account_has_books_of_its_own(compare: Compare, studio: str, book:
         reconciled.dispute(reason="too dear")
     with compare("b", b_1="0.5", b_2="0.25") as reconciled:
         (payable,) = reconciled.payable()
-        assert (payable.pay, payable.disputed, payable.accrue) == (Decimal("0.75"), 0, Decimal("0.1"))
+        assert (payable.pay, payable.disputed, payable.accrue) == (Decimal("0.75"), Decimal(0), Decimal("0.1"))
         reconciled.remember()
-    of_a, of_b = ({"provider": "qingbo", "account": name} for name in ("a", "b"))
+    of_a: dict[str, Any] = {"provider": "qingbo", "account": "a"}
+    of_b: dict[str, Any] = {"provider": "qingbo", "account": "b"}
     (dispute,) = list_disputes(studio, **of_a)
     assert (dispute.task_id, dispute.amount, list_disputes(studio, **of_b)) == ("a-1", Decimal("0.086"), [])
     assert resolve_dispute(studio, dispute.number, **of_a, reason="refunded").resolution == "refunded"
@@ -185,12 +189,11 @@ def test_reports_name_the_account(compare: Compare, book: PriceBook, tmp_path: P
     with compare("a", a_1="0.714", a_2="0.357") as reconciled:
         write_reports(reconciled, tmp_path / "out", formats=["json", "focus"], book=book)
         write_reports(reconciled, tmp_path / "own", formats=["focus"], book=book, billing_account="77-1")
-    document = json.loads((tmp_path / "out" / "reconciliation.json").read_text())
+    document = json.loads((tmp_path / "out" / "report.json").read_text())
     assert document["title"] == "qingbo, account a, October 2026"
-    read = duckdb.sql(f"SELECT DISTINCT BillingAccountId FROM '{tmp_path}/out/focus.parquet'")
-    assert read.fetchall() == [("a",)]
-    read = duckdb.sql(f"SELECT DISTINCT BillingAccountId FROM '{tmp_path}/own/focus.parquet'")
-    assert read.fetchall() == [("77-1",)]
+    for folder, account in (("out", "a"), ("own", "77-1")):
+        found = duckdb.execute(f"SELECT DISTINCT BillingAccountId FROM '{tmp_path}/{folder}/focus.parquet'")
+        assert found.fetchall() == [(account,)]
 
 
 # the command line

@@ -11,7 +11,7 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, Budgets, KlingPricingError, PriceBook
 from kling_pricing.ledger.journal import Bucket, Entry
-from kling_pricing.ledger.model import Reservation
+from kling_pricing.ledger.model import BASES, Reservation
 from kling_pricing.reports import Spend, read_spend, write_spend
 from tests import commands
 from tests.conftest import Clock, video
@@ -209,13 +209,14 @@ def test_amounts_that_no_budget_counted_are_as_they_were(ledger: str, book: Pric
         amounts = ("0.500000001", "0.7", "0.65")
         for key, labels in (("uncounted", {}), ("converted", {"user": "li"})):
             guard.bind(guard.admit_and_dispatch(CLIP, **TRAILER, key=key, labels=labels)[0], key)
-        for amount, basis in zip(amounts, ("response", "statement", "operator"), strict=True):
+        for amount, basis in zip(amounts, BASES[1:], strict=True):
             clock.pass_by(days=1)
             for task in ("uncounted", "converted"):
                 guard.settle(("qingbo", task), amount, basis=basis)
-    for day, amount in enumerate((None, *amounts)):
-        jobs = as_of(ledger, BEGIN + timedelta(days=day)).jobs
-        assert [job.billed for job in jobs] == [amount and Decimal(amount)] * 2
+    billed = [
+        {job.billed for job in as_of(ledger, BEGIN + timedelta(days=day)).jobs} for day in range(len(BASES))
+    ]
+    assert billed == [{None}, *({Decimal(amount)} for amount in amounts)]
 
 
 def test_the_future_and_unknown_names_are_errors(ledger: str, moments: list[Moment]) -> None:
@@ -270,7 +271,7 @@ def test_the_command_reports_an_earlier_day(ledger: str, moments: list[Moment]) 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--as-of", "2198-12-31"), "is in the future; choose an earlier instant for as_of"),
+        (("--as-of", "2198-12-31"), "is in the future; choose an earlier --as-of"),
         (("--as-of", "yesterday"), "Invalid value for '--as-of': 'yesterday' is not an ISO 8601 date or time"),
         (("--project", "trialer", "--month", "2026-11"), "unknown project 'trialer'; did you mean 'trailer'"),
         (("--account", "b", "--month", "2026-11"), "unknown account 'b'; use one of: a, qingbo"),

@@ -29,7 +29,7 @@ def choose_account(ledgers: Iterable[Ledger], provider: str, account: str | None
         if len(known) > 1:
             raise KlingPricingError(
                 f"the ledger has {len(known)} accounts at {provider}, each with statements of its own: "
-                f"{', '.join(known)}; choose one with --account"
+                f"{', '.join(known)}; choose one with `account`"
             )
         return ProviderAccount(provider, known[0] if known else provider)
     if account not in {*known, provider}:
@@ -58,7 +58,7 @@ def provider_of(ledgers: str | Sequence[str], account: str, providers: Iterable[
         raise _unknown(account, sorted({each.account for each in known}), "")
     if len(matching) > 1:
         raise KlingPricingError(
-            f"several providers have an account {account}: {', '.join(matching)}; choose one with --provider"
+            f"several providers have an account {account}: {', '.join(matching)}; choose one with `provider`"
         )
     return matching[0]
 

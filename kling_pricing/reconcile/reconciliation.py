@@ -4,8 +4,9 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 
 | step | reads | makes |
 |---|---|---|
+| `accounts.choose_account` | ledgers, the caller's choice | the account whose books and reservations are read |
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
-| `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
+| `ledgers.read_ledgers` | ledgers, at the same time | `reserved`, `terms`, `shared`, `elsewhere` |
 | `bookkeeping.load_books` | books of the ledgers | `fact`, `past_statement` |
 | `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
 | `mangled_ids.restore_ids` | `charge`, tasks of `reserved` | ids and problems of `charge` |

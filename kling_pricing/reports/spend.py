@@ -90,7 +90,7 @@ def read_spend(
     known_at = None if as_of is None else in_utc(as_of)
     clock = utc_clock(None)
     if known_at is not None and known_at > clock():
-        raise KlingPricingError(f"{known_at.isoformat()} is in the future; choose an earlier instant for as_of")
+        raise KlingPricingError(f"{known_at.isoformat()} is in the future; choose an earlier `as_of`")
     now = known_at or clock()
     store = connect(ledger, clock=clock)
     try:
