@@ -184,6 +184,21 @@ def test_ledgers_may_have_the_same_task_in_two_accounts(studio: str, book: Price
         assert sums(reconciled) == [("matched", 2, Decimal("1.071"), Decimal("1.071"))]
 
 
+def test_a_ledger_without_names_counts_too(ledger: str, book: PriceBook, tmp_path: Path) -> None:
+    """Jobs without a name in one ledger and a named account in another are two accounts."""
+    second = f"sqlite:///{tmp_path}/second.db"
+    path = statement(tmp_path, "october", t_1="0.5")
+    for url, account in ((ledger, None), (second, "a")):
+        with BudgetGuard(url, BUDGETS, book=book) as guard:
+            guard.record(
+                "qingbo", f"task of {account}", "0.5", labels={"project": "x"}, at=NOON, account=account
+            )
+    with pytest.raises(KlingPricingError, match=r"2 accounts at qingbo, each with .* own: a, qingbo; choose"):
+        reconcile([ledger, second], path, provider="qingbo", book=book, **OCTOBER)
+    with reconcile([second], path, provider="qingbo", book=book, **OCTOBER) as reconciled:
+        assert reconciled.account == "a"
+
+
 def test_reports_name_the_account(compare: Compare, book: PriceBook, tmp_path: Path) -> None:
     """The title and the facts have the account, and FOCUS has it as the billing account."""
     with compare("a", a_1="0.714", a_2="0.357") as reconciled:

@@ -9,7 +9,7 @@ from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.accounts import ProviderAccount
-from kling_pricing.windows import utc_clock
+from kling_pricing.windows import FOREVER, utc_clock
 
 
 def choose_account(ledgers: Iterable[Ledger], provider: str, account: str | None) -> ProviderAccount:
@@ -24,7 +24,7 @@ def choose_account(ledgers: Iterable[Ledger], provider: str, account: str | None
     Raises:
         KlingPricingError: the account is unknown; or the ledgers have several accounts, and none was chosen.
     """
-    known = [each.account for each in _known(ledgers) if each.provider == provider]
+    known = _accounts_at(provider, ledgers)
     if account is None:
         if len(known) > 1:
             raise KlingPricingError(
@@ -61,6 +61,23 @@ def provider_of(ledgers: str | Sequence[str], account: str, providers: Iterable[
             f"several providers have an account {account}: {', '.join(matching)}; choose one with `provider`"
         )
     return matching[0]
+
+
+def _accounts_at(provider: str, ledgers: Iterable[Ledger]) -> list[str]:
+    """Returns the accounts at a provider; empty: none was named, and none has books."""
+    by_ledger = {
+        ledger: {each.account for each in ledger.accounts() if each.provider == provider} for ledger in ledgers
+    }
+    if not any(by_ledger.values()):
+        return []
+    unnamed = [ledger for ledger, accounts in by_ledger.items() if not accounts]
+    own = {provider} if any(_has_jobs(ledger, provider) for ledger in unnamed) else set()
+    return sorted(own.union(*by_ledger.values()))
+
+
+def _has_jobs(ledger: Ledger, provider: str) -> bool:
+    """Returns whether any job was sent to a provider."""
+    return any(ledger.sent(provider, FOREVER.end))
 
 
 def _known(ledgers: Iterable[Ledger]) -> list[ProviderAccount]:
