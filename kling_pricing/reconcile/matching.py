@@ -153,7 +153,7 @@ def _value_units(workspace: Workspace, statements: Sequence[Statement], units: I
     )
     used: dict[str, list[int]] = dict(
         workspace.all(
-            "SELECT unit, list_filter(list(DISTINCT file), lambda file: file < ?) FROM charge"
+            "SELECT unit, ifnull(list(DISTINCT file) FILTER (file < ?), []) FROM charge"
             " WHERE problem IS NULL GROUP BY unit ORDER BY unit",
             [len(statements)],
         )
