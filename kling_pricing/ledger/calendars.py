@@ -117,9 +117,15 @@ def is_current(budgets: BudgetsFile, ends: Iterable[ScheduledWindow], now: datet
         end = last.get(schedule)
         if end is None or end.zone_data == _UNKNOWN or end.zone_data != zone_data_version(budget):
             return False
-        if not (budget.recurs and end.period.end >= now + NEEDED):
+        if not (end.period.end >= now + NEEDED if budget.recurs else _is_only(budget, end.period, now)):
             return False
     return True
+
+
+def _is_only(budget: BudgetEntry, kept: Period, now: datetime) -> bool:
+    """Returns whether a window is the only one of a budget that does not recur; it keeps its start once begun."""
+    only = budget.only_period or FOREVER
+    return kept == only or (kept.end == only.end and kept.start <= now)
 
 
 def calendar_changes(
