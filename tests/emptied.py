@@ -80,7 +80,8 @@ def _emptying(connection: psycopg.Connection[Any]) -> str:
             values = sql.Literal(psycopg.types.json.Jsonb(row))
             statements.append(
                 sql.SQL(
-                    "INSERT INTO {0} OVERRIDING SYSTEM VALUE SELECT * FROM jsonb_populate_record(NULL::{0}, {1})"
+                    "INSERT INTO {0} OVERRIDING SYSTEM VALUE"
+                    " SELECT * FROM jsonb_populate_record(NULL::{0}, {1})"
                 ).format(table, values)
             )
     for (name,) in connection.execute(_SEQUENCES.encode()).fetchall():
