@@ -30,8 +30,8 @@ _PARTS = (
 )
 _GROUPS = ("open", "before", "name", "after", "digits", "unit", "end", "close")
 _CHARACTERS = r"[-+0-9.,' ()\p{L}\p{Sc}$]*"
-"""The characters of a number and its unit. `_NAME` does not list the letters, because DuckDB takes long to prepare
-a pattern that lists them several times."""
+"""The characters of a number and its unit. `_NAME` does not list the letters, because DuckDB takes long to
+prepare a pattern that lists them several times."""
 _SPACE = r"[\s\p{Z}]"
 _EDGES = r"^[\s\p{Z}\p{C}='\"]+|[\s\p{Z}\p{C}='\"]+$"
 
