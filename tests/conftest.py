@@ -39,7 +39,7 @@ if "KLING_PRICING_CACHE" not in os.environ:  # the processes that a test or pyte
 _MEMORY = Path("/dev/shm")  # noqa: S108 (a folder in memory, on Linux)
 _ENOUGH_BYTES = 4 << 30
 if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))  # a ledger on a disk waits for it at every verb
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))  # a disk delays every verb
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 """Whether properties are tried with many more examples."""

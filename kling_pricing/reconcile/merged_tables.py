@@ -21,4 +21,4 @@ MERGED_TABLES = (
     )
     """,
 )
-"""The statements that make the tables. Filling them takes long to prepare, so nothing is filled without need."""
+"""The statements that make the tables."""
