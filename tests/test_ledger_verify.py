@@ -145,6 +145,9 @@ EDITS = {
     ),
     "journal.held_delta": Edit("held_delta + 1", "held is", "kind = 'alert'"),
     "journal.spent_delta": Edit("spent_delta + 1", "spent is", "kind = 'opening'"),
+    "journal.billed": Edit(
+        "billed + 1", r"billed is 0\.714, but the journal gives 0\.714000001", "detail = 'quote'"
+    ),
     "journal.detail": Edit("'operator'", "basis is quote, but the journal gives operator", "detail = 'quote'"),
 }
 """An edit that `verify` finds, by table and column."""
@@ -162,6 +165,7 @@ EDITS |= {
     for name, value, postgres in (
         ("key", "'another'", None),
         ("provider", "'another'", None),
+        ("account", "'another'", None),
         ("wire_format", "'another'", None),
         ("model", "'another'", None),
         ("resolution", "'4k'", None),
@@ -347,7 +351,7 @@ EDITS |= {
             "number = 2",
             (
                 ("number", "number + 1000", None),
-                *((name, _OTHER, None) for name in ("provider", "name", "digest", "actor", "reason", "told")),
+                *((name, _OTHER, None) for name in ("books", "name", "digest", "actor", "reason", "told")),
                 *((name, EARLIER, None) for name in ("since", "until", "remembered_at")),
                 ("is_answers", "1 - is_answers", "NOT is_answers"),
                 ("replaces", "NULL", None),
@@ -359,7 +363,7 @@ EDITS |= {
             "kind = 'row'",
             (
                 ("seq", "seq + 1000", None),
-                *((name, _OTHER, None) for name in ("provider", "period", "task", "project", "currency")),
+                *((name, _OTHER, None) for name in ("books", "period", "task", "project", "currency")),
                 *((name, _OTHER, None) for name in ("unit", "row_id", "told")),
                 *((name, EARLIER, None) for name in ("at", "billed_at", "submitted_at")),
                 *((name, f'"{name}" + 1', None) for name in ("amount", "native", "row")),
@@ -373,7 +377,7 @@ EDITS |= {
             (
                 ("closed_at", EARLIER, None),
                 ("month", "'2026-12'", None),
-                *((name, _OTHER, None) for name in ("provider", "digest", "actor", "reason", "told")),
+                *((name, _OTHER, None) for name in ("books", "digest", "actor", "reason", "told")),
             ),
         ),
         (
@@ -381,7 +385,7 @@ EDITS |= {
             "number = 2",
             (
                 *((name, f"{name} + 1", None) for name in ("facts", "statements")),
-                *((name, _OTHER, None) for name in ("provider", "closed", "seal")),
+                *((name, _OTHER, None) for name in ("books", "closed", "seal")),
             ),
         ),
     )

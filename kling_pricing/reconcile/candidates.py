@@ -48,7 +48,7 @@ def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) ->
         FROM line JOIN charge ON charge.rowid = line.place
         LEFT JOIN worth ON worth.id = line.worth
         LEFT JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
-        WHERE {_IS_UNKNOWN}
+        WHERE {_IS_UNKNOWN} AND charge.task_id NOT IN (SELECT task_id FROM elsewhere)
         """
     )
     workspace.run(

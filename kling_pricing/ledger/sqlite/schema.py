@@ -16,13 +16,14 @@ from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.sqlite.book_tables import BOOK_TABLES
 from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
+from kling_pricing.ledger.sqlite.version_5 import VERSION_5
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
 """Identifies a file as a ledger (`PRAGMA application_id`)."""
 
 RESERVATION_COLUMNS = (
-    *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
+    *("id", "project", "key", "attempt", "state", "doubted", "provider", "account", "task_id", "wire_format"),
     *Terms._fields,
     *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
     *("created_at", "dispatched_at", "closed_at", "deadline"),
@@ -335,6 +336,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         """,
         *OUTBOX_TABLES,
     ),
+    5: VERSION_5,
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 
