@@ -38,7 +38,7 @@ def golden(store: str, version: int) -> Any:
     """Returns the report about the golden ledger that the code of its version wrote.
 
     Version 1 stored one amount of a charge, and its unit. Versions before 3 stored no facts, and did not count
-    requests without a price.
+    requests without a price. Versions before 5 stored no accounts.
     """
     report = json.loads((HERE / f"{store}-{version}.json").read_text(encoding="utf-8"))
     if version == 1:
@@ -46,6 +46,9 @@ def golden(store: str, version: int) -> Any:
     if version < 3:
         report["unclaimed"] = [{**observation, "facts": {}} for observation in report["unclaimed"]]
         report["unpriced"] = []
+    if version < 5:
+        for jobs in (report["reservations"], report["in doubt"]):
+            jobs[:] = [{**job, "account": job["provider"]} for job in jobs]
     return report
 
 
@@ -385,7 +388,7 @@ def test_a_file_that_is_not_a_ledger_is_not_migrated(tmp_path: Path) -> None:
     assert "the file is empty" in run("ledger", "migrate", url).stderr
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE films (name TEXT)")
-    assert "the file is another kind of database, not a ledger" in " ".join(
+    assert "the file is a different kind of database, not a ledger" in " ".join(
         run("ledger", "migrate", url).stderr.split()
     )
     assert list(tmp_path.iterdir()) == [path]

@@ -175,10 +175,9 @@ def test_a_description_that_no_payload_expresses_says_what_to_change(options: st
             lambda: quote({"contents": [{"type": "prompt", "text": "x"}], "settings": {}}),
             CapabilityError,
             (
-                "this API names the model in the path of the URL, and no URL with such a path is given; pass "
+                "this API takes the model from the path of the URL, but no URL with a model was given; pass "
                 "the "
-                "URL "
-                "of the request, which ends with one of: /text-to-video/kling-3.0-turbo, "
+                "URL of the request, which ends with one of: /text-to-video/kling-3.0-turbo, "
                 "/image-to-video/kling-3.0-turbo, /text-to-video/kling-3.0, /image-to-video/kling-3.0, "
                 "/omni-video/kling-3.0-omni, /omni-video/kling-o1, /text-to-video/kling-2.6, "
                 "/image-to-video/kling-2.6, /text-to-video/kling-2.5-turbo, /image-to-video/kling-2.5-turbo, "
@@ -222,9 +221,11 @@ def test_a_description_that_no_payload_expresses_says_what_to_change(options: st
             ),
             PriceNotFoundError,
             (
-                "kling/2026-07, the table in force at that time, has no price for requests in wire format "
-                "kling_images; kling/2026-09-20 has prices for them and is in force from 2026-09-15; choose a "
-                "time in that period, or add your own price table"
+                "kling/2026-07, the table for that time, has no price for requests in wire format "
+                "kling_images; "
+                "kling/2026-09-20 has prices for them and applies from 2026-09-15; choose a time in that "
+                "period, "
+                "or add your own price table"
             ),
         ),
         (
@@ -806,7 +807,7 @@ def test_a_request_that_no_budget_matches_has_nothing_left(open_guard: OpenGuard
         guard.admit(CLIP, project="other", labels={"user": "li"})
     error = caught.value
     assert str(error) == (
-        "no budget in force matches user=li, project=other, so nothing may be spent; add a matching budget, or "
+        "no budget matches user=li, project=other, so nothing may be spent; add a matching budget, or "
         "set unmatched: allow"
     )
     assert (error.budget, error.requested, error.available, error.currency) == (

@@ -77,7 +77,7 @@ def test_a_plan_names_the_caps_that_stay_or_end(open_guard: OpenGuard) -> None:
     guard.set_cap("day", 4, until=AT + timedelta(hours=1))
     changed = guard.plan([capped(TRAILER, "8"), with_fields(DAY, currency="CNY")])
     assert changed.notes == (
-        "until 2026-11-22 00:00 UTC, the cap of trailer stays 3 USD, which li set",
+        "until 2026-11-22 00:00 UTC, the cap of trailer stays at 3 USD, which li set",
         "the cap of day until 2026-11-21 01:00 UTC ends now, because it is in another currency; set it again",
     )
     assert changed.problems == (
@@ -93,8 +93,8 @@ def test_a_plan_names_the_caps_that_stay_or_end(open_guard: OpenGuard) -> None:
     assert (renamed.removed, renamed.notes, renamed.weaker) == (
         ("trailer", "day"),
         (
-            "the cap of trailer until 2026-11-22 00:00 UTC is removed with it",
-            "the cap of day until 2026-11-21 01:00 UTC is removed with it",
+            "the cap of trailer until 2026-11-22 00:00 UTC is removed too",
+            "the cap of day until 2026-11-21 01:00 UTC is removed too",
         ),
         (),
     )
@@ -110,13 +110,13 @@ def test_a_budget_that_comes_back_says_what_it_counts(open_guard: OpenGuard) -> 
     guard = open_guard(TRAILER, DAY)
     guard.apply([TRAILER], remove=["day"])
     assert guard.plan([TRAILER, DAY]).notes == (
-        "day was removed earlier and counts the money spent in its window meanwhile",
+        "day was removed earlier; it counts the money that was spent in its window while it was removed",
     )
     assert guard.plan([TRAILER, with_fields(DAY, carry_over=False)]).notes == (
         (
-            "day was removed earlier and does not count, because of carry_over: false, the money spent in its "
-            "window "
-            "meanwhile"
+            "day was removed earlier; it does not count, because of carry_over: false, the money that was "
+            "spent in "
+            "its window while it was removed"
         ),
     )
     assert guard.plan([TRAILER, with_fields(DAY, name="week", window="week")]).notes == ()

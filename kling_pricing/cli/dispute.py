@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kling_pricing.cli.account_choice import books_options, chosen_provider
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import json_option, ledgers_option, read_amount, task_id_argument
-from kling_pricing.cli.options import known_provider, tables_option
+from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
@@ -19,9 +20,7 @@ from kling_pricing.tables.price_book import PriceBook
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Dispute
 
-_provider_option = click.option(
-    "--provider", required=True, callback=known_provider, help="Provider that charged the task."
-)
+_books_options = books_options("Provider that charged the task.")
 _reason_option = click.option(
     "--reason", metavar="TEXT", required=True, help="Reason to keep in the books, such as the ticket's number."
 )
@@ -34,7 +33,7 @@ _actor_option = click.option(
 def dispute() -> None:
     """Dispute charges with a provider.
 
-    A disputed amount is not to be paid, and its task is not settled until you resolve the dispute.
+    Do not pay a disputed amount. Its task is not settled until you resolve the dispute.
     `kling-pricing reconcile --dispute` disputes every charge that is too high.
 
     \b
@@ -48,7 +47,7 @@ def dispute() -> None:
 @dispute.command("open", epilog=exit_codes_help(refused="refused; nothing changed"))
 @task_id_argument
 @ledgers_option
-@_provider_option
+@_books_options
 @click.option(
     "--amount",
     callback=read_amount,
@@ -62,39 +61,44 @@ def dispute() -> None:
 def open_command(
     task_id: str,
     ledgers: tuple[str, ...],
-    provider: str,
+    provider: str | None,
+    account: str | None,
     amount: Decimal | None,
     reason: str,
     actor: str | None,
-    book: PriceBook,  # noqa: ARG001 (which providers there are)
+    book: PriceBook,
     as_json: bool,
 ) -> None:
-    """Dispute a part of the charge for TASK_ID.
+    """Dispute part of the charge for TASK_ID.
 
     The charge must be on a statement in the books; see `kling-pricing reconcile --remember`.
 
     \b
     Example:
-      kling-pricing dispute open task-2 --provider qingbo --reason "too dear"
+      kling-pricing dispute open task-2 --provider qingbo --reason "too expensive"
     """
     from kling_pricing.reconcile import open_dispute  # noqa: PLC0415 (an extra, and slow to import)
 
     with errors_shown(as_json=as_json):
-        opened = open_dispute(ledgers, task_id, provider=provider, amount=amount, actor=actor, reason=reason)
+        provider = chosen_provider(ledgers, provider, account, book)
+        opened = open_dispute(
+            ledgers, task_id, provider=provider, account=account, amount=amount, actor=actor, reason=reason
+        )
     echo(to_json(_as_dict(opened)) if as_json else _line(opened))
 
 
 @dispute.command("list", epilog=exit_codes_help())
 @ledgers_option
-@_provider_option
-@click.option("--all", "everything", is_flag=True, help="Include disputes that are over.")
+@_books_options
+@click.option("--all", "everything", is_flag=True, help="Include disputes that have ended.")
 @tables_option
 @json_option
 def list_command(
     ledgers: tuple[str, ...],
-    provider: str,
+    provider: str | None,
+    account: str | None,
     everything: bool,
-    book: PriceBook,  # noqa: ARG001
+    book: PriceBook,
     as_json: bool,
 ) -> None:
     """List the open disputes with a provider.
@@ -106,7 +110,9 @@ def list_command(
     from kling_pricing.reconcile import list_disputes  # noqa: PLC0415
 
     with errors_shown(as_json=as_json):
-        listed = [each for each in list_disputes(ledgers, provider=provider) if everything or each.is_open]
+        provider = chosen_provider(ledgers, provider, account, book)
+        known = list_disputes(ledgers, provider=provider, account=account)
+    listed = [each for each in known if everything or each.is_open]
     if as_json:
         echo(to_json([_as_dict(each) for each in listed]))
         return
@@ -119,7 +125,7 @@ def list_command(
 @dispute.command("resolve", epilog=exit_codes_help(refused="refused; nothing changed"))
 @click.argument("number", type=int)
 @ledgers_option
-@_provider_option
+@_books_options
 @_reason_option
 @_actor_option
 @tables_option
@@ -127,16 +133,17 @@ def list_command(
 def resolve_command(
     number: int,
     ledgers: tuple[str, ...],
-    provider: str,
+    provider: str | None,
+    account: str | None,
     reason: str,
     actor: str | None,
-    book: PriceBook,  # noqa: ARG001
+    book: PriceBook,
     as_json: bool,
 ) -> None:
     """Resolve the dispute with this NUMBER.
 
     The charge counts again, and `kling-pricing reconcile --settle` can settle its task. If the provider gives
-    the money back, the refund is a row of a later statement.
+    the money back, the refund appears as a row of a later statement.
 
     \b
     Example:
@@ -145,7 +152,10 @@ def resolve_command(
     from kling_pricing.reconcile import resolve_dispute  # noqa: PLC0415
 
     with errors_shown(as_json=as_json):
-        resolved = resolve_dispute(ledgers, number, provider=provider, actor=actor, reason=reason)
+        provider = chosen_provider(ledgers, provider, account, book)
+        resolved = resolve_dispute(
+            ledgers, number, provider=provider, account=account, actor=actor, reason=reason
+        )
     echo(to_json(_as_dict(resolved)) if as_json else _line(resolved))
 
 
@@ -155,7 +165,11 @@ def _line(each: Dispute) -> str:
         f"{each.opened_at:%Y-%m-%d} by {each.actor}: {each.reason}"
     )
     if each.resolved_at is None:
-        return f"{line}; a corrected statement no longer has the row" if each.is_withdrawn else line
+        return (
+            f"{line}; ended, because a corrected statement no longer contains the row"
+            if each.is_withdrawn
+            else line
+        )
     return f"{line}; resolved {each.resolved_at:%Y-%m-%d}: {each.resolution}"
 
 

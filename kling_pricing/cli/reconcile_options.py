@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import click
 
+from kling_pricing.cli.account_choice import statement_account_option
 from kling_pricing.cli.ledger_options import json_option, ledgers_option
 from kling_pricing.cli.options import known_provider, tables_option
 from kling_pricing.cli.period import period_options
@@ -49,6 +50,16 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     return {reservation: task_id for reservation, _, task_id in pairs}
 
 
+def _one_provider(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Reads the provider of the statements that name none."""
+    providers = list(dict.fromkeys(known_provider(ctx, option, value) for value in values))
+    if len(providers) > 1:
+        raise click.BadParameter(
+            f"{len(providers)} providers are given; write --statement PROVIDER=FILE for each statement instead"
+        )
+    return providers[0] if providers else None
+
+
 def _statements(
     ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
 ) -> tuple[tuple[str | None, str], ...]:
@@ -75,8 +86,12 @@ _OPTIONS = (
         "providers, write PROVIDER=FILE.",
     ),
     click.option(
-        "--provider", callback=known_provider, help="Provider that issued the statements without PROVIDER=."
+        "--provider",
+        multiple=True,
+        callback=_one_provider,
+        help="Provider that issued the statements without PROVIDER=.",
     ),
+    statement_account_option,
     period_options(current=False),
     click.option("--out", metavar="FOLDER", help="Write the reports to this folder."),
     click.option(
@@ -100,9 +115,8 @@ _OPTIONS = (
     click.option(
         "--account-currency",
         metavar="CODE",
-        help="Currency of amounts whose currency the statement does not state. Default: the account "
-        "currency in "
-        "the price table, or else the currency of the table's prices.",
+        help="Currency of amounts for which the statement does not state one. Default: the account "
+        "currency in the price table, or else the currency of the table's prices.",
     ),
     click.option(
         "--grace",
@@ -116,9 +130,8 @@ _OPTIONS = (
         callback=_time,
         default="24h",
         show_default=True,
-        help="Maximum time between a request whose task is unknown and a charge for an unknown task if the "
-        "two are "
-        "to be treated as a possible match.",
+        help="Maximum time between a request without a known task and a charge for an unknown task that may "
+        "belong together.",
     ),
     click.option(
         "--tolerance",
@@ -133,8 +146,7 @@ _OPTIONS = (
         default="0",
         show_default=True,
         help="Maximum total of the tolerated amounts of all lines. If the total is larger, none of these "
-        "amounts "
-        "is tolerated.",
+        "amounts is tolerated.",
     ),
     click.option(
         "--pair",
@@ -159,8 +171,7 @@ _OPTIONS = (
         default="1",
         show_default=True,
         metavar="PERCENT",
-        help="Maximum part of the rows that may be unreadable, in percent. Beyond it, the period is not "
-        "reconciled.",
+        help="Maximum percentage of unreadable rows. Above this limit, the period is not reconciled.",
     ),
     click.option(
         "--settle",
@@ -173,7 +184,7 @@ _OPTIONS = (
         "also",
         type=click.Choice(["unexplained"]),
         multiple=True,
-        help="Category that --settle settles in addition to those that are explained.",
+        help="Additional category to settle with --settle.",
     ),
     click.option(
         "--remember",
@@ -184,14 +195,13 @@ _OPTIONS = (
     click.option(
         "--replaces",
         metavar="NAME|DIGEST",
-        help="Statement in the books that the file corrects. Its charges no longer count. The command "
-        "first shows "
-        "what changes.",
+        help="Statement in the books that the new file replaces. The charges of the replaced statement no "
+        "longer count. The command first shows the changes.",
     ),
     click.option(
         "--dry-run",
         is_flag=True,
-        help="Show what --replaces and --settle would change, and change nothing.",
+        help="Show the changes that --replaces and --settle would make, without making them.",
     ),
     click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask before a statement is replaced."),
     click.option(

@@ -14,6 +14,7 @@ from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.ledger_options import (
     CHARGED_HELP,
     LEDGER_EXIT_CODES,
+    account_option,
     actor_option,
     json_option,
     labels_option,
@@ -50,8 +51,8 @@ def _correction_options(command: F) -> F:
 @click.option(
     "--file",
     metavar="FILE",
-    help="CSV file with the columns ref, amount and, if you like, reason: settles many reservations on the "
-    "basis operator. Without --yes, the command only shows what would change.",
+    help="CSV file with the columns ref and amount, and optionally reason: settles many reservations with the "
+    "basis operator. Without --yes, the command only shows the changes.",
 )
 @click.option("--yes", "is_confirmed", is_flag=True, help="Make the changes in --file.")
 @_correction_options
@@ -124,6 +125,7 @@ def _settle_file(
 @click.argument("amount", callback=read_amount)
 @click.option("--project", required=True, help="Project that the spend belongs to.")
 @labels_option
+@account_option
 @instant_option("--at", "Time at which the money was spent (ISO 8601). Default: now.")
 @click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's currency.")
 @_correction_options
@@ -135,6 +137,7 @@ def record_command(
     amount: Decimal,
     project: str,
     labels: dict[str, str],
+    account: str | None,
     at: datetime | None,
     currency: str | None,
     reason: str | None,
@@ -145,7 +148,7 @@ def record_command(
     """Record spend that did not go through this ledger.
 
     AMOUNT is the amount that PROVIDER charged for TASK_ID. The amount counts immediately towards every
-    matching budget, even if a cap is then exceeded. Repeating the command changes nothing.
+    matching budget, even if a cap is then exceeded. You can safely repeat the command.
 
     \b
     Example:
@@ -159,6 +162,7 @@ def record_command(
             labels={**labels, "project": project},
             at=at,
             currency=currency,
+            account=account,
             reason=reason,
         )
         show_reservation(recorded, as_json=as_json)

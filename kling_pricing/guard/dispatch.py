@@ -19,10 +19,11 @@ def admit_and_dispatch(
     project: str,
     key: str | None,
     labels: Mapping[str, str] | None,
+    account: str | None,
     options: QuoteOptions,
 ) -> tuple[Admission, dict[str, Any]]:
     """Admits a request and hands out its payload; see `BudgetGuard.admit_and_dispatch`."""
-    admission = admit(state, payload, project, key, labels, options, sends_at_once=True)
+    admission = admit(state, payload, project, key, labels, account, options, sends_at_once=True)
     if admission.reservation.state == "dispatching":
         return admission, admission._give_out()  # noqa: SLF001 (only this module calls it)
     return admission, dispatch(state, admission)
@@ -32,9 +33,9 @@ def dispatch(state: GuardState, admission: Admission) -> dict[str, Any]:
     """Hands out the payload of an admission; see `BudgetGuard.dispatch`."""
     changes_at = state.book.next_change(admission.quote.provider, admission.reservation.created_at)
     if changes_at is not None and changes_at <= state.clock():
-        released = release(state, admission, "another price came into force")
+        released = release(state, admission, "a new price took effect")
         raise ReservationStateError(
-            f"a new price came into force after reservation {released.id} was quoted; admit the request again",
+            f"a new price took effect after reservation {released.id} was quoted; admit the request again",
             reservation_id=released.id,
             state=released.state,
         )

@@ -30,19 +30,21 @@ class GuardInspection:
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        account: str | None = None,
         after: Decision | None = None,
         **options: Unpack[QuoteOptions],
     ) -> Decision:
-        """Returns what `admit` would do with a request now, and reserves nothing; the arguments are its own.
+        """Returns what `admit` would do with a request now, and reserves nothing.
 
-        It changes nothing at all, and takes no lock. A program that wants the money must still call `admit`,
-        because other requests may come first.
+        Takes the arguments of `admit`. Changes nothing, and takes no lock. A program that wants the money must
+        still call `admit`, because other requests may come first.
 
         Args:
             payload: the request.
             project: the project that the request belongs to.
             key: the caller's name for the job.
-            labels: further labels that budgets may match.
+            labels: other labels that budgets may match.
+            account: the account at the provider from which the request would be sent.
             after: an earlier decision; everything that it and the decisions before it would reserve counts as
                 reserved. So a sequence of decisions says how much of a list of requests fits.
             options: as for `quote`.
@@ -52,7 +54,7 @@ class GuardInspection:
             LedgerUnavailableError: the ledger cannot be used.
             KlingPricingError: the request is invalid or has no known price, as for `quote`.
         """
-        return decisions.decide(self._state, payload, project, key, labels, after, options)
+        return decisions.decide(self._state, payload, project, key, labels, account, after, options)
 
     def reservation(self, ref: Reference) -> Reservation:
         """Returns a reservation in its current state."""

@@ -26,6 +26,7 @@ def reservation_request(
     *,
     project: str,
     key: str,
+    account: str | None,
     mark: str,
     labels: Mapping[str, str],
     budgets: BudgetsFile,
@@ -39,9 +40,10 @@ def reservation_request(
         quote: the price of the request.
         project: the project that the request belongs to.
         key: the caller's name for the job.
+        account: the account from which the request is sent; None: the one with the provider's name.
         mark: the fingerprint of the request.
         labels: the labels of the request, including its project.
-        budgets: the budgets in force.
+        budgets: the current budgets.
         revision: the digest of these budgets in the ledger.
         at: the instant of the quote.
         priced_until: the instant at which a new price may come into force; None if no such instant is known.
@@ -61,6 +63,7 @@ def reservation_request(
         key=key,
         fingerprint=mark,
         provider=quote.provider,
+        account=account or quote.provider,
         wire_format=quote.wire_format,
         labels=labels,
         claims=claimed,
@@ -135,18 +138,22 @@ def booking(
     amount: Decimal,
     currency: str,
     *,
+    account: str,
     labels: Mapping[str, str],
     claimed: tuple[BucketClaim, ...],
     revision: str,
 ) -> tuple[ReservationRequest, PricedVariant]:
     """Returns spend that did not go through the guard, in the form that the ledger stores."""
     identity = {"task_id": task_id, "currency": currency, "labels": dict(labels)}
+    if account != provider:
+        identity["account"] = account
     nanos = nanos_up(amount)
     booked = ReservationRequest(
         project=labels["project"],
         key=uuid4().hex,  # cannot equal a key that a caller chose
         fingerprint=fingerprint(identity, provider, ""),
         provider=provider,
+        account=account,
         wire_format="",
         labels=labels,
         claims=claimed,
@@ -201,7 +208,7 @@ def exceeded(
     if not refused.shortfalls:
         labels = ", ".join(f"{name}={value}" for name, value in order.labels.items())
         return BudgetExceededError(
-            f"no budget in force matches {labels}, so nothing may be spent; add a matching budget, or set "
+            f"no budget matches {labels}, so nothing may be spent; add a matching budget, or set "
             "unmatched: allow",
             budget=None,
             requested=quote.maximum,

@@ -56,6 +56,14 @@ RESERVATION_CHECKS = (
         since="closed.at IS NOT NULL",
     ),
     Check(
+        "billed",
+        "reservation.billed",
+        "closed.billed",
+        when="closed.billed IS NOT NULL",
+        since="closed.at IS NOT NULL",
+        is_amount=True,
+    ),
+    Check(
         "reason",
         "reason",
         "CASE WHEN state = 'released' THEN closed.detail END",
@@ -178,10 +186,10 @@ _LINE_EVENTS = """
       CASE WHEN kind = 'reserve' THEN held_delta END AS set_aside,
       CASE WHEN kind = 'record' THEN 1 END AS recorded, 1 AS entry, CAST(NULL AS {integer}) AS line,
       CAST(NULL AS {integer}) AS line_held, CAST(NULL AS {integer}) AS line_spent, CAST(NULL AS {rate}) AS rate
-    FROM journal WHERE reservation {begun} AND bucket IS NOT NULL
+    FROM journal WHERE reservation {part} AND reservation {begun} AND bucket IS NOT NULL
     UNION ALL
     SELECT reservation, bucket, 0, 0, NULL, NULL, NULL, 1, held, spent, rate
-    FROM reservation_line WHERE reservation {begun}
+    FROM reservation_line WHERE reservation {part} AND reservation {begun}
   ) AS moves GROUP BY reservation, bucket
 ) AS events
 LEFT JOIN reservation ON reservation.id = events.reservation
@@ -252,16 +260,16 @@ QUERIES = (
     Query(
         "books",
         """
-        SELECT 'fact ' || fact.seq || ' of the books of ' || fact.provider, 'the fact that it concerns',
+        SELECT 'fact ' || fact.seq || ' of the books of ' || fact.books, 'the fact that it concerns',
           {nothing}
         FROM book_fact AS fact LEFT JOIN book_fact AS subject
-          ON subject.seq = fact.subject AND subject.provider = fact.provider AND subject.task = fact.task
+          ON subject.seq = fact.subject AND subject.books = fact.books AND subject.task = fact.task
           AND subject.kind = CASE fact.kind WHEN 'dispute' THEN 'row' ELSE 'dispute' END
         WHERE fact.kind IN ('dispute', 'resolution') AND subject.seq IS NULL
         UNION ALL
-        SELECT 'fact ' || fact.seq || ' of the books of ' || fact.provider, 'its statement', {nothing}
+        SELECT 'fact ' || fact.seq || ' of the books of ' || fact.books, 'its statement', {nothing}
         FROM book_fact AS fact LEFT JOIN book_statement
-          ON book_statement.number = fact.statement AND book_statement.provider = fact.provider
+          ON book_statement.number = fact.statement AND book_statement.books = fact.books
         WHERE fact.kind = 'row' AND book_statement.number IS NULL
         """,
         since_last=False,

@@ -257,7 +257,7 @@ def calendar_over(budget: str, ended: datetime) -> LedgerUnavailableError:
     """Returns the error for an instant after the last window in the ledger's calendar."""
     return LedgerUnavailableError(
         f"budget {budget}: the ledger's calendar ended at {ended.isoformat()}, so nothing may be spent; to "
-        "extend the calendar, run `kling-pricing budget apply FILE` with the budgets in force"
+        "extend the calendar, run `kling-pricing budget apply FILE` with the current budgets"
     )
 
 
@@ -276,9 +276,9 @@ def opened(budget: str) -> IdempotencyError:
     )
 
 
-def books_changed(provider: str) -> LedgerError:
+def books_changed(name: str) -> LedgerError:
     """Returns the error for an update of books that somebody else changed after the update was prepared."""
     return LedgerError(
-        f"another command changed the books of {provider} in the meantime, and nothing was added; run the "
+        f"another command changed the books of {name} in the meantime, and nothing was added; run the "
         "command again"
     )

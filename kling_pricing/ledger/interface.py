@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from kling_pricing.budgets import BudgetsFile, Consent
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.books import Books, BooksUpdate
@@ -49,21 +50,21 @@ class Ledger(Interventions, Outbox, Protocol):
 
     @property
     def max_concurrency(self) -> int:
-        """The maximum number of verbs that run simultaneously. Further verbs wait for their turn."""
+        """The maximum number of verbs that run simultaneously. Other verbs wait for their turn."""
 
     def install(self, budgets: BudgetsFile, author: Author) -> Revision:
-        """Installs budgets if the ledger has none yet, and returns the budgets in force."""
+        """Installs budgets if the ledger has none yet, and returns the current budgets."""
 
     def installed(self) -> Revision | None:
-        """Returns the budgets in force, or None if the ledger has none yet."""
+        """Returns the current budgets, or None if the ledger has none yet."""
 
     def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
-        """Replaces the budgets in force. Balances do not change.
+        """Replaces the current budgets. Balances do not change.
 
         Args:
             budgets: the new budgets.
             author: who replaces them, and why.
-            consent: the removals and other changes that lessen protection, to which the author agrees.
+            consent: the removals and other changes that weaken protection, to which the author agrees.
 
         Returns:
             Alerts for the new thresholds that existing balances already reach.
@@ -203,8 +204,9 @@ class Ledger(Interventions, Outbox, Protocol):
             seen: the observation.
             ref: the reservation to bind to the task; None: the reservation that has the task.
             compared: the comparison of the observation with the quote, used if the reservation is bound
-                already; None: it was not compared. The price of what was made counts if the task succeeded and
-                the response names no charge. A remark becomes an alert if the observation is new.
+                already; None: it was not compared. The price of the generated video counts if the task
+                succeeded and the response does not name a charge. A remark becomes an alert if the observation
+                is new.
 
         Returns:
             The change to the reservation, or None if no reservation has the task yet; or the observations that
@@ -276,14 +278,20 @@ class Ledger(Interventions, Outbox, Protocol):
         reservations, and does not block other users of the ledger.
 
         Yields:
-            Blocks of UTF-8 lines. Each line has the fields of `model.SENT`.
+            Blocks of UTF-8 lines. Each line has the fields of `sent_lines.SENT`.
         """
 
-    def books(self, provider: str) -> Books:
-        """Returns the books of a provider, without the facts."""
+    def accounts(self) -> list[ProviderAccount]:
+        """Returns the accounts of the providers at which an account was named, and all that have books, sorted.
 
-    def facts(self, provider: str) -> Iterator[bytes]:
-        """Yields the facts in the books of a provider, in the order in which they were added.
+        A provider without a named account has only the account of its own name.
+        """
+
+    def books(self, name: str) -> Books:
+        """Returns the books of an account by their name, without the facts."""
+
+    def facts(self, name: str) -> Iterator[bytes]:
+        """Yields the facts in the books of an account, in the order in which they were added.
 
         Yields:
             Blocks of UTF-8 lines. Each line has the fields of `books.FACT`.
@@ -321,8 +329,11 @@ class Ledger(Interventions, Outbox, Protocol):
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """Returns every bucket whose window overlaps a period, with its journal entries, from one snapshot."""
 
-    def journal(self) -> list[Entry]:
-        """Returns every entry of the journal, the oldest first."""
+    def journal(self, since: datetime | None = None, until: datetime | None = None) -> list[Entry]:
+        """Returns the entries of the journal at or after `since` and before `until`, the oldest first."""
+
+    def projects(self) -> list[str]:
+        """Returns the projects that have reservations, sorted."""
 
     def actions(self) -> list[AdministrativeAction]:
         """Returns every administrative action, the oldest first."""

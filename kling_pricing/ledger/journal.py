@@ -81,6 +81,8 @@ class Entry(NamedTuple):
         detail: the reason, the basis, the alert, the deadline, the task, or the digest of the budgets or the
             calendar, depending on the kind.
         allowance_id: the allowance whose balance the event changed; None: it changed none.
+        billed: of a `settle` or `record`, the amount of the job, in the currency of its quote; None: another
+            kind, or written before schema version 5.
     """
 
     seq: int
@@ -94,6 +96,7 @@ class Entry(NamedTuple):
     currency: str | None
     detail: str | None
     allowance_id: str | None = None
+    billed: Decimal | None = None
 
 
 class BucketHistory(NamedTuple):
@@ -119,10 +122,10 @@ class Observation(NamedTuple):
         provider: the provider that sent the response or callback.
         task_id: the provider's id for the task.
         state: `queued`, `processing`, `succeeded`, `failed` or `cancelled`; None: not stated.
-        charge: the charge that the response names; None if it names no charge.
+        charge: the charge that the response names; None if it does not name one.
         duration_s: the length that was generated or billed, in seconds; None: not stated.
         model: the provider's name for the model.
-        facts: further facts that the response about a successful task states, such as the resolution; empty:
+        facts: other facts that the response about a successful task states, such as the resolution; empty:
             none.
         seen_at: the instant at which the observation was first stored, UTC.
     """

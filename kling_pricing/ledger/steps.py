@@ -5,6 +5,9 @@ The queries report rows and keep none, so their memory does not grow with the le
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+
 from kling_pricing.ledger import alert_checks, checks
 from kling_pricing.ledger.dialects import Dialect, Query, Scope
 from kling_pricing.ledger.fact_queries import FACTS
@@ -17,13 +20,14 @@ _PARTS = ("< '8'", ">= '8'")
 """The two halves of the reservations, which begin with a hexadecimal digit. They can be read simultaneously."""
 
 
+@cache
 def steps(dialect: Dialect, *, since_last: bool, halved: bool = False) -> tuple[Query, ...]:
     """Returns the queries that find every inconsistency, with the columns `COLUMNS`.
 
     Args:
         dialect: the store's dialect.
         since_last: whether to read only the journal entries and the observations after the last verification.
-        halved: whether two connections run the queries, so that the longest one is divided into two.
+        halved: whether two connections run the queries, so that each of the longest is divided into two.
     """
     extra = {"reservations": dialect.extra_reservation_checks, "buckets": dialect.extra_bucket_checks}
     fillings = {"nothing": _NOTHING, "begun": _begun(dialect, since_last=since_last)}
@@ -31,7 +35,7 @@ def steps(dialect: Dialect, *, since_last: bool, halved: bool = False) -> tuple[
     found = []
     for common in (*checks.SCOPES, alert_checks.SCOPE):
         scope = common._replace(checks=common.checks + extra.get(common.name, ()))
-        is_halved = halved and scope.name == "reservations"
+        is_halved = halved and "{part}" in scope.tables
         for number, part in enumerate(_PARTS if is_halved else ("IS NOT NULL",), start=1):
             name = f"{scope.name}, half {number}" if is_halved else scope.name
             text = _scope_query(scope, since_last=since_last).replace("{part}", part)
@@ -75,7 +79,8 @@ def _select(columns: str, tables: str) -> str:
     return f"SELECT {columns} FROM {tables}"  # noqa: S608 (constants only)
 
 
-def facts(dialect: Dialect, *, since_last: bool) -> dict[str, str]:
+@cache
+def facts(dialect: Dialect, *, since_last: bool) -> Mapping[str, str]:
     """Returns the queries for the facts that `verification` checks. They group equal rows.
 
     Args:

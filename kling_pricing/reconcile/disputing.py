@@ -61,9 +61,18 @@ class Dispute(NamedTuple):
         return self.resolved_at is None and not self.is_withdrawn
 
 
-def list_disputes(ledgers: str | Sequence[str], *, provider: str) -> list[Dispute]:
-    """Returns the disputes with a provider, the oldest first."""
-    with opened_books(ledgers, provider) as (workspace, opened, _):
+def list_disputes(ledgers: str | Sequence[str], *, provider: str, account: str | None = None) -> list[Dispute]:
+    """Returns the disputes about an account with its provider, the oldest first.
+
+    Args:
+        ledgers: URL of a ledger, or of several.
+        provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
+
+    Raises:
+        KlingPricingError: the account is unknown, or the ledgers have several accounts and none was chosen.
+    """
+    with opened_books(ledgers, provider, account) as (workspace, opened, _):
         return _disputes(workspace, opened)
 
 
@@ -72,18 +81,20 @@ def open_dispute(
     task_id: str,
     *,
     provider: str,
+    account: str | None = None,
     amount: Decimal | int | str | None = None,
     actor: str | None = None,
     reason: str,
     clock: Callable[[], datetime] | None = None,
 ) -> Dispute:
-    """Disputes a part of a task's charge. The task is not settled until the dispute is resolved.
+    """Disputes part of a task's charge. The task is not settled until the dispute is resolved.
 
     Args:
         ledgers: URL of a ledger, or of several.
         task_id: the provider's id for the task.
         provider: the provider.
-        amount: the disputed amount; by default, the part of the charges that exceeds what was expected.
+        account: the account at the provider; by default, the only one that the ledgers have.
+        amount: the disputed amount; by default, the part of the charges that exceeds the expected amount.
         actor: the person who opens the dispute; by default, the system's user.
         reason: the reason.
         clock: returns the current instant, with a time zone.
@@ -94,10 +105,10 @@ def open_dispute(
     who = author(actor, reason)
     now = utc_clock(clock)()
     part = None if amount is None else nanos_up(ledger_amount(amount))
-    with opened_books(ledgers, provider) as (workspace, opened, books):
+    with opened_books(ledgers, provider, account) as (workspace, opened, books):
         place, fact = _dispute(workspace, books, task_id, part, who, now)
-        opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
-    with opened_books(ledgers, provider) as (workspace, opened, _):
+        opened[place].add_to_books(BooksUpdate(books[place].name, books[place].known, facts=[fact]))
+    with opened_books(ledgers, provider, account) as (workspace, opened, _):
         return next(each for each in reversed(_disputes(workspace, opened)) if each.task_id == task_id)
 
 
@@ -105,7 +116,6 @@ def dispute_overcharges(
     workspace: Workspace,
     ledgers: Sequence[Ledger],
     books: Sequence[Books],
-    provider: str,
     who: Author,
     now: datetime,
 ) -> int:
@@ -115,7 +125,6 @@ def dispute_overcharges(
         workspace: the database with the lines, and with the books as they are now.
         ledgers: the ledgers.
         books: the books of each ledger.
-        provider: the provider.
         who: who opens the disputes, and why.
         now: the current instant.
     """
@@ -139,7 +148,7 @@ def dispute_overcharges(
         place, fact = _dispute(workspace, books, task_id, None, who, now)
         facts.setdefault(place, []).append(fact)
     for place, added in facts.items():
-        ledgers[place].add_to_books(BooksUpdate(provider, books[place].known, facts=added))
+        ledgers[place].add_to_books(BooksUpdate(books[place].name, books[place].known, facts=added))
     return sum(map(len, facts.values()))
 
 
@@ -148,6 +157,7 @@ def resolve_dispute(
     number: int,
     *,
     provider: str,
+    account: str | None = None,
     actor: str | None = None,
     reason: str,
     clock: Callable[[], datetime] | None = None,
@@ -158,6 +168,7 @@ def resolve_dispute(
         ledgers: URL of a ledger, or of several.
         number: the number of the dispute.
         provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
         actor: the person who resolves the dispute; by default, the system's user.
         reason: the outcome, in words.
         clock: returns the current instant, with a time zone.
@@ -167,7 +178,7 @@ def resolve_dispute(
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
-    with opened_books(ledgers, provider) as (workspace, opened, books):
+    with opened_books(ledgers, provider, account) as (workspace, opened, books):
         known = [each for each in _disputes(workspace, opened) if each.number == number]
         if not known:
             raise LedgerError(
@@ -175,7 +186,7 @@ def resolve_dispute(
             )
         if len(known) > 1:
             raise LedgerError(
-                f"dispute {number} is in {len(known)} of the ledgers; give only the ledger that you mean"
+                f"dispute {number} is in {len(known)} of the ledgers; give only one of these ledgers"
             )
         (dispute,) = known
         if dispute.resolved_at is not None:
@@ -188,7 +199,7 @@ def resolve_dispute(
         fact = BookFact(
             "resolution", month, now, dispute.task_id, subject=number, actor=who.actor, reason=who.reason
         )
-        opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
+        opened[place].add_to_books(BooksUpdate(books[place].name, books[place].known, facts=[fact]))
     return dispute._replace(resolved_at=now, resolution=who.reason)
 
 
@@ -226,14 +237,14 @@ def _dispute(
             {"task": task_id, "currency": rows[0][2]},
         )
         if part <= 0:
-            raise LedgerError(f"task {task_id} is not charged more than expected; give the disputed amount")
+            raise LedgerError(f"task {task_id} was not charged more than expected; give the disputed amount")
         part = min(part, max(undisputed for *_, undisputed in rows))
     enough = [row for row in rows if row[3] >= part]
     if part <= 0 or not enough:
         most = format_decimal(from_nanos(max(undisputed for *_, undisputed in rows)))
         raise LedgerError(
-            f"the largest amount of task {task_id} that is not in dispute is {most} {rows[0][2]}; dispute at "
-            "most that amount"
+            f"at most {most} {rows[0][2]} of a charge for task {task_id} is not in dispute yet; dispute this "
+            "amount or less"
         )
     ledger, seq, currency, _ = enough[0]
     month = max(f"{now:%Y-%m}", first_open_month(books[ledger]))

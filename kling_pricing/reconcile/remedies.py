@@ -15,6 +15,8 @@ class LineDetails(NamedTuple):
     """The details of a line that its messages need beside its own fields.
 
     Attributes:
+        account: the account for which the provider issued the statements.
+        other_account: the other account from which the ledger says the task was sent; None: there is none.
         since: start of the period.
         until: end of the period (exclusive).
         grace: how long after its submission a task may still be charged.
@@ -40,6 +42,8 @@ class LineDetails(NamedTuple):
         is_exception: whether the line needs action.
     """
 
+    account: str
+    other_account: str | None
     since: datetime
     until: datetime
     grace: timedelta
@@ -120,7 +124,7 @@ def remedy_of(line: Line, details: LineDetails, difference: Decimal) -> str:
         return f"The charge is {compared}. Check whether the delivered clip is the one that was requested."
     if details.kind == "table":
         return (
-            f"Check which prices were in force when the request was sent, and dispute the extra {extra} or "
+            f"Check which prices applied when the request was sent, and dispute the extra {extra} or "
             "correct the "
             "price tables."
         )

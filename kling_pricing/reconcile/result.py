@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Self
 
 from kling_pricing.ledger import Ledger
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.model import Alert
 from kling_pricing.reconcile import bookkeeping
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.categories import Category
-from kling_pricing.reconcile.completeness import Completeness, refuse_other_provider
+from kling_pricing.reconcile.completeness import Completeness, refuse_other_owner
 from kling_pricing.reconcile.disputing import dispute_overcharges
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, Replacement, replacement
@@ -35,6 +36,7 @@ class Reconciliation:
 
     Attributes:
         provider: the provider that bills.
+        account: the account at the provider for which it issued the statements.
         since: start of the period, UTC.
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
@@ -53,10 +55,11 @@ class Reconciliation:
         self,
         workspace: Workspace,
         lines: Lines,
+        rows: Rows,
         *,
         ledgers: Sequence[str],
         book: PriceBook,
-        provider: str,
+        account: ProviderAccount,
         since: datetime,
         until: datetime,
         statements: Mapping[str, str],
@@ -82,7 +85,9 @@ class Reconciliation:
         self._now = now
         self._learn_facts: Callable[[], None] | None = learn_facts
         self._book = book
-        self.provider = provider
+        self._owner = account
+        self.provider: str = account.provider
+        self.account: str = account.account
         self.since = since
         self.until = until
         self.statements = statements
@@ -91,7 +96,7 @@ class Reconciliation:
         ((self.exceptions, self.open),) = workspace.all(
             "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
         )
-        self.rows: Rows = lines.rows()
+        self.rows = rows
 
     def __enter__(self) -> Self:
         return self
@@ -122,12 +127,12 @@ class Reconciliation:
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
-        """Returns what is to be paid, disputed and accrued, by currency."""
+        """Returns the amounts to pay, to dispute and to accrue, by currency."""
         self._learn()
         return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
 
     def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
-        """Adds the statements, and what their tasks should cost, to the books of the ledgers.
+        """Adds the statements, and the expected costs of their tasks, to the books of the ledgers.
 
         Later reconciliations then count these charges. A second call, or a second reconciliation of the same
         files, adds nothing.
@@ -138,22 +143,21 @@ class Reconciliation:
 
         Raises:
             StatementError: a remembered statement charges other amounts for the same tasks, or the statement
-                seems to be another provider's. Nothing was added.
+                seems to be another account's or provider's. Nothing was added.
             LedgerError: somebody else changed the books in the meantime.
         """
-        refuse_other_provider(self._completeness)
+        refuse_other_owner(self._completeness)
         refuse_conflicts(self.conflicts)
         self._learn()
         return remember(
             self._workspace,
             dict(enumerate(self._opened)),
             self._known_books,
-            self.provider,
             author(actor, reason),
         )
 
     def dispute(self, *, actor: str | None = None, reason: str) -> int:
-        """Disputes what the statements charge too much on the lines that are exceptions.
+        """Disputes the excess of every charge that is too high, on the lines that are exceptions.
 
         First remembers the statements. A disputed task is not settled until its dispute is resolved.
 
@@ -172,15 +176,15 @@ class Reconciliation:
         workspace, who = self._workspace, author(actor, reason)
         workspace.run("DROP TABLE fact")
         workspace.run("DROP TABLE past_statement")
-        self._known_books = load_books(workspace, self._opened, self.provider)
-        added = dispute_overcharges(workspace, self._opened, self._known_books, self.provider, who, self._now)
+        self._known_books = load_books(workspace, self._opened, self._owner)
+        added = dispute_overcharges(workspace, self._opened, self._known_books, who, self._now)
         workspace.run("DROP TABLE fact")
         workspace.run("DROP TABLE past_statement")
-        self._known_books = load_books(workspace, self._opened, self.provider)
+        self._known_books = load_books(workspace, self._opened, self._owner)
         return added
 
     def replacement(self) -> Replacement | None:
-        """Returns what changes if the given file replaces a statement; None: it replaces none."""
+        """Returns the changes if the given file replaces a statement; None: it does not replace one."""
         self._learn()
         return replacement(self._workspace)
 
@@ -188,7 +192,7 @@ class Reconciliation:
         """Returns the number of reservations that `settle` would settle.
 
         Args:
-            also: further categories to settle: `unexplained`, or none.
+            also: additional categories to settle: `unexplained`, or none.
         """
         return count_to_settle(self._workspace, also)
 
@@ -211,7 +215,7 @@ class Reconciliation:
         the result and needs action.
 
         Args:
-            also: further categories to settle: `unexplained`, or none.
+            also: additional categories to settle: `unexplained`, or none.
             actor: the person who settles; by default, the system's user.
             reason: the reason.
             on_progress: called as each task is done.

@@ -44,11 +44,14 @@ def write_off(
     task_id: str,
     *,
     provider: str,
+    account: str | None = None,
     actor: str | None = None,
     reason: str,
     clock: Callable[[], datetime] | None = None,
 ) -> WriteOff:
-    """Writes off what remains owed of a task. It then counts as a billing variance, and not as a liability.
+    """Writes off the amount that is still owed for a task.
+
+    It then counts as a billing variance, and not as a liability.
 
     If the provider charges the rest after all, the charge is a billing variance too.
 
@@ -56,21 +59,22 @@ def write_off(
         ledgers: URL of a ledger, or of several.
         task_id: the provider's id for the task.
         provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
         actor: the person who writes it off; by default, the system's user.
         reason: the reason.
         clock: returns the current instant, with a time zone.
 
     Raises:
-        LedgerError: the books do not know the task, nothing is owed for it, or somebody else changed the books
+        LedgerError: the task is not in the books, nothing is owed for it, or somebody else changed the books
             in the meantime.
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
-    with opened_books(ledgers, provider) as (workspace, opened, books):
+    with opened_books(ledgers, provider, account) as (workspace, opened, books):
         known = owed(workspace, task_id)
         if not known:
             raise LedgerError(
-                f"the books of {provider} do not know task {task_id}; remember the statement first, with "
+                f"task {task_id} is not in the books of {books[0].name}; remember the statement first, with "
                 "`kling-pricing reconcile --remember`"
             )
         remaining = [each for each in known if each[3]]
@@ -79,6 +83,6 @@ def write_off(
         place, project, currency, amount = remaining[0]
         month = max(f"{now:%Y-%m}", first_open_month(books[place]))
         fact = BookFact("write_off", month, now, task_id, "", currency, actor=who.actor, reason=who.reason)
-        opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
+        opened[place].add_to_books(BooksUpdate(books[place].name, books[place].known, facts=[fact]))
         name = opened[place].name
     return WriteOff(name, task_id, project, from_nanos(amount), currency, month, who.actor, who.reason or "")

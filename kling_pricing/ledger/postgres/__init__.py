@@ -278,7 +278,7 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
     def calendar_changes(self, budgets: BudgetsFile) -> tuple[CalendarChange, ...]:
         """See `Ledger.calendar_changes`."""
         now = datetime.fromisoformat(self._server.call("facts")["now"])
-        return revisions.calendar_changes_for(budgets, self._server.rows("windows", None), now)
+        return revisions.calendar_changes_for(budgets, self._server.rows, now)
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""
@@ -288,9 +288,9 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
         """See `Ledger.bucket_histories`."""
         return [codec.history(row) for row in self._server.rows("bucket_histories", since, until)]
 
-    def journal(self) -> list[Entry]:
+    def journal(self, since: datetime | None = None, until: datetime | None = None) -> list[Entry]:
         """See `Ledger.journal`."""
-        return [codec.entry(row) for row in self._server.rows("entries")]
+        return [codec.entry(row) for row in self._server.rows("entries", since, until)]
 
     def cap_overlays(self) -> list[CapOverlay]:
         """See `Ledger.cap_overlays`."""
@@ -378,7 +378,7 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "ended_before_it_began": lambda about: ledger_errors.ended_before_it_began(
         datetime.fromisoformat(about["until"])
     ),
-    "books_changed": lambda about: ledger_errors.books_changed(about["provider"]),
+    "books_changed": lambda about: ledger_errors.books_changed(about["name"]),
     "unknown_allowance": lambda about: ledger_errors.unknown_allowance(about["name"], about["known"]),
     "unknown_request": lambda about: ledger_errors.unknown_request(about["request"]),
     "granted_already": lambda about: ledger_errors.granted_already(about["request"], about["allowance"]),

@@ -8,20 +8,22 @@ No table stores a payload; `redaction` decides what else is left out.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.sqlite.book_tables import BOOK_TABLES
 from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
+from kling_pricing.ledger.sqlite.version_5 import VERSION_5
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
 """Identifies a file as a ledger (`PRAGMA application_id`)."""
 
 RESERVATION_COLUMNS = (
-    *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
+    *("id", "project", "key", "attempt", "state", "doubted", "provider", "account", "task_id", "wire_format"),
     *Terms._fields,
     *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
     *("created_at", "dispatched_at", "closed_at", "deadline"),
@@ -334,14 +336,26 @@ STEPS: dict[int, tuple[str, ...]] = {
         """,
         *OUTBOX_TABLES,
     ),
+    5: VERSION_5,
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 
 VERSION = max(STEPS)
 """The schema version that this release requires (`PRAGMA user_version`)."""
 
-DDL = tuple(statement for statements in STEPS.values() for statement in statements)
-"""The statements that create a new ledger, with the same tables as a migrated one."""
+
+@cache
+def new_ledger() -> tuple[str, ...]:
+    """Returns the statements that create a new ledger, with the same tables as a migrated one.
+
+    They are those that SQLite keeps after all steps, because the steps change some tables several times.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statements in STEPS.values():
+            for statement in statements:
+                connection.execute(statement)
+        kept = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
+        return tuple(statement for (statement,) in kept)
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
@@ -368,7 +382,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
         )
     if tables or version or application:
         raise LedgerUnavailableError(
-            f"ledger {path}: the file is another kind of database, not a ledger; give a file that does not "
+            f"ledger {path}: the file is a different kind of database, not a ledger; give a file that does not "
             "exist yet"
         )
     return 0
