@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from kling_pricing.cli.output import counted, signed
 from kling_pricing.cli.reconcile_causes import causes_as_dicts, causes_table
 from kling_pricing.money import format_decimal
+from kling_pricing.reconcile.aggregates import BLIND_SPOTS
 from kling_pricing.reconcile.categories import exceptions_text
 from kling_pricing.reconcile.causes import exceptions_by_cause
 from kling_pricing.reconcile.model import exceptions_of
@@ -61,6 +62,7 @@ def as_dict(
         "exceptions": reconciled.exceptions,
         "open": reconciled.open,
         "statements": dict(reconciled.statements),
+        "grain": list(reconciled.grain),
         "rows": reconciled.rows._asdict(),
     }
     for name in ("all", "category"):
@@ -76,6 +78,7 @@ def as_dict(
     answer["first_exceptions"] = [
         {
             "task_id": line.task_id,
+            "cell": line.cell,
             "reservation_id": line.reservation_id,
             "rows": list(line.rows),
             "category": line.category,
@@ -142,6 +145,8 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     rows = answer["rows"]
     counts = [f"{rows[name]} {kind}" for name, kind in _ROW_KINDS.items() if rows[name] or name == "charges"]
     yield f"statement rows: {rows['read']} read, {', '.join(counts)}"
+    if answer["grain"]:
+        yield f"the statement gives sums by {' and '.join(answer['grain'])}: {BLIND_SPOTS}"
     for payable in answer["payable"]:
         yield (
             f"pay {payable['pay']} {payable['currency']}, in dispute {payable['disputed']}, "
@@ -170,7 +175,12 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     if answer["first_exceptions"]:
         yield "exceptions:"
     for exception in answer["first_exceptions"]:
-        place = exception["task_id"] or exception["reservation_id"] or ", ".join(exception["rows"])
+        place = (
+            exception["task_id"]
+            or exception["cell"]
+            or exception["reservation_id"]
+            or ", ".join(exception["rows"])
+        )
         variance = f"{signed(Decimal(exception['variance']))} {exception['currency']}"
         category = exception["category"].replace("_", " ")
         message = ". ".join(filter(None, (exception["cause"], exception["remedy"])))

@@ -113,6 +113,7 @@ def _as_dict(sample: StatementSample) -> dict[str, Any]:
     """Returns a sample as JSON-ready data; amounts are text."""
     return {
         **sample._asdict(),
+        "totals": list(sample.totals),
         "sums": {unit: format_decimal(amount) for unit, amount in sample.sums.items()},
         "first": sample.first and sample.first.isoformat(),
         "last": sample.last and sample.last.isoformat(),
@@ -132,13 +133,19 @@ def _row_dict(row: SampleRow) -> dict[str, Any]:
 
 def _print(sample: StatementSample) -> None:
     echo(f"{sample.file}: mapping {sample.mapping} ({sample.about})")
+    is_sums = any(row.cell for row in sample.rows)
     grid = Table(
-        Column("row", justify="right"), "task", Column("amount", justify="right"), "unit", "time (UTC)", "model"
+        Column("row", justify="right"),
+        "sum of" if is_sums else "task",
+        Column("amount", justify="right"),
+        "unit",
+        "time (UTC)",
+        "model",
     )
     for row in sample.rows:
         grid.add_row(
             str(row.row),
-            "cannot be read" if row.problem else row.task_id or "",
+            "cannot be read" if row.problem else row.task_id or row.cell or "",
             "" if row.amount is None or row.problem else format_decimal(row.amount),
             row.unit or "",
             "" if row.billed_at is None else f"{row.billed_at:%Y-%m-%d %H:%M:%S}",
@@ -149,6 +156,8 @@ def _print(sample: StatementSample) -> None:
     echo(f"rows: {sample.read} read, {sample.unreadable} unreadable{ignored}")
     for unit, amount in sample.sums.items():
         echo(f"sum of the readable charges: {format_decimal(amount)} {unit}")
+    for total in sample.totals:
+        echo(total)
     if sample.first and sample.last:
         echo(f"charged from {sample.first:%Y-%m-%d %H:%M:%S} to {sample.last:%Y-%m-%d %H:%M:%S} UTC")
     for row in sample.problems:

@@ -81,6 +81,7 @@ class StatementPeriod:
             "since": since.replace(tzinfo=None),
             "until": until.replace(tzinfo=None),
         }
+        self.grace = grace
         self.overdue: Mapping[str, datetime] = {"overdue": (until - grace).replace(tzinfo=None)}
 
 
@@ -104,6 +105,22 @@ def match(
         usual: the currency of lines without a currency of their own.
     """
     apply_stated_ends(workspace)
+    make_lines(workspace, statements, units)
+    answers = any(statement.is_answers for statement in statements)
+    _merge(workspace, period, answers=answers, files=len(statements) + remembered)
+    _join(workspace, period, usual)
+    _split_currencies(workspace)
+    _add_requests_without_task(workspace, period)
+
+
+def make_lines(workspace: Workspace, statements: Sequence[Statement], units: Iterable[Unit]) -> None:
+    """Makes the empty table `line`, and the table `worth` of the values of the units.
+
+    Args:
+        workspace: the database with the charges and the reservations.
+        statements: the statements in it.
+        units: the provider's own units.
+    """
     workspace.run(_MONEY)
     workspace.run(f"CREATE TYPE category AS ENUM ({', '.join(map(repr, get_args(Category)))})")
     workspace.run(
@@ -117,11 +134,6 @@ def match(
         """
     )
     _value_units(workspace, statements, units)
-    answers = any(statement.is_answers for statement in statements)
-    _merge(workspace, period, answers=answers, files=len(statements) + remembered)
-    _join(workspace, period, usual)
-    _split_currencies(workspace)
-    _add_requests_without_task(workspace, period)
 
 
 def _value_units(workspace: Workspace, statements: Sequence[Statement], units: Iterable[Unit]) -> None:

@@ -10,6 +10,7 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
 | `mangled_ids.restore_ids` | `charge`, tasks of `reserved` | ids and problems of `charge` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
+| `aggregates.comparison` (of sums, the last step) | `charge`, `reserved`, `terms` | `cell`, `line`, the gaps |
 | `completeness.read_control_totals` | `charge` | the totals in the files; problems of `charge` |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
 | `memory.recall` | `charge`, `fact`, `past_statement` | remembered rows in `charge` |
@@ -49,6 +50,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
+from kling_pricing.reconcile.aggregates.comparison import compare_sums
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import mark_exceptions
@@ -113,6 +115,9 @@ def reconcile(
     on_progress: OnProgress | None = None,
 ) -> Reconciliation:
     """Compares the amounts that a provider billed with the expected amounts, task by task.
+
+    A statement that gives sums instead of tasks, such as one row per day and model, is compared sum by sum; its
+    mapping has `aggregates`. Such a result cannot be remembered, disputed or settled.
 
     The ledgers are not changed. Charges of statements that `Reconciliation.remember` stored earlier count as if
     their files were given too.
@@ -197,6 +202,29 @@ def reconcile(
             )
             read = reading_statements.result()
         known_books = load_books(workspace, opened, provider)
+        described: dict[str, Any] = {
+            "ledgers": urls,
+            "book": book,
+            "provider": provider,
+            "since": start,
+            "until": end,
+            "statements": {statement.name: statement.digest for statement in read},
+            "opened": opened,
+            "known_books": known_books,
+            "invoice": invoice,
+            "now": now,
+        }
+        if any(statement.is_aggregate for statement in read):
+            sums = compare_sums(
+                *(workspace, read, book, units.values(), period),
+                provider=provider,
+                usual=tables[-1].currency,
+                tolerance=allowed,
+                invoice=invoice,
+                max_unreadable_percent=most_unreadable,
+                refused={"pairs (--pair)": pairs, "replaces (--replaces)": replaces},
+            )
+            return Reconciliation(workspace, *sums, conflicts=(), learn_facts=lambda: None, **described)
         choose_replaced(workspace, replaces, read)
         restore_ids(workspace, read)
         refuse_rounded_ids(workspace, read)
@@ -235,30 +263,20 @@ def reconcile(
                 workspace, opened, provider, (*book.tables, *book.unpriced), end + grace
             ),
         )
-        reconciliation = Reconciliation(
+        report("done", 3, 3)
+        return Reconciliation(
             workspace,
             lines,
-            ledgers=urls,
-            book=book,
-            provider=provider,
-            since=start,
-            until=end,
-            statements={statement.name: statement.digest for statement in read},
-            opened=opened,
-            known_books=known_books,
+            completeness,
             conflicts=memory.conflicts,
-            completeness=completeness,
-            invoice=invoice,
-            now=now,
             learn_facts=partial(
                 learn, workspace, () if memory.conflicts else read, known_books, start, end, now
             ),
+            **described,
         )
-        report("done", 3, 3)
     except BaseException:
         workspace.close()
         raise
-    return reconciliation
 
 
 def _checked_period(since: datetime, until: datetime) -> tuple[datetime, datetime]:

@@ -6,18 +6,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
+from kling_pricing.errors import StatementError
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.model import Alert
 from kling_pricing.reconcile import bookkeeping
+from kling_pricing.reconcile.aggregates.cell_lines import CellLines
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.completeness import Completeness, refuse_other_provider
 from kling_pricing.reconcile.disputing import dispute_overcharges
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, Replacement, replacement
-from kling_pricing.reconcile.model import Dimension, Invoice, JournalLine, Line, Payable, Rows, Total
+from kling_pricing.reconcile.model import Dimension, Grain, Invoice, JournalLine, Line, Payable, Rows, Total
 from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reconcile.remember import Remembered, conflict_text, refuse_conflicts, remember
 from kling_pricing.reconcile.settle import SettleAlso, Settled, count_to_settle, settle
@@ -47,12 +49,16 @@ class Reconciliation:
         is_over: whether the period was over; before its end, charges may still be missing.
         conflicts: the remembered statements that charge other amounts than the given ones for the same tasks.
             While there are any, nothing can be remembered or settled.
+        grain: the columns by which the statement divides its sums; empty: it lists tasks. Sums show no
+            tasks, so nothing can be remembered, disputed or settled, and there is no journal.
     """
 
     def __init__(
         self,
         workspace: Workspace,
-        lines: Lines,
+        lines: Lines | CellLines,
+        completeness: Completeness,
+        grain: tuple[Grain, ...] = (),
         *,
         ledgers: Sequence[str],
         book: PriceBook,
@@ -63,7 +69,6 @@ class Reconciliation:
         opened: Sequence[Ledger],
         known_books: Sequence[Books],
         conflicts: tuple[Conflict, ...],
-        completeness: Completeness,
         invoice: Invoice | None,
         now: datetime,
         learn_facts: Callable[[], None],
@@ -74,6 +79,7 @@ class Reconciliation:
         self._opened = opened
         self._known_books = known_books
         self.conflicts = conflicts
+        self.grain = grain
         self._completeness = completeness
         self.gaps: tuple[str, ...] = (*completeness.gaps, *map(conflict_text, conflicts))
         self.confirmed: tuple[str, ...] = completeness.confirmed
@@ -116,13 +122,17 @@ class Reconciliation:
     def journal(self) -> list[JournalLine]:
         """Returns the journal of the period, by project and currency; debits equal credits exactly.
 
-        It counts the given statements as if they were remembered.
+        It counts the given statements as if they were remembered. It is empty if the statement gives sums.
         """
+        if self.grain:
+            return []
         self._learn()
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
-        """Returns what is to be paid, disputed and accrued, by currency."""
+        """Returns what is to be paid, disputed and accrued, by currency; nothing for sums."""
+        if self.grain:
+            return []
         self._learn()
         return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
 
@@ -138,9 +148,10 @@ class Reconciliation:
 
         Raises:
             StatementError: a remembered statement charges other amounts for the same tasks, or the statement
-                seems to be another provider's. Nothing was added.
+                seems to be another provider's, or gives sums instead of tasks. Nothing was added.
             LedgerError: somebody else changed the books in the meantime.
         """
+        self._refuse_sums()
         refuse_other_provider(self._completeness)
         refuse_conflicts(self.conflicts)
         self._learn()
@@ -181,6 +192,8 @@ class Reconciliation:
 
     def replacement(self) -> Replacement | None:
         """Returns what changes if the given file replaces a statement; None: it replaces none."""
+        if self.grain:
+            return None
         self._learn()
         return replacement(self._workspace)
 
@@ -189,7 +202,11 @@ class Reconciliation:
 
         Args:
             also: further categories to settle: `unexplained`, or none.
+
+        Raises:
+            StatementError: the statement gives sums instead of tasks.
         """
+        self._refuse_sums()
         return count_to_settle(self._workspace, also)
 
     def settle(
@@ -232,6 +249,19 @@ class Reconciliation:
             on_done=lambda done, total: report("settling", done, total),
             on_alert=on_alert,
         )
+
+    def _refuse_sums(self) -> None:
+        """Refuses to book sums.
+
+        Raises:
+            StatementError: the statement gives sums instead of tasks.
+        """
+        if self.grain:
+            raise StatementError(
+                f"the statement gives sums by {', '.join(self.grain)}, which do not show what each task cost, "
+                "so nothing of it can be remembered, disputed or settled; ask the provider for a statement "
+                "with one row per task"
+            )
 
     def _learn(self) -> None:
         """Adds the new facts to the books in the database, once, when they are first needed."""
