@@ -170,6 +170,53 @@ def test_a_corrected_statement_is_booked_only_when_that_is_requested(finance: Fi
     assert finance.owed("2026-11", first) == 2 * COST
 
 
+def test_a_shorter_export_is_named_and_changes_nothing_until_it_replaces(finance: Finance) -> None:
+    """A file without the last rows may be an earlier download, so its successor is named and still counts."""
+    for day, task in enumerate("tuv", 5):
+        finance.send(task, "2026-11", day)
+    rows = [(task, COST, at("2026-11", day)) for day, task in enumerate("tuv", 5)]
+    whole = finance.statement(*rows, name="whole.csv")
+    finance.lines("2026-11", whole)
+    shorter = finance.statement(*rows[:2])
+    with finance.month("2026-11", shorter) as result:
+        assert (result.conflicts, result.gaps) == ((), ())
+        assert [(longer.name, longer.rows) for longer in result.shorter_than] == [("whole.csv", 1)]
+        result.remember()
+        (payable,) = result.payable()
+        assert (payable.invoiced, payable.accrue) == (3 * COST, D(0))
+    for again in (whole, shorter):
+        with finance.month("2026-11", again) as result:
+            assert (result.conflicts, result.shorter_than) == ((), ())
+    corrected = finance.statement(*rows[:1])
+    with finance.month("2026-11", corrected, replaces="whole.csv") as result:
+        assert [longer.name for longer in result.shorter_than] == [shorter.name]
+        assert "v" not in {line.task_id for line in result.lines("matched")}
+
+
+def test_an_export_without_rows_in_between_is_a_correction(finance: Finance) -> None:
+    """No earlier download lacks a row between its own rows, so such a file is not booked until it replaces."""
+    for day, task in enumerate("tuv", 5):
+        finance.send(task, "2026-11", day)
+    rows = [(task, COST, at("2026-11", day)) for day, task in enumerate("tuv", 5)]
+    finance.lines("2026-11", finance.statement(*rows, name="whole.csv"))
+    corrected = finance.statement(rows[0], rows[2])
+    with finance.month("2026-11", corrected) as result:
+        assert [(each.name, each.tasks, each.task_id) for each in result.conflicts] == [("whole.csv", 1, "u")]
+        with pytest.raises(StatementError, match=r"whole\.csv"):
+            result.remember()
+    with finance.month("2026-11", corrected, replaces="whole.csv") as result:
+        assert result.conflicts == ()
+        (payable,) = result.payable()
+        assert (payable.invoiced, payable.accrue) == (2 * COST, COST)
+
+
+def test_an_export_with_other_rows_is_no_shorter_one(finance: Finance) -> None:
+    """Files with rows of their own, such as those of another pack, add to the books as before."""
+    finance.lines("2026-11", finance.statement(("t", COST, at("2026-11")), ("u", COST, at("2026-11", 6))))
+    with finance.month("2026-11", finance.statement(("v", COST, at("2026-11")))) as result:
+        assert (result.conflicts, result.shorter_than) == ((), ())
+
+
 @pytest.mark.parametrize(
     ("replaces", "problem"),
     [

@@ -729,7 +729,11 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
         ("unit_column: currency, ", "", "give `unit`, `unit_column`, or both"),
         ('offset: "+08:00"', "offset: 8", "must be an offset from UTC in hours and minutes"),
         ('offset: "+08:00"', 'format: "%d"', "must be iso, unix, ms, or a pattern"),
-        ("columns:", "answers: {wire_format: tasks}\ncolumns:", "give one of `columns`, `answers` and `aggregates`"),
+        (
+            "columns:",
+            "answers: {wire_format: tasks}\ncolumns:",
+            "give one of `columns`, `answers` and `aggregates`",
+        ),
         (
             "  task_id",
             "  model: {column: m, names: {a: {model: kling-v9}}}\n  task_id",

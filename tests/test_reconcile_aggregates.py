@@ -491,9 +491,9 @@ def test_every_format_has_the_sums(world: World, tmp_path: Path) -> None:
         f["text"] for f in report["facts"] if f["title"] == "Compared by"
     )
     assert "they do not show which task" in (out / "report.html").read_text()
-    rows = duckdb.sql(f"SELECT day, billed FROM '{out}/lines.parquet' ORDER BY day").fetchall()
+    rows = duckdb.execute(f"SELECT day, billed FROM '{out}/lines.parquet' ORDER BY day").fetchall()
     assert rows == [("2026-11-05", D("2.5")), ("2026-11-09", D(1))]
-    focus = duckdb.sql(
+    focus = duckdb.execute(
         f"SELECT CAST(ChargePeriodStart AS VARCHAR)[1:10], BilledCost FROM '{out}/focus.parquet' ORDER BY 1"
     ).fetchall()
     assert focus == [("2026-11-05", D("2.5")), ("2026-11-09", D(1))]

@@ -96,6 +96,7 @@ def as_dict(
         for payable in reconciled.payable()
     ]
     answer["conflicts"] = [conflict._asdict() for conflict in reconciled.conflicts]
+    answer["shorter_than"] = [longer._asdict() for longer in reconciled.shorter_than]
     answer["replacement"] = None
     if plan is not None:
         answer["replacement"] = plan._asdict() | {
@@ -165,6 +166,13 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield (
             f"if the file corrects {conflict['name']}, add --replaces {conflict['digest'][:12]}; until then, "
             "nothing is booked"
+        )
+    for longer in answer["shorter_than"]:
+        yield (
+            f"{longer['name']} ({longer['digest'][:12]}) in the books has the same rows and "
+            f"{counted(longer['rows'], 'more row')} after the last of them, which still "
+            f"{'counts' if longer['rows'] == 1 else 'count'}: if the file corrects it, add --replaces "
+            f"{longer['digest'][:12]}; if the file is an earlier download, no action is needed"
         )
     if "settled" in answer:
         settled = answer["settled"]

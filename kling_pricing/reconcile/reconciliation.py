@@ -10,7 +10,7 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
 | `mangled_ids.restore_ids` | `charge`, tasks of `reserved` | ids and problems of `charge` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
-| `aggregates.comparison` (of sums, the last step) | `charge`, `reserved`, `terms` | `cell`, `line`, the gaps |
+| `aggregates.sums` (of sums, the last step) | `charge`, `reserved`, `terms` | `cell`, `line`, the gaps |
 | `completeness.read_control_totals` | `charge` | the totals in the files; problems of `charge` |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
 | `memory.recall` | `charge`, `fact`, `past_statement` | remembered rows in `charge` |
@@ -50,7 +50,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
-from kling_pricing.reconcile.aggregates.comparison import compare_sums
+from kling_pricing.reconcile.aggregates.sums import compare_sums
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import mark_exceptions
@@ -269,6 +269,7 @@ def reconcile(
             lines,
             completeness,
             conflicts=memory.conflicts,
+            shorter_than=memory.shorter_than,
             learn_facts=partial(
                 learn, workspace, () if memory.conflicts else read, known_books, start, end, now
             ),

@@ -18,7 +18,7 @@ from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.completeness import Completeness, refuse_other_provider
 from kling_pricing.reconcile.disputing import dispute_overcharges
 from kling_pricing.reconcile.lines import Lines
-from kling_pricing.reconcile.memory import Conflict, Replacement, replacement
+from kling_pricing.reconcile.memory import Conflict, LongerFile, Replacement, replacement
 from kling_pricing.reconcile.model import Dimension, Grain, Invoice, JournalLine, Line, Payable, Rows, Total
 from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reconcile.remember import Remembered, conflict_text, refuse_conflicts, remember
@@ -49,6 +49,8 @@ class Reconciliation:
         is_over: whether the period was over; before its end, charges may still be missing.
         conflicts: the remembered statements that charge other amounts than the given ones for the same tasks.
             While there are any, nothing can be remembered or settled.
+        shorter_than: the remembered statements of the same period that have all rows of the given ones, and
+            more after the last of them. The given ones may be an earlier download, or a correction.
         grain: the columns by which the statement divides its sums; empty: it lists tasks. Sums show no
             tasks, so nothing can be remembered, disputed or settled, and there is no journal.
     """
@@ -72,6 +74,7 @@ class Reconciliation:
         invoice: Invoice | None,
         now: datetime,
         learn_facts: Callable[[], None],
+        shorter_than: tuple[LongerFile, ...] = (),
     ) -> None:
         self._workspace = workspace
         self._lines = lines
@@ -79,6 +82,7 @@ class Reconciliation:
         self._opened = opened
         self._known_books = known_books
         self.conflicts = conflicts
+        self.shorter_than = shorter_than
         self.grain = grain
         self._completeness = completeness
         self.gaps: tuple[str, ...] = (*completeness.gaps, *map(conflict_text, conflicts))
@@ -197,6 +201,18 @@ class Reconciliation:
         self._learn()
         return replacement(self._workspace)
 
+    def refuse_gaps(self) -> None:
+        """Refuses to go on if the period is not reconciled.
+
+        Raises:
+            StatementError: it is not; the message has the gaps.
+        """
+        if self.gaps:
+            raise StatementError(
+                f"the period is not reconciled: {'; '.join(self.gaps)}. Nothing was settled. Correct the "
+                "statement first, or settle the rest with --settle-despite-gaps (in Python, despite_gaps=True)"
+            )
+
     def to_settle(self, *, also: Collection[SettleAlso] = ()) -> int:
         """Returns the number of reservations that `settle` would settle.
 
@@ -213,6 +229,7 @@ class Reconciliation:
         self,
         *,
         also: Collection[SettleAlso] = (),
+        despite_gaps: bool = False,
         actor: str | None = None,
         reason: str | None = None,
         on_progress: OnProgress | None = None,
@@ -229,16 +246,22 @@ class Reconciliation:
 
         Args:
             also: further categories to settle: `unexplained`, or none.
+            despite_gaps: whether to settle although the period is not reconciled. The rows that cannot be read
+                or are missing may then change what a settled task costs.
             actor: the person who settles; by default, the system's user.
             reason: the reason.
             on_progress: called as each task is done.
             on_alert: called for each budget threshold that is reached, as by a guard.
 
         Raises:
-            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was
-                settled.
+            StatementError: the period is not reconciled, or a remembered statement charges other amounts for
+                the same tasks. Nothing was settled.
             LedgerError: a ledger cannot be used; tasks that were settled before stay settled.
         """
+        self._refuse_sums()
+        refuse_conflicts(self.conflicts)
+        if not despite_gaps:
+            self.refuse_gaps()
         self.remember(actor=actor, reason=reason)
         report: OnProgress = ignore_progress if on_progress is None else on_progress
         return settle(

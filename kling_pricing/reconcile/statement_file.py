@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from kling_pricing.reconcile.aggregates.columns import AggregatesEntry
+from kling_pricing.reconcile.aggregates.sum_columns import AggregatesEntry
 from kling_pricing.reconcile.statement_columns import (
     AmountEntry,
     AnswersEntry,

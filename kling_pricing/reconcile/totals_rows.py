@@ -73,7 +73,9 @@ def totals_checks(
         text = f"trim({text_of(entry)})"
         if entry.texts:
             listed = ", ".join(literal(bare_word(each)) for each in entry.texts)
-            checks.append(RowCheck(f"{_bare(text)} IN ({listed})", entry.column, "total", f"left({text}, 40)"))
+            checks.append(
+                RowCheck(f"{bare_text(text)} IN ({listed})", entry.column, "total", f"left({text}, 40)")
+            )
         if entry.pattern is not None:
             condition = f"regexp_full_match({text}, {literal(entry.pattern)}, 'i')"
             checks.append(RowCheck(condition, entry.column, "total", "'a text that `totals` lists'"))
@@ -85,7 +87,7 @@ def totals_checks(
 def words_check(column: str, text: str) -> RowCheck:
     """Returns the check for one of the usual words of a total in a column, given the SQL of its text."""
     words = ", ".join(map(literal, TOTALS))
-    return RowCheck(f"{_bare(text)} IN ({words})", column, "total", f"left({text}, 40)")
+    return RowCheck(f"{bare_text(text)} IN ({words})", column, "total", f"left({text}, 40)")
 
 
 def bare_word(text: str) -> str:
@@ -93,5 +95,6 @@ def bare_word(text: str) -> str:
     return folded(text).strip(_PADDING)
 
 
-def _bare(text: str) -> str:
+def bare_text(text: str) -> str:
+    """Returns the SQL of a text as words of totals are compared."""
     return f"lower(trim({text}, {literal(_PADDING)}))"

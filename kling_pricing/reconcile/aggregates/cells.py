@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from kling_pricing.errors import KlingPricingError, StatementError
 from kling_pricing.money import format_decimal, from_nanos
-from kling_pricing.reconcile.aggregates.columns import AggregatesEntry
+from kling_pricing.reconcile.aggregates.sum_columns import AggregatesEntry
 from kling_pricing.reconcile.matching import StatementPeriod, make_lines
 from kling_pricing.reconcile.model import Grain
 from kling_pricing.reconcile.problems import IGNORED, LEFT_OUT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kling_pricing.reconcile.aggregates.columns import AggregatesEntry
+from kling_pricing.reconcile.aggregates.sum_columns import AggregatesEntry
 from kling_pricing.reconcile.problems import RowCheck, is_whole
 from kling_pricing.reconcile.staging import literal
 from kling_pricing.reconcile.statement_columns import RequiredColumnEntry

@@ -29,7 +29,7 @@ def _zone_name(name: str) -> str:
     return name
 
 
-class DayEntry(RequiredColumnEntry):
+class DayColumnEntry(RequiredColumnEntry):
     """The column with the day."""
 
     format: Annotated[
@@ -51,7 +51,7 @@ class DayEntry(RequiredColumnEntry):
         return zone(self.timezone)
 
 
-class TierEntry(RequiredColumnEntry):
+class TierColumnEntry(RequiredColumnEntry):
     """The column with the tier. Case does not matter."""
 
     names: Annotated[dict[Text, Name], AfterValidator(distinct)] = Field(
@@ -59,7 +59,7 @@ class TierEntry(RequiredColumnEntry):
     )
 
 
-class ProjectEntry(RequiredColumnEntry):
+class ProjectColumnEntry(RequiredColumnEntry):
     """The column with the project. Case matters."""
 
     names: dict[Text, Text] = Field(
@@ -76,13 +76,13 @@ class AggregatesEntry(FileModel):
 
     amount: AmountEntry
     tasks: RequiredColumnEntry | None = Field(None, description="The column with the number of tasks.")
-    day: DayEntry | None = Field(
+    day: DayColumnEntry | None = Field(
         None, description="The column with the day on which the tasks were submitted or charged."
     )
     model: ModelColumnEntry | None = None
     resolution: ResolutionEntry | None = None
-    tier: TierEntry | None = None
-    project: ProjectEntry | None = None
+    tier: TierColumnEntry | None = None
+    project: ProjectColumnEntry | None = None
     several_rows: bool = Field(
         default=False,
         description="Whether several rows may agree in all these columns, because the statement divides its "
