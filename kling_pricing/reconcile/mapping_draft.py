@@ -74,7 +74,7 @@ _FRACTION = re.compile(r"[.,]([0-9]+)[^0-9]*$")
 
 
 class MappingAnswers(NamedTuple):
-    """What a mapping says of a statement; None: not known.
+    """The answers from which a mapping is written; None: not known.
 
     Attributes:
         task_id: the column with the provider's id of the task.
@@ -219,7 +219,7 @@ class MappingDraft(NamedTuple):
             "time_format": answers.time_format if answers.billed_at else "",
         }
         if lacking := [name for name, value in needed.items() if value is None]:
-            raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; answer each of them")
+            raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; give a value for each")
         keys = (answers.billed_at, answers.model, answers.resolution)
         named: tuple[str | None, ...] = (answers.amount, answers.unit_column, *keys)
         of_kind = (answers.task_id, answers.duration_s)

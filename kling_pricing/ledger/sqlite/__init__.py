@@ -120,7 +120,7 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve_and_dispatch`."""
         return self._file.transaction(
-            verbs.reserve_and_dispatch,
+            verbs.reserve,
             order,
             candidates,
             expires_after,

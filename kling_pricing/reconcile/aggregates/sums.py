@@ -89,6 +89,6 @@ def compare_sums(
         invoice=invoice,
         max_unreadable_percent=max_unreadable_percent,
         other_provider=None,
-        unknown="the ledger has no tasks in any of the statement's sums",
+        unknown="none of the sums on the statement has tasks in the ledger",
     )
     return ComparedSums(lines, completeness, entry.grain)
