@@ -1,5 +1,6 @@
 """The books: what facts come to in each month, against a book kept in plain Python."""
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kling_pricing import KlingPricingError, PriceBook, StatementError
+from kling_pricing.ledger import connect
+from kling_pricing.ledger.books import BooksUpdate, ClosedMonth
 from kling_pricing.reconcile import (
     Line,
     Reconciliation,
+    changed_months,
     close_month,
     closed_months,
     list_disputes,
@@ -22,6 +26,7 @@ from kling_pricing.reconcile import (
     write_off,
 )
 from kling_pricing.reconcile.months import month_period
+from tests.commands import run
 from tests.conftest import Clock, examples
 from tests.test_reconcile import HEADER, World
 
@@ -215,6 +220,26 @@ def test_an_export_with_other_rows_is_no_shorter_one(finance: Finance) -> None:
     finance.lines("2026-11", finance.statement(("t", COST, at("2026-11")), ("u", COST, at("2026-11", 6))))
     with finance.month("2026-11", finance.statement(("v", COST, at("2026-11")))) as result:
         assert (result.conflicts, result.shorter_than) == ((), ())
+
+
+def test_verify_computes_the_journals_of_closed_months_again(finance: Finance) -> None:
+    """A journal that is not the closed one does not go unnoticed, although every seal of the books is right."""
+    finance.send("t", "2026-10")
+    finance.lines("2026-10", finance.statement(("t", COST, at("2026-10"))))
+    ledger = finance.world.ledger
+    close_month(ledger, "2026-10", provider="qingbo", clock=lambda: at("2026-11", 3))
+    done = run("verify", ledger=ledger)
+    assert (done.returncode, done.stdout.startswith("OK")) == (0, True), done.stderr
+    assert changed_months(ledger, ["qingbo", "kling"]) == []
+    with closing(connect(ledger, clock=lambda: at("2026-12", 3))) as store:
+        known = store.books("qingbo").known
+        close = ClosedMonth("2026-11", "qingbo", "0" * 64, at("2026-12", 3), "li", "")
+        store.add_to_books(BooksUpdate("qingbo", known, closed=close))
+    assert [(each.month, each.is_intact) for each in changed_months(ledger, ["qingbo"])] == [("2026-11", False)]
+    done = run("verify", ledger=ledger)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the journal of a closed month has changed: 2026-11 of qingbo" in done.stderr
+    assert run("verify", "--since-last", ledger=ledger).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -622,6 +622,16 @@ OFFICIAL = (
             "the statement says 720p, but the charge is the quoted amount",
         ),
         (
+            "1080p,9.04,false,native,false,6",
+            "matched",
+            "the statement says 9.04 s, but the charge is the quoted amount",
+        ),
+        (
+            "1080p,3,false,off,false,6",
+            "matched",
+            "the statement says silent, 3 s, but the charge is the quoted amount",
+        ),
+        (
             "720p,5.04,false,native,false,4.5",
             "explained",
             "billed at the 720p audio rate, as the statement says",

@@ -92,7 +92,7 @@ def test_a_total_is_found_although_where_leaves_other_rows_out(world: World) -> 
 def test_a_charge_without_an_id_is_not_taken_for_a_total_in_silence(world: World) -> None:
     """With `empty: true`, a charge that lost its id is compared as a total, so the month is not reconciled."""
     with reconciled(world, [",,0.714,2026-11-05,"], "totals:\n  - {column: task, empty: true}\n") as result:
-        assert "gives a total of 0.714 USD, but the rows that can be read come to 1.428" in result.gaps[-1]
+        assert "gives a total of 0.714 USD, but the sum of the readable rows is 1.428" in result.gaps[-1]
 
 
 @pytest.mark.parametrize(

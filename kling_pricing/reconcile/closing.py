@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime
 from typing import NamedTuple
 
 from kling_pricing.errors import LedgerError
+from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import ClosedMonth
 from kling_pricing.reconcile.bookkeeping import (
@@ -101,10 +103,30 @@ def close_month(
         learn_uses(workspace, (), now)
         for place, ledger in enumerate(opened):
             lines = journal(workspace, period, place)
-            closing = ClosedMonth(month, provider, digest(lines), now, who.actor, who.reason or "")
-            remember(workspace, {place: ledger}, books, provider, who, closing)
-            closed.append(MonthBooks(ledger.name, month, closing, tuple(lines), is_intact=True))
+            close = ClosedMonth(month, provider, digest(lines), now, who.actor, who.reason or "")
+            remember(workspace, {place: ledger}, books, provider, who, close)
+            closed.append(MonthBooks(ledger.name, month, close, tuple(lines), is_intact=True))
     return closed
+
+
+def changed_months(ledger: str, providers: Iterable[str]) -> list[MonthBooks]:
+    """Returns the closed months of a ledger whose journals are not the ones for which they were closed.
+
+    The journal of each closed month is computed again, so the time grows with the books and with the number of
+    closed months. Providers without closed months take no time.
+
+    Args:
+        ledger: URL of the ledger.
+        providers: the providers whose books to look at.
+
+    Raises:
+        LedgerUnavailableError: the ledger cannot be read.
+        KlingPricingError: DuckDB is not installed, and there are closed months.
+    """
+    with closing(connect(ledger, clock=utc_clock(None))) as opened:
+        closers = [provider for provider in providers if opened.books(provider).closed]
+    months = (month for provider in closers for month in closed_months(ledger, provider=provider))
+    return [month for month in months if not month.is_intact]
 
 
 def closed_months(ledgers: str | Sequence[str], *, provider: str) -> list[MonthBooks]:

@@ -202,7 +202,8 @@ def note_contradictions(
 ) -> None:
     """Notes on matched lines that the statement states another clip than it charges.
 
-    Such a clip has another model, resolution, tier or length. A length that rounds to the quoted one is the same.
+    Such a clip has another model, resolution, tier or length. A length that rounds to the quoted one is the
+    same.
 
     Args:
         workspace: the database with the lines.
