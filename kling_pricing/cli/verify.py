@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "verify",
     epilog=exit_codes_help(
         "the balances match the journal",
-        "a balance or an entry is wrong; stop spending",
+        "a balance or an entry is wrong (stop spending), or the journal of a closed month has changed",
         "bad usage, or a ledger that cannot be used",
     ),
 )
@@ -37,8 +37,9 @@ def verify_command(since_last: bool, ledger: str) -> None:
     """Verify that the balances match the journal.
 
     The command recomputes every balance from the journal, which records every change to an amount. It also
-    checks all other columns that affect money; in a SQLite ledger, it checks the indexes too. Guards can
-    continue while the command runs.
+    checks all other columns that affect money; in a SQLite ledger, it checks the indexes too. It
+    computes the journals of closed months again, and compares them with the journals that were closed. Guards
+    can continue while the command runs.
 
     The ledger remembers a verification that finds no difference. --since-last continues from there. Use it for
     frequent checks, but also run the command without it regularly, because only a full verification finds

@@ -112,7 +112,8 @@ def remedy_of(line: Line, details: LineDetails, difference: Decimal) -> str:
     if details.kind == "not_charged":
         return f"No payment is due. To return the money to its budgets, run {_settle_command(line, details)}."
     if details.kind == "refund":
-        return f"The charge is {compared}. To return the rest to its budgets, run {_settle_command(line, details)}."
+        command = _settle_command(line, details)
+        return f"The charge is {compared}. To return the rest to its budgets, run {command}."
     if details.kind == "biased_rounding":
         return (
             "Ask the provider how it rounds amounts, and add the rule to the price table. Dispute roundings "
