@@ -4,6 +4,8 @@ A month has tasks with planted fates. The test follows the remedy of each line t
 knows the truth would, on a copy of the ledger. Then each task counts what it did before, or the truth.
 """
 
+import csv
+import json
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,16 +14,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kling_pricing import BudgetGuard, PriceBook, ReservationNotFoundError
 from kling_pricing.reconcile import Line
+from kling_pricing.reconcile.categories import CATEGORIES
+from kling_pricing.reports import write_reports
 from tests.commands import run
 from tests.conftest import Clock, examples
 from tests.test_reconcile import NOON, SINCE, UNTIL, World
 from tests.test_reconcile_remedies import CONDITIONS, Truth, steps
+from tests.test_reconcile_unreadable import FILES
 
 D = Decimal
 COST = D("0.714")
@@ -210,7 +216,7 @@ FATES: dict[str, Fate] = {
     "stranger": _stranger,
     "unreadable": _written(str, "12.1234567"),
     "guarded id": _written(lambda task: f"'{task}"),
-    "padded id": _written(lambda task: f' "{task}" '),
+    "padded id": _written(lambda task: f"  {task} "),
     "lost id": _written(lambda _task: ""),
     "rounded id": _rounded,
     "a total": _mangled_stranger("Total"),
@@ -291,19 +297,21 @@ def followed(month: Planted, line: Line, folder: Path, statement: Path) -> Count
     return counted(month, ledger)
 
 
-def follow_every_remedy(fates: list[tuple[str, bool]], folder: Path, book: PriceBook) -> int:
-    """Plants a month, follows the remedy of each line, and returns the number of lines with a remedy."""
-    month = Planted(folder, book)
+def plant_all(month: Planted, fates: list[tuple[str, bool]]) -> None:
+    """Plants tasks with these fates, and adds the rows of October to the books."""
     for number, (name, other) in enumerate(fates):
         FATES[name](month, f"task-{number}x{number}", other)
     if month.october:
-        with month.world.reconcile(
-            month.statement("october.csv", month.october),
-            mapping=month.mapping,
-            since=SINCE - timedelta(days=31),
-            until=SINCE,
-        ) as october:
+        statement = month.statement("october.csv", month.october)
+        period = {"since": SINCE - timedelta(days=31), "until": SINCE}
+        with month.world.reconcile(statement, mapping=month.mapping, **period) as october:
             october.remember()
+
+
+def follow_every_remedy(fates: list[tuple[str, bool]], folder: Path, book: PriceBook) -> int:
+    """Plants a month, follows the remedy of each line, and returns the number of lines with a remedy."""
+    month = Planted(folder, book)
+    plant_all(month, fates)
     month.world.guard.close()
     statement = month.statement("november.csv", month.rows)
     with month.world.reconcile(statement, mapping=month.mapping, max_unreadable_percent=100) as result:
@@ -343,6 +351,68 @@ def test_no_remedy_of_a_planted_month_costs_money(book: PriceBook, fates: list[t
     """Whatever fates meet in a month, each remedy moves its own task to the truth, or nothing."""
     with TemporaryDirectory() as folder:
         follow_every_remedy(fates, Path(folder), book)
+
+
+CATEGORIES_OF: dict[str, tuple[str, ...]] = {
+    "as expected": ("matched",),
+    "dear by a known price": ("explained",),
+    "dear for no known reason": ("unexplained",),
+    "cheap": ("explained",),
+    "in another currency": ("currency_mismatch", "currency_mismatch"),
+    "failed by its row": ("explained",),
+    "failed by its row, free": ("explained",),
+    "of another length": ("matched",),
+    "failed by a response": ("explained",),
+    "unbilled": ("not_billed",),
+    "charged zero": ("explained",),
+    "unclaimed": ("in_doubt_candidate",),
+    "stranger": ("not_in_ledger",),
+    "unreadable": ("invalid_row",),
+    "guarded id": ("matched",),
+    "padded id": ("matched",),
+    "lost id": ("not_billed",),
+    "rounded id": (),
+    "a total": (),
+    "an id of another place": (),
+    "twice": ("billed_twice",),
+    "twice on two days": ("billed_twice",),
+    "partly refunded": ("explained",),
+    "refunded": ("explained",),
+    "charged in October": ("timing",),
+    "charged in December": ("timing",),
+    "written off": ("explained",),
+}
+"""Fate -> the categories of the lines of its task."""
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_fate_has_its_category_in_every_format(kind: str, tmp_path: Path, book: PriceBook) -> None:
+    """The file of each kind gives the same lines, and each format of the reports has the same categories."""
+    month = Planted(tmp_path, book)
+    plant_all(month, [(name, False) for name in FATES])
+    columns = HEADER.split(",")
+    table = [dict(zip(columns, row.split(","), strict=True)) for row in month.rows]
+    statement = FILES[kind](tmp_path / f"november.{kind}", table)
+    with month.world.reconcile(statement, mapping=month.mapping, max_unreadable_percent=100) as result:
+        lines = list(result.lines())
+        categories = [str(line.category) for line in lines]
+        write_reports(result, tmp_path / "out", book=book)
+    by_task: dict[str | None, tuple[str, ...]] = {}
+    for line in lines:
+        by_task[line.task_id] = (*by_task.get(line.task_id, ()), line.category)
+    for number, name in enumerate(FATES):
+        assert by_task.pop(f"task-{number}x{number}", ()) == CATEGORIES_OF[name], name
+    assert sorted(by_task.pop(None)) == ["in_doubt_candidate", *["invalid_row"] * 3]
+    assert list(by_task.values()) == [("invalid_row",)]  # the intact id beside the rounded one
+    out = tmp_path / "out"
+    with (out / "lines.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["category"] for row in csv.DictReader(file)] == categories
+    texts = (out / "lines.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(text)["category"] for text in texts] == categories
+    rows = duckdb.execute(f"SELECT category FROM '{out}/lines.parquet'").fetchall()
+    assert [category for (category,) in rows] == categories
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert all(CATEGORIES[line.category].title in page for line in lines)
 
 
 def test_every_condition_of_a_remedy_has_a_truth() -> None:

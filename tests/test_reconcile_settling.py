@@ -51,8 +51,8 @@ def test_nothing_is_settled_from_an_incomplete_statement(world: World) -> None:
         "--statement",
         world.folder / "gaps.csv",
     )
-    refused = run(*words, "--settle", ledger=world.ledger)
-    assert (refused.returncode, "--settle-despite-gaps" in refused.stderr) == (2, True)
+    done = run(*words, "--settle", ledger=world.ledger)
+    assert (done.returncode, "--settle-despite-gaps" in done.stderr) == (2, True)
     with world.reconcile(complete) as result:
         assert result.remember().statements == 1  # the refusal remembered nothing
     assert run(*words, "--settle-despite-gaps", ledger=world.ledger).returncode == 2
