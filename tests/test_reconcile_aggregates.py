@@ -184,6 +184,22 @@ def test_days_are_those_of_the_providers_zone(world: World, book: PriceBook) -> 
     assert "exceptions:" not in done.stdout
 
 
+def test_days_of_another_zone_are_named(world: World, book: PriceBook) -> None:
+    """If most sums agree with the days of another zone, the mapping's zone is the first gap."""
+    ledger = f"sqlite:///{world.folder}/other.db"
+    studio = Studio(ledger, book, Clock(SINCE), 5, 240)
+    given: dict[str, Any] = {"provider": "qingbo", "since": SINCE, "until": UNTIL, "book": book}
+    for ahead, is_named in ((SHANGHAI, True), (timedelta(hours=-5), True), (timedelta(0), False)):
+        text = world.statement(statement_of(("day",), studio.cells(("day",), ahead)), name="sums.csv")
+        with reconcile(ledger, text, mapping=mapping(world.folder, *BY_DAY), **given) as result:
+            hours = ahead // timedelta(hours=1)
+            clause = f"the days of the statement seem to be those of UTC{hours:+03}:00 instead of UTC"
+            assert [clause in gap for gap in result.gaps[:1]] == [True] * is_named
+    unknown = world.statement("day,amount,tasks\n" + "".join(f"2026-11-{n:02},9,1\n" for n in range(1, 20)))
+    with reconcile(ledger, unknown, mapping=mapping(world.folder, *BY_DAY), **given) as result:
+        assert result.gaps == ()
+
+
 PLANTS: dict[str, tuple[str, str, str, str]] = {
     "as expected": ("2.142,3", "matched", "", ""),
     "one unbilled": (

@@ -10,6 +10,7 @@ from kling_pricing.errors import StatementError
 from kling_pricing.reconcile.aggregates.cell_explanations import doubt_counts, explain_cells
 from kling_pricing.reconcile.aggregates.cell_lines import CellLines
 from kling_pricing.reconcile.aggregates.cells import compare_cells, grain_of
+from kling_pricing.reconcile.aggregates.day_zones import find_other_zone
 from kling_pricing.reconcile.categories import mark_exceptions
 from kling_pricing.reconcile.completeness import Completeness, check_completeness, read_control_totals
 from kling_pricing.reconcile.explain import tolerate
@@ -72,7 +73,7 @@ def compare_sums(
     for name, value in refused.items():
         if value:
             raise StatementError(f"the statement gives sums, not tasks, so {name} cannot be used; leave it out")
-    entry, _ = grain_of(statements)
+    entry, zone_name = grain_of(statements)
     controls = read_control_totals(workspace, statements)
     compare_cells(workspace, statements, book, units, period, usual)
     explain_cells(workspace, period)
@@ -91,4 +92,7 @@ def compare_sums(
         other_provider=None,
         unknown="none of the sums on the statement has tasks in the ledger",
     )
+    other_zone = find_other_zone(workspace, zone_name)
+    if other_zone is not None:
+        completeness = completeness._replace(gaps=(other_zone, *completeness.gaps))
     return ComparedSums(lines, completeness, entry.grain)
