@@ -21,10 +21,11 @@ from typing import Any, get_args
 
 from kling_pricing.errors import KlingPricingError, StatementError
 from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.reconcile.aggregates.repeated_rows import refuse_repeated
 from kling_pricing.reconcile.aggregates.sum_columns import AggregatesEntry
 from kling_pricing.reconcile.matching import StatementPeriod, make_lines
 from kling_pricing.reconcile.model import Grain
-from kling_pricing.reconcile.problems import IGNORED, LEFT_OUT
+from kling_pricing.reconcile.problems import IGNORED
 from kling_pricing.reconcile.row_facts import facts_of_model, look_up
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import Unit
@@ -88,7 +89,7 @@ def compare_cells(
     since, until = (at.replace(tzinfo=UTC) for at in (period.values["since"], period.values["until"]))
     _make_days(workspace, entry, zone_name, since, until, statements[0].name)
     _make_stated_cells(workspace, statements, book)
-    _refuse_repeated(workspace, statements)
+    refuse_repeated(workspace, statements)
     _make_sum_rows(workspace)
     _make_used(workspace, entry.grain, period, since)
     make_lines(workspace, statements, units)
@@ -165,65 +166,6 @@ def _stated_cell(
     names = [name or text.lower() for name, text in zip(known, (resolution, tier), strict=True)]
     projects = entry.project.names if entry.project else {}
     return named, *names, projects.get(project, project), int(tasks) if tasks else None
-
-
-def _refuse_repeated(workspace: Workspace, statements: Sequence[Statement]) -> None:
-    """Refuses rows of a cell that another row gives already, and leaves out copies in other files.
-
-    A cell that several files give in the same way counts once. If a mapping allows several rows per cell, the
-    sums of each file are compared.
-    """
-    workspace.run(
-        "CREATE TABLE written_row AS SELECT rowid AS place, file, billed_at, stated.model AS model,"
-        " stated.resolution AS resolution, stated.facts[1:2] AS facts, unit, native,"
-        " stated.facts[3] AS tasks FROM charge WHERE problem IS NULL"
-    )
-    key = "unit, billed_at, model, resolution, facts"
-    several = [
-        file for file, each in enumerate(statements) if (e := each.mapping.aggregates) and e.several_rows
-    ]
-    repeated = workspace.all(
-        f"""
-        SELECT place, first FROM (
-          SELECT place, file, min(place) OVER (PARTITION BY file, {key}) AS first FROM written_row
-        ) WHERE place <> first AND file NOT IN ({", ".join(map(str, several)) or -1}) ORDER BY place
-        """
-        if len(several) < len(statements)
-        else "SELECT 0, 0 WHERE FALSE"
-    )
-    copies: list[tuple[int, int, bool]] = []
-    if len(statements) > 1:
-        copies = workspace.all(
-            f"""
-            WITH summed AS (
-              SELECT {key}, file, min(place) AS place, list(place) AS places,
-                list_sort(list((native, tasks))) AS amounts
-              FROM written_row GROUP BY {key}, file
-            )
-            SELECT unnest(later.places), first.place, later.amounts = first.amounts
-            FROM summed AS later JOIN (
-              SELECT {key}, min(file) AS file, arg_min(place, file) AS place, arg_min(amounts, file) AS amounts
-              FROM summed GROUP BY {key}
-            ) AS first
-              ON later.unit = first.unit AND later.billed_at IS NOT DISTINCT FROM first.billed_at
-              AND (later.model, later.resolution, later.facts) = (first.model, first.resolution, first.facts)
-              AND later.file > first.file
-            ORDER BY 1
-            """
-        )
-    marked = {place: ("repeated", first) for place, first in repeated}
-    marked |= {
-        place: (LEFT_OUT if same else "repeated", first) for place, first, same in copies if place not in marked
-    }
-    for place, (kind, first) in marked.items():
-        ((file, row),) = workspace.all('SELECT file, "row" FROM charge WHERE rowid = ?', [first])
-        of = statements[file]
-        number = first - of.first + of.first_row if row is None else row
-        column = of.mapping.aggregates.keys[0].column if of.mapping.aggregates else ""
-        workspace.run(
-            "UPDATE charge SET problem = {'column': ?, 'kind': ?, 'text': ?} WHERE rowid = ?",
-            [column if kind == "repeated" else "", kind, f"{of.name}:{number}", place],
-        )
 
 
 def _make_sum_rows(workspace: Workspace) -> None:
