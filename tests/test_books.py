@@ -247,7 +247,7 @@ def test_verify_computes_the_journals_of_closed_months_again(finance: Finance) -
     [
         (
             "none.csv",
-            r"the books contain no statement none\.csv that could be replaced; they contain: first\.csv",
+            r"the books do not contain a statement none\.csv to replace; they contain: first\.csv",
         ),
         ("first.csv", r"the file is the statement first\.csv itself; give the corrected file"),
     ],

@@ -254,7 +254,7 @@ def reconcile(
         lines = Lines(workspace, read, memory.files, provider, start, end, grace)
         completeness = check_completeness(
             workspace,
-            lines.rows(),
+            rows := lines.rows(),
             lines.totals("all"),
             controls=controls,
             invoice=invoice,
@@ -267,6 +267,7 @@ def reconcile(
         return Reconciliation(
             workspace,
             lines,
+            rows,
             completeness,
             conflicts=memory.conflicts,
             shorter_than=memory.shorter_than,

@@ -59,6 +59,7 @@ class Reconciliation:
         self,
         workspace: Workspace,
         lines: Lines | CellLines,
+        rows: Rows,
         completeness: Completeness,
         grain: tuple[Grain, ...] = (),
         *,
@@ -101,7 +102,7 @@ class Reconciliation:
         ((self.exceptions, self.open),) = workspace.all(
             "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
         )
-        self.rows: Rows = lines.rows()
+        self.rows = rows
 
     def __enter__(self) -> Self:
         return self

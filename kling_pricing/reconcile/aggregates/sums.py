@@ -15,7 +15,7 @@ from kling_pricing.reconcile.categories import mark_exceptions
 from kling_pricing.reconcile.completeness import Completeness, check_completeness, read_control_totals
 from kling_pricing.reconcile.explain import tolerate
 from kling_pricing.reconcile.matching import StatementPeriod
-from kling_pricing.reconcile.model import Grain, Invoice, Tolerance
+from kling_pricing.reconcile.model import Grain, Invoice, Rows, Tolerance
 from kling_pricing.reconcile.patterns import limit_roundings
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import Unit
@@ -28,11 +28,13 @@ class ComparedSums(NamedTuple):
 
     Attributes:
         lines: the lines.
+        rows: the rows of the statement, counted.
         completeness: the gaps of the statement.
         grain: the columns by which it divides its sums.
     """
 
     lines: CellLines
+    rows: Rows
     completeness: Completeness
     grain: tuple[Grain, ...]
 
@@ -84,7 +86,7 @@ def compare_sums(
     lines = CellLines(workspace, statements, provider)
     completeness = check_completeness(
         workspace,
-        lines.rows(),
+        rows := lines.rows(),
         lines.totals("all"),
         controls=controls,
         invoice=invoice,
@@ -95,4 +97,4 @@ def compare_sums(
     other_zone = find_other_zone(workspace, zone_name)
     if other_zone is not None:
         completeness = completeness._replace(gaps=(other_zone, *completeness.gaps))
-    return ComparedSums(lines, completeness, entry.grain)
+    return ComparedSums(lines, rows, completeness, entry.grain)
