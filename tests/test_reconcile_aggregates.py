@@ -258,11 +258,12 @@ def test_failed_tasks_and_unknown_requests_explain_a_cell(world: World) -> None:
     world.guard.observe({"task_id": "failed", "status": "failed", "cost": 0}, provider="qingbo")
     line = only(world, "day,amount\n2026-11-05,1.428\n", "day: {column: day}")
     assert (line.category, line.expected, line.expected_tasks) == ("explained", D("0.714"), 1)
-    assert line.cause.startswith("1 failed task charged, although the price table says")
+    assert line.cause.startswith("1 failed task was charged, although the price table says")
+    assert line.remedy.endswith("and reconcile them, and dispute the extra 0.714 USD.")
     world.send()
     line = only(world, "day,amount\n2026-11-05,0.714\n", "day: {column: day}")
-    assert (line.category, line.cause) == ("explained", "1 request without a known task not charged")
-    assert "dispute what should not be charged" in line.remedy
+    assert (line.category, line.cause) == ("explained", "1 request without a known task was not charged")
+    assert line.remedy.endswith("Ask the provider for the tasks behind this sum, and reconcile them.")
 
 
 def test_amounts_in_quota_round_task_by_task(world: World) -> None:

@@ -33,7 +33,9 @@ def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) ->
         period: the period; requests shortly before it count too.
         window: how long after a request was sent its task may appear on the statement.
     """
-    workspace.run("CREATE TABLE candidate (reservation BIGINT, charge BIGINT, fits BIGINT, names VARCHAR[])")
+    workspace.run(
+        "CREATE TABLE candidate (reservation BIGINT, charge BIGINT, fits BIGINT, names VARCHAR[])"
+    )
     times = {"earliest": period.values["since"] - window, "until": period.values["until"]}
     is_request = "task_id IS NULL AND due <> 0 AND dispatched_at >= $earliest AND dispatched_at < $until"
     if not workspace.one(f"SELECT count(*) FROM line WHERE {_IS_UNKNOWN}") or not workspace.one(

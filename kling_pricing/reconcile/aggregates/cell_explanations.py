@@ -167,14 +167,14 @@ def _explained(sums: _Sums) -> tuple[str, str | None] | None:
         if sums.native in {sums.whole_half, sums.whole_up, sums.whole_down}:
             return f"the sum is rounded to the last digit of {sums.unit}", "unstated_rounding"
     if sums.failed and sums.variance == sums.failed:
-        tasks = _number(sums.failed_tasks, "failed task")
+        tasks = f"{_number(sums.failed_tasks, 'failed task')} {_were(sums.failed_tasks)}"
         return (
             f"{tasks} charged, although the price table says that the provider refunds such tasks",
             "failed_charged",
         )
     if sums.unnamed and sums.variance == -sums.unnamed:
-        requests = _number(sums.unnamed_tasks, "request")
-        return f"{requests} without a known task not charged", "unnamed_not_charged"
+        requests = f"{_number(sums.unnamed_tasks, 'request')} without a known task"
+        return f"{requests} {_were(sums.unnamed_tasks)} not charged", "unnamed_not_charged"
     if sums.discount and sums.variance == sums.discount:
         return "billed at the published prices, without the discount of the contract", "discount"
     return None
@@ -244,6 +244,10 @@ def _movement(before: _Late, after: _Late) -> str:
 
 def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _last(late: _Late) -> str:

@@ -96,7 +96,8 @@ def _unexplained(line: Line, explanation: str | None) -> tuple[str, str]:
 
 
 def _explained(line: Line, explanation: str | None) -> tuple[str, str]:
-    return explanation or "", f"{_compared(line)}. {_FIND_TASKS}; dispute what should not be charged."
+    dispute = f", and dispute the extra {format_decimal(line.variance)} {line.currency}"
+    return explanation or "", f"{_compared(line)}. {_FIND_TASKS}{dispute if line.variance > 0 else ''}."
 
 
 def _not_billed(_line: Line, _explanation: str | None) -> tuple[str, str]:
