@@ -438,6 +438,17 @@ def test_sums_are_never_booked(world: World) -> None:
         ledger=world.ledger,
     )
     assert (done.returncode, "one row per task" in done.stderr) == (2, True)
+    world.bill("t", 357000)
+    with world.reconcile(world.statement(name="tasks.csv")) as result:
+        assert result.set_aside == ()
+        result.remember()
+    done = run(
+        *("reconcile", "--provider", "qingbo", "--month", "2026-11"),
+        *("--statement", str(world.folder / "sums.csv"), "--mapping", str(world.folder / "sums.yaml")),
+        ledger=world.ledger,
+    )
+    assert "the books contain tasks.csv for this period; its charges are not compared" in done.stdout
+    assert "pay " not in done.stdout
     assert world.guard.status(at=NOON)[0].spent == 0
     world.guard.verify()
 

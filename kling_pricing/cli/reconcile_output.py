@@ -63,6 +63,7 @@ def as_dict(
         "open": reconciled.open,
         "statements": dict(reconciled.statements),
         "grain": list(reconciled.grain),
+        "set_aside": list(reconciled.set_aside),
         "rows": reconciled.rows._asdict(),
     }
     for name in ("all", "category"):
@@ -148,6 +149,8 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     yield f"statement rows: {rows['read']} read, {', '.join(counts)}"
     if answer["grain"]:
         yield f"the statement gives sums by {' and '.join(answer['grain'])}: {BLIND_SPOTS}"
+    for name in answer["set_aside"]:
+        yield f"the books contain {name} for this period; its charges are not compared with these sums"
     for payable in answer["payable"]:
         yield (
             f"pay {payable['pay']} {payable['currency']}, in dispute {payable['disputed']}, "

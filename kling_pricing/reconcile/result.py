@@ -104,6 +104,21 @@ class Reconciliation:
         )
         self.rows = rows
 
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """The remembered statements of the period with which sums are not compared; empty if it lists tasks."""
+        if not self.grain:
+            return ()
+        names = (
+            statement.name
+            for books in self._known_books
+            for statement in books.statements
+            if statement.since < self.until
+            and statement.until > self.since
+            and statement.number not in {other.replaces for other in books.statements}
+        )
+        return tuple(dict.fromkeys(names))
+
     def __enter__(self) -> Self:
         return self
 
