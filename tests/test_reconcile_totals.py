@@ -176,6 +176,8 @@ def test_map_writes_a_mapping_of_sums(tmp_path: Path, monkeypatch: pytest.Monkey
         '  model: {column: "Model", names_of: [tasks, tasks_extra]}\n'
     )
     assert "2026-11-05, kling-v3" in done.stdout
+    done = run(*words[:5], "--unit", "USD", "--tasks", "Tasks", "--out", "x.yaml")
+    assert (done.returncode, "--tasks concerns sums; add --sums" in done.stderr) == (2, True)
     done = run(*words[:5], "--unit", "USD", "--out", "x.yaml")
     assert (done.returncode, "--task (or --sums)" in done.stderr) == (2, True)
     Path("n.csv").write_text("What,Cost\nx,5\n")

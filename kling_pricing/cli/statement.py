@@ -38,7 +38,7 @@ _QUESTIONS = (
     ("tier", "Column with the tier (- for none)", False),
     ("project", "Column with the project (- for none)", False),
 )
-_OF_TASKS, _OF_SUMS = frozenset(("task_id", "duration_s")), frozenset(("tasks", "tier", "project"))
+_OF_TASKS, _OF_SUMS = ("task_id", "duration_s"), ("tasks", "tier", "project")
 """The questions about statements of tasks only, and about sums only."""
 
 """Answer, its question, and whether every mapping needs it."""
@@ -216,8 +216,8 @@ def _print(sample: StatementSample) -> None:
 @click.option("--sums", is_flag=True, help="The rows are sums of tasks, such as one row per day and model.")
 @click.option("--tasks", metavar="COLUMN", help="Of sums: column with the number of tasks.")
 @click.option("--tier", metavar="COLUMN", help="Of sums: column with the tier.")
-@click.option("--project", metavar="COLUMN", help="Of sums: column with the project.")
-@click.option("--timezone", metavar="ZONE", help="Of sums: IANA name of the time zone of the days.")
+@click.option("--project", "project_column", metavar="COLUMN", help="Of sums: column with the project.")
+@click.option("--timezone", "day_zone", metavar="ZONE", help="Of sums: IANA name of the time zone of the days.")
 @click.option("--yes", is_flag=True, help="Do not ask: use the options, and the suggestions for the rest.")
 @tables_option
 @json_option
@@ -248,6 +248,9 @@ def map_command(
     """
     from kling_pricing.reconcile import draft_mapping, sample_statement  # noqa: PLC0415 (an extra, and slow)
 
+    given |= {"project": given.pop("project_column"), "timezone": given.pop("day_zone")}
+    if wrong := next((key for key in (*_OF_SUMS, "timezone") if given[key] and not given["sums"]), None):
+        raise click.UsageError(f"--{wrong} concerns sums; add --sums, or omit the option")
     name = name or f"{provider}-statement"
     path = Path(out or f"{name}.yaml")
     if path.exists():

@@ -226,7 +226,7 @@ class Reconciliation:
         if self.gaps:
             raise StatementError(
                 f"the period is not reconciled: {'; '.join(self.gaps)}. Nothing was settled. Correct the "
-                "statement first, or settle the rest with --settle-despite-gaps (in Python, despite_gaps=True)"
+                "statement first, or settle despite these gaps (--settle-despite-gaps)"
             )
 
     def to_settle(self, *, also: Collection[SettleAlso] = ()) -> int:
