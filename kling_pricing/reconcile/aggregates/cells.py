@@ -23,7 +23,8 @@ from kling_pricing.errors import KlingPricingError, StatementError
 from kling_pricing.money import format_decimal, from_nanos
 from kling_pricing.reconcile.aggregates.repeated_rows import refuse_repeated
 from kling_pricing.reconcile.aggregates.sum_columns import AggregatesEntry
-from kling_pricing.reconcile.matching import StatementPeriod, make_lines
+from kling_pricing.reconcile.line_table import make_lines
+from kling_pricing.reconcile.matching import StatementPeriod
 from kling_pricing.reconcile.model import Grain
 from kling_pricing.reconcile.problems import IGNORED
 from kling_pricing.reconcile.row_facts import facts_of_model, look_up
