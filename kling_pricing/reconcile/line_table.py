@@ -1,4 +1,4 @@
-"""The empty table `line`, which `matching` and `aggregates` fill, and the table `worth` of the values of units."""
+"""The empty table `line`, which `matching` and `aggregates` fill, and the values of units in `worth`."""
 
 from __future__ import annotations
 
