@@ -15,7 +15,7 @@ from kling_pricing import PriceBook, PriceNotFoundError, TableError, check, comp
 from kling_pricing.strict_yaml import load
 from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
-from tests.messages import assert_in_full
+from tests.table_messages import assert_in_full
 
 Folder = Callable[..., Path]
 CLIP = [{"video_url": "v"}]
