@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Protocol
 
 from kling_pricing.budgets import BudgetsFile, Consent
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.books import Books, BooksUpdate
@@ -33,6 +32,7 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.sent_lines import SENT
 from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile.staging import literal, separated
@@ -206,7 +206,7 @@ def _load(workspace: Workspace, path: Path, ledger: int, values: Mapping[str, An
 
 def _may_have_others(ledger: Ledger, account: ProviderAccount) -> bool:
     """Returns whether a ledger may have other accounts at the provider."""
-    known = {each.account for each in ledger.accounts() if each.provider == account.provider}
+    known = {each.account for each in ledger.provider_accounts() if each.provider == account.provider}
     return account.account != account.provider or not known <= {account.account}
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger, connect
-from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.windows import FOREVER, utc_clock
 
 
@@ -66,7 +66,8 @@ def provider_of(ledgers: str | Sequence[str], account: str, providers: Iterable[
 def _accounts_at(provider: str, ledgers: Iterable[Ledger]) -> list[str]:
     """Returns the accounts at a provider; empty: none was named, and none has books."""
     by_ledger = {
-        ledger: {each.account for each in ledger.accounts() if each.provider == provider} for ledger in ledgers
+        ledger: {each.account for each in ledger.provider_accounts() if each.provider == provider}
+        for ledger in ledgers
     }
     if not any(by_ledger.values()):
         return []
@@ -81,7 +82,7 @@ def _has_jobs(ledger: Ledger, provider: str) -> bool:
 
 
 def _known(ledgers: Iterable[Ledger]) -> list[ProviderAccount]:
-    return sorted({account for ledger in ledgers for account in ledger.accounts()})
+    return sorted({account for ledger in ledgers for account in ledger.provider_accounts()})
 
 
 def _unknown(account: str, known: Sequence[str], where: str) -> KlingPricingError:
