@@ -66,8 +66,7 @@ def provider_of(ledgers: str | Sequence[str], account: str, providers: Iterable[
 def _accounts_at(provider: str, ledgers: Iterable[Ledger]) -> list[str]:
     """Returns the accounts at a provider; empty: none was named, and none has books."""
     by_ledger = {
-        ledger: {each.account for each in ledger.provider_accounts() if each.provider == provider}
-        for ledger in ledgers
+        ledger: {each.account for each in ledger.accounts() if each.provider == provider} for ledger in ledgers
     }
     if not any(by_ledger.values()):
         return []
@@ -82,7 +81,7 @@ def _has_jobs(ledger: Ledger, provider: str) -> bool:
 
 
 def _known(ledgers: Iterable[Ledger]) -> list[ProviderAccount]:
-    return sorted({account for ledger in ledgers for account in ledger.provider_accounts()})
+    return sorted({account for ledger in ledgers for account in ledger.accounts()})
 
 
 def _unknown(account: str, known: Sequence[str], where: str) -> KlingPricingError:

@@ -206,7 +206,7 @@ def _load(workspace: Workspace, path: Path, ledger: int, values: Mapping[str, An
 
 def _may_have_others(ledger: Ledger, account: ProviderAccount) -> bool:
     """Returns whether a ledger may have other accounts at the provider."""
-    known = {each.account for each in ledger.provider_accounts() if each.provider == account.provider}
+    known = {each.account for each in ledger.accounts() if each.provider == account.provider}
     return account.account != account.provider or not known <= {account.account}
 
 
