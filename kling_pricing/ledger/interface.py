@@ -32,10 +32,11 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.paging import Pages
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
-class Ledger(Interventions, Outbox, Protocol):
+class Ledger(Interventions, Outbox, Pages, Protocol):
     """The interface of every store.
 
     Every verb raises:

@@ -42,13 +42,14 @@ from kling_pricing.ledger.postgres import codec, revisions, verifying
 from kling_pricing.ledger.postgres.book_calls import PostgresBooks
 from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
 from kling_pricing.ledger.postgres.outbox import PostgresOutbox
+from kling_pricing.ledger.postgres.pages import PostgresPages
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.rolled_up import rolled_up
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 from kling_pricing.money import format_decimal
 
 
-class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
+class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks, PostgresPages):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:

@@ -28,6 +28,8 @@ BEGIN
     'installed()',
     'one_reservation(text[])',
     'reservations(text, text, boolean, timestamptz, timestamptz)',
+    'reservation_page(text, text, text, boolean, text, bigint)',
+    'release_expired()',
     'sent(text, timestamptz)',
     'books(text)',
     'facts_of(text)',
