@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, Self, Unpack
@@ -85,21 +84,6 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
     def clock(self) -> Callable[[], datetime]:
         """The clock of the guard, in UTC."""
         return self._state.clock
-
-    def acting_as(self, actor: str) -> BudgetGuard:
-        """Returns this guard under another actor, for a program that acts for several people.
-
-        Both share everything else, so close only one of them.
-
-        Args:
-            actor: the name under which the ledger keeps the administrative actions of the returned guard.
-
-        Raises:
-            KlingPricingError: the name is empty, too long, or not printable.
-        """
-        other = copy(self)
-        other._state = self._state.acting_as(actor)  # noqa: SLF001 (its own class)
-        return other
 
     def close(self) -> None:
         """Closes the ledger; the next use opens it again."""

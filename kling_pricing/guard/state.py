@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -103,12 +102,6 @@ class GuardState:
         self.refusals = RefusalCounter(self.ledger)
         for warning in ends_soon(self.ledger.calendar_ends(), self.in_force.budgets, self.clock()):
             _log.warning("ledger %s: %s", self.ledger.name, warning)
-
-    def acting_as(self, actor: str) -> GuardState:
-        """Returns this state under another actor. It shares the ledger, the price tables and the counters."""
-        other = copy(self)
-        other.actor = actor_name(actor)
-        return other
 
     def with_budgets(self, make: Callable[[InForce], _Result]) -> tuple[InForce, _Result]:
         """Calls a function with the budgets that this guard knows.
