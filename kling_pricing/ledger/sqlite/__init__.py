@@ -47,6 +47,7 @@ from kling_pricing.ledger.sqlite import (
     verbs,
     verifying,
 )
+from kling_pricing.ledger.sqlite.access_key_verbs import SQLiteAccessKeys
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.interventions import SQLiteInterventions
@@ -58,7 +59,7 @@ _IN_DOUBT = """
 """
 
 
-class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
+class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
