@@ -58,7 +58,7 @@ def serve_command(
       kling-pricing serve --config server.yaml --ledger sqlite:///spend.db
     """
     try:
-        from kling_pricing.server.settings import load_settings, settings_schema  # noqa: PLC0415 (slow)
+        from kling_pricing.server.server_settings import load_settings, settings_schema  # noqa: PLC0415 (slow)
     except ModuleNotFoundError as error:
         raise click.UsageError(not_installed("the server", f"{error.name}", "server")) from None
     if schema:
@@ -76,12 +76,12 @@ def serve_command(
     with errors_shown(as_json=False):
         settings = load_settings(config, overrides=given)
         try:
-            from kling_pricing.server import serving  # noqa: PLC0415 (needs an extra)
+            from kling_pricing.server import processes  # noqa: PLC0415 (needs an extra)
         except ModuleNotFoundError as error:
             raise click.UsageError(not_installed("the server", f"{error.name}", "server")) from None
-        state = serving.ServerState(settings)
-        with serving.listen(settings.host, settings.port) as listening:
-            echo(serving.opening_text(state, listening.getsockname()[1]))
-            has_started = serving.serve(state, listening)
+        state = processes.ServerState(settings)
+        with processes.listen(settings.host, settings.port) as listening:
+            echo(processes.opening_text(state, listening.getsockname()[1]))
+            has_started = processes.serve(state, listening)
     if not has_started:
         raise click.exceptions.Exit(2)

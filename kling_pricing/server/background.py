@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from kling_pricing.server.state import ServerState
+from kling_pricing.server.server_state import ServerState
 
 BACKGROUND_WORK: Sequence[Callable[[ServerState], Awaitable[None]]] = ()
 """The functions that run as long as a process of the server runs; they are cancelled when it stops."""

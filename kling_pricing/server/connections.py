@@ -7,10 +7,10 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from kling_pricing.server.settings import Limits
+from kling_pricing.server.server_settings import ServerLimits
 
 
-def bounded_protocol(limits: Limits) -> type[H11Protocol]:
+def bounded_protocol(limits: ServerLimits) -> type[H11Protocol]:
     """Returns a protocol for connections within the limits.
 
     A connection beyond the largest number is closed at once. One whose next request is not there in time is

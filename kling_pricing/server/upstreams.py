@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from kling_pricing.errors import SettingsError
 from kling_pricing.server.secret_places import Secret
-from kling_pricing.server.settings import ServerSettings, UpstreamSettings
+from kling_pricing.server.server_settings import ServerSettings, UpstreamSettings
 from kling_pricing.tables.price_book import PriceBook
 
 

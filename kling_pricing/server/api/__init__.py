@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from kling_pricing.server.state import ServerState
+from kling_pricing.server.server_state import ServerState
 
 router = APIRouter(prefix="/api/v1")
 

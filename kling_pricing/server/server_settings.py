@@ -110,8 +110,8 @@ class UpstreamSettings(FileModel):
         return self
 
 
-class Limits(FileModel):
-    """Limits that protect the server from callers."""
+class ServerLimits(FileModel):
+    """ServerLimits that protect the server from callers."""
 
     submission_mb: int = Field(128, ge=1, le=4096)
     """The largest body of a submission, in MiB. The server holds it in memory."""
@@ -152,8 +152,8 @@ class ServerSettings(FileModel):
     """The seconds that a stopping server waits for the responses to submissions that it has sent."""
     upstreams: dict[Name, UpstreamSettings] = {}
     """Name of an account -> the account."""
-    limits: Limits = Limits()
-    """Limits that protect the server from callers."""
+    limits: ServerLimits = ServerLimits()
+    """ServerLimits that protect the server from callers."""
 
     @model_validator(mode="after")
     def _may_listen(self) -> ServerSettings:

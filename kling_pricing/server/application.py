@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.server.api import api_application
+from kling_pricing.server.asgi_messages import Receive, Scope, Send, refuse_framing, send_json
 from kling_pricing.server.background import BACKGROUND_WORK
-from kling_pricing.server.messages import Receive, Scope, Send, refuse_framing, send_json
-from kling_pricing.server.state import ServerState
+from kling_pricing.server.server_state import ServerState
 
 _log = logging.getLogger("kling_pricing.server")
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from kling_pricing.display import not_installed
 from kling_pricing.errors import SettingsError
-from kling_pricing.server.settings import ServerSettings
+from kling_pricing.server.server_settings import ServerSettings
 
 try:
     import uvicorn
 
-    from kling_pricing.server.app import ServerApplication
+    from kling_pricing.server.application import ServerApplication
     from kling_pricing.server.connections import bounded_protocol
-    from kling_pricing.server.state import ServerState
+    from kling_pricing.server.server_state import ServerState
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         not_installed("the server", f"{missing.name}", "server"), name=missing.name

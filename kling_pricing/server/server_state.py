@@ -18,7 +18,7 @@ from kling_pricing.guard.threads import WorkerPool
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.server.access import Access, Caller
-from kling_pricing.server.settings import ServerSettings
+from kling_pricing.server.server_settings import ServerSettings
 from kling_pricing.server.upstreams import Upstream, upstreams
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.windows import utc_clock
