@@ -117,6 +117,10 @@ class GuardInspection:
             limit=limit,
         )
 
+    def unsettled(self) -> list[Reservation]:
+        """Returns the reservations that were sent and are neither settled nor released, oldest first."""
+        return self._state.ledger.unsettled()
+
     def journal(self) -> list[Entry]:
         """Returns every journal entry, oldest first."""
         return self._state.ledger.journal()

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from kling_pricing.budgets import BudgetsFile, Consent
+from kling_pricing.ledger.access_keys import AccessKeys
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.books import Books, BooksUpdate
@@ -36,7 +37,7 @@ from kling_pricing.ledger.paging import Pages
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
-class Ledger(Interventions, Outbox, Pages, Protocol):
+class Ledger(Interventions, Outbox, AccessKeys, Pages, Protocol):
     """The interface of every store.
 
     Every verb raises:

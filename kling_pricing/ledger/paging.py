@@ -11,7 +11,7 @@ MAX_PAGE = 1000
 
 
 class Pages(Protocol):
-    """Pages of reservations, and the release of expired reservations.
+    """Pages of reservations, the reservations of running jobs, and the release of expired reservations.
 
     A part of `Ledger`. They raise what the verbs of `Ledger` raise.
     """
@@ -41,6 +41,9 @@ class Pages(Protocol):
         Raises:
             ReservationNotFoundError: the ledger has no reservation with the id `after`.
         """
+
+    def unsettled(self) -> list[Reservation]:
+        """Returns the reservations that were sent and are neither settled nor released, the oldest first."""
 
     def expire(self) -> int:
         """Releases the reservations that have expired, and returns their number.

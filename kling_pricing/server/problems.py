@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -203,7 +202,12 @@ def plain_problem(status: int, detail: str, mistakes: Sequence[Mistake] = ()) ->
     """
     code, title = _OF_STATUSES.get(status, ("refused", "The request is refused"))
     return Problem(
-        type=problem_uri(code), title=title, status=status, code=code, detail=detail, mistakes=[*mistakes] or None
+        type=problem_uri(code),
+        title=title,
+        status=status,
+        code=code,
+        detail=detail,
+        mistakes=[*mistakes] or None,
     )
 
 
@@ -250,16 +254,18 @@ def _invalid(_request: Request, error: Any) -> Response:
 
 
 def _http_error(_request: Request, error: Any) -> Response:
-    response = problem_response(plain_problem(error.status_code, _HTTP_DETAILS.get(error.status_code, str(error.detail))))
+    detail = _HTTP_DETAILS.get(error.detail, error.detail)
+    response = problem_response(plain_problem(error.status_code, detail))
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
 
 
-_HTTP_DETAILS = {
-    404: "there is nothing at this path; see /docs for the paths of the API",
-    405: "the path does not take this method; see the header Allow",
+_HTTP_DETAILS: Mapping[str, str] = {
+    "Not Found": "there is nothing at this path; see /docs for the paths of the API",
+    "Method Not Allowed": "the path does not take this method; see the header Allow",
 }
+"""The detail that the framework gives -> the detail of the problem."""
 
 
 def _failed(_request: Request, _error: Exception) -> Response:

@@ -32,6 +32,10 @@ class PostgresPages:
         rows = self._server.rows("reservation_page", project, key, state, in_doubt, after, limit)
         return [codec.reservation(row) for row in rows]
 
+    def unsettled(self) -> list[Reservation]:
+        """See `Pages.unsettled`."""
+        return [codec.reservation(row) for row in self._server.rows("unsettled")]
+
     def expire(self) -> int:
         """See `Pages.expire`."""
         return int(self._server.call("release_expired"))

@@ -19,7 +19,7 @@ from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import VERSION, Server
 from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
 
-_STEPS = {1: "tables.sql", 2: "version_2.sql", 3: "version_3.sql", 4: "version_4.sql"}
+_STEPS = {1: "tables.sql", 2: "version_2.sql", 3: "version_3.sql", 4: "version_4.sql", 5: "version_5.sql"}
 """The scripts that create each version from the previous one. Version 1 starts from an empty schema."""
 
 _FIRST_WITH_CALENDAR = 3
@@ -28,16 +28,9 @@ _FIRST_WITH_CALENDAR = 3
 _FUNCTIONS = (
     *("shared.sql", "rolling.sql", "administration.sql", "cap_overlays.sql", "allowances.sql", "decide.sql"),
     *("reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql", "observe.sql"),
-    *(
-        "record.sql",
-        "open_bucket.sql",
-        "unpriced.sql",
-        "reading.sql",
-        "pages.sql",
-        "revisions.sql",
-        "frozen.sql",
-    ),
-    *("observing.sql", "verified.sql", "outbox.sql", "books.sql", "corrections.sql", "grants.sql"),
+    *("record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql", "frozen.sql"),
+    *("observing.sql", "verified.sql", "outbox.sql", "books.sql", "corrections.sql", "access_keys.sql"),
+    *("pages.sql", "grants.sql"),
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 

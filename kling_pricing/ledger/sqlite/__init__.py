@@ -47,6 +47,7 @@ from kling_pricing.ledger.sqlite import (
     verbs,
     verifying,
 )
+from kling_pricing.ledger.sqlite.access_key_verbs import SQLiteAccessKeys
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.interventions import SQLiteInterventions
@@ -55,7 +56,7 @@ from kling_pricing.ledger.sqlite.pages import IN_DOUBT, SQLitePages
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 
 
-class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLitePages):
+class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePages):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:

@@ -18,6 +18,11 @@ IN_DOUBT = """
 """The condition on a reservation in doubt; its parameter is the present instant."""
 
 
+_UNSETTLED = " UNION ALL ".join(  # each part has an index
+    f"{reservations.SELECT} WHERE state = '{state}'" for state in ("dispatching", "bound")
+)
+
+
 class SQLitePages:
     """Implements `Pages` in SQLite."""
 
@@ -50,6 +55,13 @@ class SQLitePages:
                 f"{reservations.SELECT}{where} ORDER BY rowid DESC LIMIT ?", (*filters.values(), limit)
             ).fetchall()
         return [reservations.from_row(row, now) for row in rows]
+
+    def unsettled(self) -> list[Reservation]:
+        """See `Pages.unsettled`."""
+        with self._file.reading() as db:
+            rows = db.execute(_UNSETTLED).fetchall()
+        now = self._clock()
+        return sorted((reservations.from_row(row, now) for row in rows), key=lambda kept: kept.created_at)
 
     def expire(self) -> int:
         """See `Pages.expire`."""

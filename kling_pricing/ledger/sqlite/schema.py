@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
+from kling_pricing.ledger.sqlite.access_key_tables import ACCESS_KEY_TABLES
 from kling_pricing.ledger.sqlite.book_tables import BOOK_TABLES
 from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
 from kling_pricing.ledger.terms import Terms
@@ -333,6 +334,12 @@ STEPS: dict[int, tuple[str, ...]] = {
         ) STRICT
         """,
         *OUTBOX_TABLES,
+    ),
+    5: (
+        # Access keys
+        *ACCESS_KEY_TABLES,
+        # The reservations of running jobs
+        "CREATE INDEX reservation_bound ON reservation (created_at) WHERE state = 'bound'",
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, HTTPException, Path
 from pydantic import Field
 
 from kling_pricing.guard import allow, revoke
+from kling_pricing.ledger.errors import unknown_allowance
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest
 from kling_pricing.server.api.dependencies import (
     Administrator,
@@ -22,6 +23,9 @@ from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Numb
 from kling_pricing.server.api.pricing_routes import DecideBody
 
 router = APIRouter(route_class=StrictRoute, tags=["allowances"])
+
+
+_NOT_FOUND = 404
 
 
 class AllowanceView(View):
@@ -137,9 +141,10 @@ def revoke_allowance(
     allowance_id: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AllowanceView:
     """Revokes an allowance immediately. Requests that it covers already stay covered."""
-    return AllowanceView.of(
-        revoke(server.settings.ledger, allowance_id, actor=caller.name, reason=body.reason)
-    )
+    ids = [each.id for each in server.ledger.allowances()]
+    if allowance_id not in ids:
+        raise HTTPException(_NOT_FOUND, str(unknown_allowance(allowance_id, ids)))
+    return AllowanceView.of(revoke(server.settings.ledger, allowance_id, actor=caller.name, reason=body.reason))
 
 
 @router.get("/allowance-requests", summary="List filed requests")

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, HTTPException, Path
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
 from kling_pricing.budgets import EACH, BudgetEntry, BudgetsFile, budgets_from_text, budgets_yaml
 from kling_pricing.errors import BudgetWeakenedError
-from kling_pricing.guard import BudgetForecast, apply_budgets, freeze_all, freeze_budgets, plan_budgets
+from kling_pricing.guard import (
+    BudgetForecast,
+    apply_budgets,
+    freeze_all,
+    freeze_budgets,
+    plan_budgets,
+    thaw_budgets,
+)
 from kling_pricing.guard import thaw_all as thaw_everything
-from kling_pricing.guard import thaw_budgets
 from kling_pricing.ledger.freezing import unknown_budget
 from kling_pricing.server.access import Caller
 from kling_pricing.server.api.dependencies import Administrator, Auditor, Served, StrictRoute, Viewer
@@ -23,6 +29,7 @@ router = APIRouter(route_class=StrictRoute, tags=["budgets"])
 
 BudgetName = Annotated[ShortText, Path(description="The name of the budget.")]
 
+_NOT_FOUND = 404
 _FILE = "file"
 """The name of the text of a budgets file in mistakes."""
 
@@ -41,7 +48,9 @@ class BudgetView(View):
     window_end: Instant | None = Field(description="null: the window never ends.")
     rolling: str | None = Field(description="The length of a rolling window, such as `24h`.")
     pace_per_day: Number | None = Field(description="The average of the window, per 24 hours; null: unknown.")
-    exhausted_at: Instant | None = Field(description="When nothing is left at this pace; null: not before the end.")
+    exhausted_at: Instant | None = Field(
+        description="When nothing is left at this pace; null: not before the end."
+    )
 
     @classmethod
     def of(cls, forecast: BudgetForecast) -> BudgetView:
@@ -159,7 +168,8 @@ def show_budgets(server: Served, caller: Viewer) -> BudgetList:
     found = [
         BudgetView.of(forecast)
         for forecast in guard.forecasts()
-        if forecast.bucket.budget in own and caller.reaches(forecast.bucket.labels.get("project", caller.project or ""))
+        if forecast.bucket.budget in own
+        and caller.reaches(forecast.bucket.labels.get("project", caller.project or ""))
     ]
     return BudgetList(at=guard.clock(), budgets=found)
 
@@ -169,8 +179,7 @@ def show_budget(budget: BudgetName, server: Served, caller: Viewer) -> BudgetLis
     """Returns the balances of one budget: one for each set of labels in use."""
     shown = show_budgets(server, caller)
     entries = [entry.name for entry in server.guard.budgets().budgets if _counts_only(entry, caller)]
-    if budget not in entries:
-        raise unknown_budget(budget, entries)
+    _require_known(budget, entries)
     return BudgetList(at=shown.at, budgets=[row for row in shown.budgets if row.budget == budget])
 
 
@@ -208,6 +217,7 @@ def apply_new_budgets(body: ApplyBody, server: Served, caller: Administrator) ->
 def set_cap(budget: BudgetName, body: CapBody, server: Served, caller: Administrator) -> CapChangeView:
     """Changes the cap of one budget immediately, for every process."""
     guard = server.guard.acting_as(caller.name)
+    _require_known(budget, [entry.name for entry in guard.budgets().budgets])
     change = guard.cap_change(budget, body.cap, until=body.until)
     if change.weaker and not body.allow_weaker:
         raise BudgetWeakenedError(
@@ -258,6 +268,16 @@ def thaw(body: FreezeBody, server: Served, caller: Administrator) -> FreezeList:
     else:
         ended = [*thaw_budgets(ledger, body.budgets, actor=caller.name, reason=body.reason)]
     return FreezeList(freezes=[FreezeView.model_validate(each) for each in ended])
+
+
+def _require_known(budget: str, names: list[str]) -> None:
+    """Does nothing if a budget has this name.
+
+    Raises:
+        HTTPException: none has it (404).
+    """
+    if budget not in names:
+        raise HTTPException(_NOT_FOUND, str(unknown_budget(budget, names)))
 
 
 def _counts_only(entry: BudgetEntry, caller: Caller) -> bool:

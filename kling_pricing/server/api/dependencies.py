@@ -13,7 +13,7 @@ from kling_pricing.ledger.access_keys import ACCESS_KEY_LABEL, Role
 from kling_pricing.ledger.errors import unknown
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.server.access import FORBIDDEN, Caller
-from kling_pricing.server.state import ServerState
+from kling_pricing.server.server_state import ServerState
 from kling_pricing.strict_json import json_value
 
 MAX_BODY_BYTES = 64 * 2**20
@@ -29,8 +29,7 @@ def state_of(request: Request) -> ServerState:
 
 
 def _caller(request: Request) -> Caller:
-    caller = state_of(request).access.caller(request.headers)
-    request.state.caller = caller.name
+    caller: Caller = request.state.caller
     return caller
 
 
@@ -148,13 +147,15 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route whose handlers get a `StrictRequest`."""
+    """A route that recognises its caller before it reads the body, and whose handlers get a `StrictRequest`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns the function that answers a request."""
         answer = super().get_route_handler()
 
         async def answer_strictly(request: Request) -> Response:
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            request.state.caller = await state_of(request).caller(headers)
             return await answer(StrictRequest(request.scope, request.receive))
 
         return answer_strictly

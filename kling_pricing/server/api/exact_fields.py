@@ -8,7 +8,15 @@ from decimal import Decimal
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from kling_pricing.budgets import MAX_LABEL_CHARS
 from kling_pricing.display import shown
@@ -35,7 +43,9 @@ def _checked(read: Callable[[Any], _Value]) -> Callable[[Any], _Value]:
 
 def _amount(value: Any) -> Decimal:
     if type(value) not in {str, int}:
-        raise KlingPricingError(f"must be text such as '0.714', so that no program rounds it, got {shown(value)}")
+        raise KlingPricingError(
+            f"must be text such as '0.714', so that no program rounds it, got {shown(value)}"
+        )
     return ledger_amount(value)
 
 
@@ -81,7 +91,9 @@ Instant: TypeAlias = Annotated[
 ShortText: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS)]
 """A name, a reason or a label."""
 
-Limit: TypeAlias = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The largest number of items on the page.")]
+Limit: TypeAlias = Annotated[
+    int, Query(ge=1, le=MAX_PAGE, description="The largest number of items on the page.")
+]
 Cursor: TypeAlias = Annotated[
     ShortText | None, Query(description="The `next` of the previous page; leave it out for the first page.")
 ]

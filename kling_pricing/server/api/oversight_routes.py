@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import Field
 
 from kling_pricing.alerts import AlertDelivery
 from kling_pricing.errors import KlingPricingError, ReservationNotFoundError
 from kling_pricing.guard import issue_key, revoke_key
-from kling_pricing.ledger.access_keys import AccessKey, Role
+from kling_pricing.ledger.access_keys import AccessKey, Role, unknown_key
 from kling_pricing.ledger.actions import AdministrativeAction
 from kling_pricing.ledger.alerting import StoredAlert
 from kling_pricing.server.access import Caller
@@ -26,13 +26,14 @@ from kling_pricing.server.api.exact_fields import (
     View,
 )
 from kling_pricing.server.problems import problem_types, problem_uri
-from kling_pricing.server.state import ServerState
+from kling_pricing.server.server_state import ServerState
 
 router = APIRouter(route_class=StrictRoute)
 
 NumberCursor = Annotated[
     int, Query(ge=0, le=2**62, description="The `next` of the previous page; 0 for the first page.")
 ]
+_NOT_FOUND = 404
 _CHUNK = 200
 _MAX_CHUNKS = 50
 """The largest number of chunks in which one request looks for the alerts that its caller may see."""
@@ -345,9 +346,10 @@ def revoke_access_key(
     name: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AccessKeyView:
     """Revokes an access key for ever; it is refused from the next request on."""
-    return AccessKeyView.of(
-        revoke_key(server.settings.ledger, name, actor=caller.name, reason=body.reason)
-    )
+    names = [key.name for key in server.ledger.access_keys()]
+    if name not in names:
+        raise HTTPException(_NOT_FOUND, str(unknown_key(name, names)))
+    return AccessKeyView.of(revoke_key(server.settings.ledger, name, actor=caller.name, reason=body.reason))
 
 
 @router.get("/caller", summary="Show your own access key", tags=["keys"])
@@ -356,7 +358,11 @@ def show_caller(caller: Viewer) -> CallerView:
     return CallerView(**caller._asdict() | {"labels": dict(caller.labels)})
 
 
-@router.get("/problems", summary="List the kinds of problems", tags=["problems"])
+open_router = APIRouter()
+"""Routes that need no access key."""
+
+
+@open_router.get("/problems", summary="List the kinds of problems", tags=["problems"])
 def list_problems() -> ProblemTypeList:
     """Returns every kind of problem with its code and its status. Needs no access key."""
     return ProblemTypeList(

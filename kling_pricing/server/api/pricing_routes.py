@@ -19,7 +19,13 @@ from kling_pricing.server.api.dependencies import (
     project_of,
 )
 from kling_pricing.server.api.exact_fields import ApiBody, Instant, ShortText
-from kling_pricing.server.api.pricing_views import CheckView, ComparisonView, DecisionView, OptionView, QuoteView
+from kling_pricing.server.api.pricing_views import (
+    CheckView,
+    ComparisonView,
+    DecisionView,
+    OptionView,
+    QuoteView,
+)
 
 router = APIRouter(route_class=StrictRoute, tags=["prices"])
 

@@ -90,9 +90,7 @@ class CheckView(View):
     @classmethod
     def of(cls, violations: list[Violation]) -> CheckView:
         """Returns the view of the result of a check."""
-        return cls(
-            valid=not violations, violations=[ViolationView(**found._asdict()) for found in violations]
-        )
+        return cls(valid=not violations, violations=[ViolationView(**found._asdict()) for found in violations])
 
 
 class OptionView(View):

@@ -23,7 +23,6 @@ from kling_pricing.server.api.dependencies import (
     project_of,
     reservation_of,
 )
-from kling_pricing.server.state import ServerState
 from kling_pricing.server.api.exact_fields import (
     DEFAULT_LIMIT,
     Amount,
@@ -38,6 +37,7 @@ from kling_pricing.server.api.exact_fields import (
 )
 from kling_pricing.server.api.pricing_routes import DecideBody, PayloadBody
 from kling_pricing.server.api.pricing_views import QuoteView
+from kling_pricing.server.server_state import ServerState
 from kling_pricing.wire.formats import wire_format as wire_format_named
 
 router = APIRouter(route_class=StrictRoute, tags=["reservations"])
@@ -102,7 +102,9 @@ class AdmissionView(View):
     )
 
     @classmethod
-    def of(cls, admission: Admission, reservation: Reservation, payload: dict[str, Any] | None) -> AdmissionView:
+    def of(
+        cls, admission: Admission, reservation: Reservation, payload: dict[str, Any] | None
+    ) -> AdmissionView:
         """Returns the view of an admission."""
         return cls(
             reservation=ReservationView.model_validate(reservation),
@@ -167,7 +169,9 @@ class ResolveBody(ApiBody):
     "/reservations",
     summary="Reserve money for a payload",
     status_code=_CREATED,
-    responses={_REPLAYED: {"model": AdmissionView, "description": "The reservation existed already for the key."}},
+    responses={
+        _REPLAYED: {"model": AdmissionView, "description": "The reservation existed already for the key."}
+    },
 )
 def create_reservation(
     body: AdmissionBody,

@@ -18,6 +18,13 @@ BEGIN
   ORDER BY seq DESC LIMIT p_limit;
 END $$;
 
+-- Returns the reservations that were sent and are neither settled nor released.
+CREATE OR REPLACE FUNCTION unsettled() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT shown(reservation, current_instant()) FROM reservation
+  WHERE state IN ('dispatching', 'bound') ORDER BY created_at, seq
+$$;
+
 -- Releases the reservations that have expired, except those that another transaction has locked. Returns their number.
 CREATE OR REPLACE FUNCTION release_expired() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$

@@ -1,0 +1,35 @@
+"""The tables of access keys. Their rows change only by revocation; their use is kept apart."""
+
+ACCESS_KEY_TABLES = (
+    """
+    CREATE TABLE access_key (
+      name TEXT NOT NULL PRIMARY KEY,
+      digest TEXT NOT NULL UNIQUE CHECK (length(digest) = 64),
+      project TEXT,
+      role TEXT NOT NULL CHECK (role IN ('view', 'submit', 'manage')),
+      labels TEXT NOT NULL,
+      created_at TEXT NOT NULL,
+      expires_at TEXT,
+      revoked_at TEXT,
+      actor TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TRIGGER access_key_is_final BEFORE UPDATE ON access_key
+    WHEN OLD.revoked_at IS NOT NULL OR NEW.revoked_at IS NULL OR NEW.name <> OLD.name
+      OR NEW.digest <> OLD.digest OR NEW.project IS NOT OLD.project OR NEW.role <> OLD.role
+      OR NEW.labels <> OLD.labels OR NEW.expires_at IS NOT OLD.expires_at
+    BEGIN SELECT RAISE(ABORT, 'access keys never change; revoke the key and issue another one'); END
+    """,
+    """
+    CREATE TRIGGER access_key_is_kept BEFORE DELETE ON access_key
+    BEGIN SELECT RAISE(ABORT, 'access keys are kept; revoke the key'); END
+    """,
+    """
+    CREATE TABLE access_key_use (
+      name TEXT NOT NULL PRIMARY KEY REFERENCES access_key (name),
+      used_at TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+"""The statements of schema version 5 for these tables."""
