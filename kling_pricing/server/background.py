@@ -23,7 +23,7 @@ _NEXT_TRY_S = 5
 
 
 async def ask_about_tasks(state: ServerState) -> None:
-    """Asks upstreams about unsettled tasks, and releases expired reservations, while this process has the lease."""
+    """Asks upstreams about unsettled tasks, and releases expired reservations, while it has the lease."""
     lease = WorkLease(state.ledger, state.background)
     questions = TaskQuestions(state, lease.is_held)
     try:
@@ -44,7 +44,7 @@ async def ask_about_tasks(state: ServerState) -> None:
 
 async def deliver_alerts(state: ServerState) -> None:
     """Delivers the alerts of the ledger. The deliverers of a ledger have a lease of their own."""
-    while not await _has_budgets(state):
+    while not await _has_budgets(state):  # noqa: ASYNC110 (the ledger is another process's)
         await asyncio.sleep(_NEXT_TRY_S)
     stop = Event()
     delivery = AlertDelivery(state.settings.ledger)

@@ -17,7 +17,7 @@ LEASE_NAME = "server"
 """The name of the lease in the ledger."""
 
 LEASE_LASTS = timedelta(seconds=30)
-"""How long a process may work without renewing its lease, and so how long its successor waits after its death."""
+"""How long a process may work without renewing its lease; another takes over that long after its death."""
 
 _RENEWALS = 3
 """How often a lease is renewed before it would end."""

@@ -1,7 +1,7 @@
 """Metrics of the server in the format of Prometheus.
 
-Every label has few values: names from the settings and the budgets file, routes, and words of this module. Amounts
-are for graphs and rounded by Prometheus; the API has the exact ones.
+Every label has few values: names from the settings and the budgets file, routes, and words of this module.
+Amounts are for graphs, and Prometheus rounds them; the API has the exact ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _READ_EVERY_NS = 5 * 10**9
 """How long the values that are read from the ledger are kept, so that frequent scrapes cost nothing."""
 
 _NS_PER_S = 10**9
-_BUCKETS = tuple(map(Decimal, ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10"]))
+_BUCKETS = ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10"]
+"""The upper ends of the classes of times, in seconds."""
 
 Step: TypeAlias = Literal["quote", "admit"]
 Outcome: TypeAlias = Literal["admitted", "capped", "replayed", "refused", "passed", "unauthorized", "failed"]
@@ -147,7 +148,7 @@ class LedgerGauges(Collector):
         self._last: _Reading | None = None
 
     def collect(self) -> list[Metric]:
-        """Returns the gauges. If the ledger cannot be read, `kling_pricing_ledger_up` is 0 and the others are missing."""
+        """Returns the gauges; if the ledger cannot be read, only `kling_pricing_ledger_up`, which is 0."""
         with self._lock:
             now_ns = time.monotonic_ns()
             if self._last is None or now_ns - self._last.read_ns >= _READ_EVERY_NS:

@@ -76,7 +76,7 @@ _OF_ERRORS: Mapping[type[KlingPricingError], ProblemType] = {
     ReceiverError: ProblemType(422, "A receiver of alerts is not set up or does not accept an alert"),
     StatementError: ProblemType(422, "The statement cannot be read"),
 }
-"""Error class -> the kind of problem. A class that is not listed has the kind of its nearest listed base class."""
+"""Error class -> the kind of problem. A class that is not listed has the kind of its nearest listed base."""
 
 _OF_STATUSES: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request", "The request cannot be read"),
@@ -247,7 +247,7 @@ def _refused(_request: Request, error: Any) -> Response:
 def _invalid(_request: Request, error: Any) -> Response:
     mistakes = []
     for details in error.errors():
-        place, problem = explained({**details, "loc": tuple(details["loc"])})
+        place, problem = explained(details)
         mistakes.append(Mistake(place=key_path(place), problem=problem))
     detail = "; ".join(f"{mistake.place}: {mistake.problem}" for mistake in mistakes)
     return problem_response(plain_problem(400, detail, mistakes))
@@ -275,6 +275,7 @@ def _failed(_request: Request, _error: Exception) -> Response:
 
 
 def problem_uri(code: str) -> str:
+    """Returns the URI of a kind of problem. It never changes."""
     return f"urn:kling-pricing:problem:{code}"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from kling_pricing.display import not_installed
@@ -20,6 +22,7 @@ try:
 
     from kling_pricing.server.application import ServerApplication
     from kling_pricing.server.connections import bounded_protocol
+    from kling_pricing.server.metrics import SHARED_FOLDER_VARIABLE
     from kling_pricing.server.server_state import ServerState
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
@@ -176,6 +179,8 @@ class _Workers:
     def run(self) -> bool:
         """Runs the processes until a signal arrives; then waits for them."""
         before = [signal.signal(each, lambda *_: self._stopping.set()) for each in _HANDLED]
+        shared = TemporaryDirectory(prefix="kling-pricing-metrics-")
+        os.environ[SHARED_FOLDER_VARIABLE] = shared.name
         processes = [self._started() for _ in range(self._settings.workers)]
         try:
             while not self._stopping.wait(_RESTART_PAUSE_S):
@@ -187,6 +192,7 @@ class _Workers:
                 process.join()
             for each, handler in zip(_HANDLED, before, strict=True):
                 signal.signal(each, handler)
+            shared.cleanup()
         return True
 
     def _started(self) -> BaseProcess:

@@ -1,4 +1,4 @@
-"""Logs and counts every request to the API: what was asked, by whom, what became of it, and how long it took."""
+"""Logs and counts every request to the API: its route, its caller, its answer, and the time that it took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks upstreams about the tasks of unsettled reservations: paced, backed off, and by listing where an API lists."""
+"""Asks upstreams about unsettled tasks: paced, backed off, and by listing where an API lists its tasks."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class TaskQuestions:
         _log.warning("upstream %s is not asked about tasks until %s: %s", upstream.name, pause.until, why)
 
     async def _get(self, upstream: Upstream, url: str) -> tuple[int, bytes]:
-        """Sends one question with the credential of the upstream. Follows no redirect, which could lead elsewhere.
+        """Sends one question with the credential of the upstream. Follows no redirect to another place.
 
         Raises:
             OSError: there is no answer, or it is too large.

@@ -66,7 +66,7 @@ class AllowBody(ApiBody):
     project: ShortText | None = None
     amount: Amount | None = None
     currency: ShortText | None = None
-    budgets: list[ShortText] = []
+    budgets: list[ShortText] = Field([], description="The budgets above whose limits it may be used.")
     until: Instant
     key: ShortText | None = None
     request: ShortText | None = Field(None, description="The id of a filed request.")

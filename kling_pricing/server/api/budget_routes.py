@@ -19,7 +19,7 @@ from kling_pricing.guard import (
     thaw_budgets,
 )
 from kling_pricing.guard import thaw_all as thaw_everything
-from kling_pricing.ledger.freezing import unknown_budget
+from kling_pricing.ledger.freezing import Freeze, unknown_budget
 from kling_pricing.server.access import Caller
 from kling_pricing.server.api.dependencies import Administrator, Auditor, Served, StrictRoute, Viewer
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View
@@ -108,7 +108,7 @@ class ApplyBody(BudgetsBody):
         None, description="The `base` of your plan: refuses the budgets if others are in force meanwhile."
     )
     remove: list[ShortText] = Field([], description="The budgets that the file does not contain.")
-    allow_weaker: bool = Field(False, description="Whether protection may become weaker.")
+    allow_weaker: bool = Field(default=False, description="Whether protection may become weaker.")
     reason: ShortText = Field(description="The reason, which the audit log keeps.")
 
 
@@ -117,7 +117,7 @@ class CapBody(ApiBody):
 
     cap: Amount
     until: Instant | None = Field(None, description="The end of the new cap; null: it stays.")
-    allow_weaker: bool = Field(False, description="Whether more may be spent than before.")
+    allow_weaker: bool = Field(default=False, description="Whether more may be spent than before.")
     reason: ShortText
 
 
@@ -252,7 +252,7 @@ def freeze(body: FreezeBody, server: Served, caller: Administrator) -> FreezeLis
     """Stops budgets, or all spending, immediately and for every process. Jobs that were sent are settled."""
     ledger = server.settings.ledger
     if body.budgets is None:
-        found = (freeze_all(ledger, actor=caller.name, reason=body.reason),)
+        found: tuple[Freeze, ...] = (freeze_all(ledger, actor=caller.name, reason=body.reason),)
     else:
         found = freeze_budgets(ledger, body.budgets, actor=caller.name, reason=body.reason)
     return FreezeList(freezes=[FreezeView.model_validate(each) for each in found])

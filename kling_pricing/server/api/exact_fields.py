@@ -1,4 +1,4 @@
-"""The types of the fields of the API: amounts are text, instants have a time zone, and unknown fields are refused."""
+"""The types of the fields in the API: amounts are text, and instants have a time zone."""
 
 from __future__ import annotations
 

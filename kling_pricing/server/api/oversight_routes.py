@@ -164,7 +164,7 @@ class IssueKeyBody(ApiBody):
     """A new access key. Give either a project or `all_projects`."""
 
     project: ShortText | None = Field(None, description="The only project that it reaches.")
-    all_projects: bool = Field(False, description="Whether it reaches all projects.")
+    all_projects: bool = Field(default=False, description="Whether it reaches all projects.")
     role: Role = "submit"
     labels: dict[ShortText, ShortText] = Field({}, description="Labels that every request with it has.")
     name: ShortText | None = Field(None, description="Its name, which the audit log shows as the actor.")

@@ -26,6 +26,7 @@ from kling_pricing.server.api.pricing_views import (
     OptionView,
     QuoteView,
 )
+from kling_pricing.wire.media import MediaLike
 
 router = APIRouter(route_class=StrictRoute, tags=["prices"])
 
@@ -53,16 +54,20 @@ class PayloadBody(ApiBody):
     wire_format: ShortText | None = Field(None, description="The API that the payload is written for.")
     url: str | None = Field(None, description="The URL that receives the payload. Nothing is sent to it.")
     media: dict[str, MediaFactsBody] | None = Field(None, description="URL -> facts about the file there.")
-    allow_unknown: bool = Field(False, description="Whether to ignore fields that the API does not document.")
+    allow_unknown: bool = Field(
+        default=False, description="Whether to ignore fields that the API does not document."
+    )
 
     def options(self) -> QuoteOptions:
         """Returns the options of `quote`."""
-        media = self.media and {url: facts.model_dump(exclude_none=True) for url, facts in self.media.items()}
+        media: MediaLike = {
+            url: facts.model_dump(exclude_none=True) for url, facts in (self.media or {}).items()
+        }
         return QuoteOptions(
             provider=self.provider,
             wire_format=self.wire_format,
             url=self.url,
-            media=media,
+            media=media or None,
             allow_unknown=self.allow_unknown,
         )
 

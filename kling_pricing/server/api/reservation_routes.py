@@ -87,7 +87,8 @@ class AdmissionBody(DecideBody):
     """A payload to reserve money for."""
 
     dispatch: bool = Field(
-        False, description="Whether to dispatch at once; the answer then contains the payload to submit."
+        default=False,
+        description="Whether to dispatch at once; the answer then contains the payload to submit.",
     )
 
 
@@ -147,7 +148,8 @@ class ReleaseBody(ApiBody):
     """Why the money is not needed."""
 
     refused: bool = Field(
-        False, description="Whether the request was sent and the provider definitely refused it (most 4xx)."
+        default=False,
+        description="Whether the request was sent and the provider definitely refused it (most 4xx).",
     )
     reason: ShortText | None = None
 
@@ -211,7 +213,7 @@ def list_reservations(
     project: Annotated[ShortText | None, Query(description="Only reservations of this project.")] = None,
     key: Annotated[ShortText | None, Query(description="Only reservations with this key.")] = None,
     state: Annotated[State | None, Query(description="Only reservations in this state.")] = None,
-    in_doubt: Annotated[bool, Query(description="Only reservations in doubt.")] = False,
+    in_doubt: Annotated[bool, Query(description="Only reservations in doubt.")] = False,  # noqa: FBT002 (a query)
     cursor: Cursor = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> ReservationPage:
@@ -356,8 +358,8 @@ def _outcome_of(server: ServerState, caller: Caller, reservation_id: str) -> Res
     asked = {settings.provider or name for name, settings in upstreams}
     if reservation.provider in asked and not caller.may("manage"):
         raise AccessError(
-            f"the server has an upstream for {reservation.provider} and asks about its jobs itself; to state an "
-            "outcome, use an access key with the role manage",
+            f"the server has an upstream for {reservation.provider} and asks about its jobs itself; to state "
+            "an outcome, use an access key with the role manage",
             status=FORBIDDEN,
         )
     return reservation
