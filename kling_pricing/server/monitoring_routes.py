@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from kling_pricing.display import without_secrets
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.server.metrics import CONTENT_TYPE
+from kling_pricing.server.problems import problems
 from kling_pricing.server.server_settings import is_loopback
 from kling_pricing.server.server_state import ServerState
 
@@ -57,7 +58,12 @@ def ready(request: Request) -> JSONResponse:
     return JSONResponse(readiness.model_dump(mode="json"), 200 if readiness.ready else _NOT_READY)
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses=problems(401, 403, 503) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def metrics(request: Request) -> Response:
     """Returns the metrics in the text format of Prometheus.
 

@@ -218,6 +218,29 @@ def problem_types() -> dict[str, ProblemType]:
     return dict(sorted(kinds.items()))
 
 
+_DESCRIPTIONS = {
+    400: "The request has an invalid value.",
+    401: "The access key is missing or not valid.",
+    402: "The request does not fit a budget, or spending is frozen. Nothing was reserved.",
+    403: "The access key does not allow this.",
+    404: "Your access key reaches nothing with this name.",
+    409: "The state of the ledger does not allow this. Nothing has changed.",
+    413: "The body is too large.",
+    422: "The payload, the response or the file is refused.",
+    500: "The server has failed.",
+    503: "The ledger cannot be used, so nothing may be spent.",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns the description of problems with these statuses, as a route documents them."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _DESCRIPTIONS[status], "content": {PROBLEM_JSON: {"schema": schema}}}
+        for status in statuses
+    }
+
+
 def problem_response(problem: Problem) -> Response:
     """Returns a problem as an answer."""
     headers = {}

@@ -21,8 +21,9 @@ from kling_pricing.server.api.dependencies import (
 )
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View
 from kling_pricing.server.api.pricing_routes import DecideBody
+from kling_pricing.server.problems import problems
 
-router = APIRouter(route_class=StrictRoute, tags=["allowances"])
+router = APIRouter(route_class=StrictRoute, tags=["allowances"], responses=problems(401, 403, 409, 422, 503))
 
 
 _NOT_FOUND = 404
@@ -118,7 +119,7 @@ def list_allowances(server: Served, caller: Viewer) -> AllowanceList:
     return AllowanceList(allowances=[AllowanceView.of(allowance) for allowance in found])
 
 
-@router.post("/allowances", summary="Grant an allowance", status_code=201)
+@router.post("/allowances", summary="Grant an allowance", status_code=201, responses=problems(413))
 def grant_allowance(body: AllowBody, server: Served, caller: Administrator) -> AllowanceView:
     """Lets a project spend an amount above the limits of named budgets, until an instant."""
     granted = allow(
@@ -136,7 +137,7 @@ def grant_allowance(body: AllowBody, server: Served, caller: Administrator) -> A
     return AllowanceView.of(granted)
 
 
-@router.post("/allowances/{allowance_id}/revoke", summary="Revoke an allowance")
+@router.post("/allowances/{allowance_id}/revoke", summary="Revoke an allowance", responses=problems(404, 413))
 def revoke_allowance(
     allowance_id: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AllowanceView:
@@ -154,7 +155,12 @@ def list_allowance_requests(server: Served, caller: Viewer) -> AllowanceRequestL
     return AllowanceRequestList(requests=[AllowanceRequestView.of(asked) for asked in found])
 
 
-@router.post("/allowance-requests", summary="File a request for an allowance", status_code=201)
+@router.post(
+    "/allowance-requests",
+    summary="File a request for an allowance",
+    status_code=201,
+    responses=problems(402, 413),
+)
 def file_allowance_request(body: AskBody, server: Served, caller: Submitter) -> AllowanceRequestView:
     """Files a request for an allowance that would let a refused payload pass."""
     asked = server.guard.acting_as(caller.name).ask(

@@ -23,9 +23,10 @@ from kling_pricing.ledger.freezing import Freeze, unknown_budget
 from kling_pricing.server.access import Caller
 from kling_pricing.server.api.dependencies import Administrator, Auditor, Served, StrictRoute, Viewer
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View
+from kling_pricing.server.problems import problems
 from kling_pricing.windows import FOREVER
 
-router = APIRouter(route_class=StrictRoute, tags=["budgets"])
+router = APIRouter(route_class=StrictRoute, tags=["budgets"], responses=problems(401, 403, 409, 422, 503))
 
 BudgetName = Annotated[ShortText, Path(description="The name of the budget.")]
 
@@ -174,7 +175,7 @@ def show_budgets(server: Served, caller: Viewer) -> BudgetList:
     return BudgetList(at=guard.clock(), budgets=found)
 
 
-@router.get("/budgets/{budget}", summary="Show a budget")
+@router.get("/budgets/{budget}", summary="Show a budget", responses=problems(404))
 def show_budget(budget: BudgetName, server: Served, caller: Viewer) -> BudgetList:
     """Returns the balances of one budget: one for each set of labels in use."""
     shown = show_budgets(server, caller)
@@ -189,14 +190,14 @@ def show_budgets_file(server: Served, _caller: Auditor) -> str:
     return budgets_yaml(server.guard.budgets())
 
 
-@router.post("/budgets/plan", summary="Plan new budgets")
+@router.post("/budgets/plan", summary="Plan new budgets", responses=problems(413))
 def plan_new_budgets(body: BudgetsBody, server: Served, _caller: Administrator) -> PlanView:
     """Returns the effect that new budgets would have, and changes nothing."""
     plan = plan_budgets(server.settings.ledger, body.budgets())
     return PlanView(base=plan.base, **plan.as_dict())
 
 
-@router.post("/budgets/apply", summary="Apply new budgets")
+@router.post("/budgets/apply", summary="Apply new budgets", responses=problems(413))
 def apply_new_budgets(body: ApplyBody, server: Served, caller: Administrator) -> PlanView:
     """Replaces the budgets in force, and returns what has changed. Balances do not change."""
     plan = plan_budgets(server.settings.ledger, body.budgets())
@@ -213,7 +214,7 @@ def apply_new_budgets(body: ApplyBody, server: Served, caller: Administrator) ->
     return PlanView(base=plan.base, **plan.as_dict())
 
 
-@router.post("/budgets/{budget}/cap", summary="Set a cap")
+@router.post("/budgets/{budget}/cap", summary="Set a cap", responses=problems(404, 413))
 def set_cap(budget: BudgetName, body: CapBody, server: Served, caller: Administrator) -> CapChangeView:
     """Changes the cap of one budget immediately, for every process."""
     guard = server.guard.acting_as(caller.name)
@@ -247,7 +248,7 @@ def list_freezes(server: Served, caller: Viewer) -> FreezeList:
     return FreezeList(freezes=[FreezeView.model_validate(freeze) for freeze in found])
 
 
-@router.post("/freezes", summary="Freeze spending")
+@router.post("/freezes", summary="Freeze spending", responses=problems(413))
 def freeze(body: FreezeBody, server: Served, caller: Administrator) -> FreezeList:
     """Stops budgets, or all spending, immediately and for every process. Jobs that were sent are settled."""
     ledger = server.settings.ledger
@@ -258,7 +259,7 @@ def freeze(body: FreezeBody, server: Served, caller: Administrator) -> FreezeLis
     return FreezeList(freezes=[FreezeView.model_validate(each) for each in found])
 
 
-@router.post("/thaws", summary="Allow spending again")
+@router.post("/thaws", summary="Allow spending again", responses=problems(413))
 def thaw(body: FreezeBody, server: Served, caller: Administrator) -> FreezeList:
     """Ends the freezes of budgets, or the freeze of all spending, and returns the freezes that it ended."""
     ledger = server.settings.ledger

@@ -25,10 +25,10 @@ from kling_pricing.server.api.exact_fields import (
     ShortText,
     View,
 )
-from kling_pricing.server.problems import problem_types, problem_uri
+from kling_pricing.server.problems import problem_types, problem_uri, problems
 from kling_pricing.server.server_state import ServerState
 
-router = APIRouter(route_class=StrictRoute)
+router = APIRouter(route_class=StrictRoute, responses=problems(401, 403, 409, 422, 503))
 
 NumberCursor = Annotated[
     int, Query(ge=0, le=2**62, description="The `next` of the previous page; 0 for the first page.")
@@ -279,7 +279,7 @@ def list_receivers(server: Served, _caller: Auditor) -> ReceiverList:
     )
 
 
-@router.post("/receivers/resume", summary="Resume a receiver", tags=["alerts"])
+@router.post("/receivers/resume", summary="Resume a receiver", tags=["alerts"], responses=problems(413))
 def resume_receiver(body: ResumeBody, server: Served, caller: Administrator) -> ReceiverList:
     """Lets a receiver that failed or was stopped get its alerts again."""
     with AlertDelivery(server.settings.ledger) as delivery:
@@ -323,7 +323,7 @@ def list_keys(server: Served, _caller: Administrator) -> AccessKeyList:
     return AccessKeyList(keys=[AccessKeyView.of(key) for key in server.ledger.access_keys()])
 
 
-@router.post("/keys", summary="Issue an access key", tags=["keys"], status_code=201)
+@router.post("/keys", summary="Issue an access key", tags=["keys"], status_code=201, responses=problems(413))
 def issue(body: IssueKeyBody, server: Served, caller: Administrator) -> IssuedKeyView:
     """Issues an access key. Its text is in this answer only."""
     if (body.project is None) != body.all_projects:
@@ -341,7 +341,7 @@ def issue(body: IssueKeyBody, server: Served, caller: Administrator) -> IssuedKe
     return IssuedKeyView(key=issued.text, access_key=AccessKeyView.of(issued.key))
 
 
-@router.post("/keys/{name}/revoke", summary="Revoke an access key", tags=["keys"])
+@router.post("/keys/{name}/revoke", summary="Revoke an access key", tags=["keys"], responses=problems(404, 413))
 def revoke_access_key(
     name: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AccessKeyView:

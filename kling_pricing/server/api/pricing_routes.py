@@ -26,9 +26,10 @@ from kling_pricing.server.api.pricing_views import (
     OptionView,
     QuoteView,
 )
+from kling_pricing.server.problems import problems
 from kling_pricing.wire.media import MediaLike
 
-router = APIRouter(route_class=StrictRoute, tags=["prices"])
+router = APIRouter(route_class=StrictRoute, tags=["prices"], responses=problems(401, 403, 413, 422, 503))
 
 EXAMPLE_PAYLOAD: Mapping[str, Any] = {
     "prompt": "A paper boat crosses a puddle in the rain",

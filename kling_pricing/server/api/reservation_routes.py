@@ -37,10 +37,13 @@ from kling_pricing.server.api.exact_fields import (
 )
 from kling_pricing.server.api.pricing_routes import DecideBody, PayloadBody
 from kling_pricing.server.api.pricing_views import QuoteView
+from kling_pricing.server.problems import problems
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.wire.formats import wire_format as wire_format_named
 
-router = APIRouter(route_class=StrictRoute, tags=["reservations"])
+router = APIRouter(
+    route_class=StrictRoute, tags=["reservations"], responses=problems(401, 403, 404, 409, 422, 503)
+)
 
 ReservationId = Annotated[ShortText, Path(description="The id of the reservation.")]
 IdempotencyKey = Annotated[
@@ -171,9 +174,8 @@ class ResolveBody(ApiBody):
     "/reservations",
     summary="Reserve money for a payload",
     status_code=_CREATED,
-    responses={
-        _REPLAYED: {"model": AdmissionView, "description": "The reservation existed already for the key."}
-    },
+    responses=problems(402, 413)
+    | {_REPLAYED: {"model": AdmissionView, "description": "The reservation existed already for the key."}},
 )
 def create_reservation(
     body: AdmissionBody,
@@ -246,7 +248,9 @@ def get_reservation_of_task(
     return ReservationView.model_validate(reservation_of(server, caller, (provider, task_id)))
 
 
-@router.post("/reservations/{reservation_id}/dispatch", summary="Dispatch a reservation")
+@router.post(
+    "/reservations/{reservation_id}/dispatch", summary="Dispatch a reservation", responses=problems(402, 413)
+)
 def dispatch_reservation(
     reservation_id: ReservationId, body: PayloadBody, server: Served, caller: Submitter
 ) -> AdmissionView:
@@ -272,7 +276,9 @@ def dispatch_reservation(
     return AdmissionView.of(admission, guard.reservation(reservation_id), payload)
 
 
-@router.post("/reservations/{reservation_id}/bind", summary="Bind a reservation to a task")
+@router.post(
+    "/reservations/{reservation_id}/bind", summary="Bind a reservation to a task", responses=problems(413)
+)
 def bind_reservation(
     reservation_id: ReservationId, body: BindBody, server: Served, caller: Submitter
 ) -> ReservationView:
@@ -283,7 +289,11 @@ def bind_reservation(
     return ReservationView.model_validate(server.guard.bind(reservation.id, body.task_id))
 
 
-@router.post("/reservations/{reservation_id}/observe", summary="Record a response of the provider")
+@router.post(
+    "/reservations/{reservation_id}/observe",
+    summary="Record a response of the provider",
+    responses=problems(413),
+)
 def observe_reservation(
     reservation_id: ReservationId, body: ObserveBody, server: Served, caller: Submitter
 ) -> ReservationView:
@@ -295,7 +305,7 @@ def observe_reservation(
     return ReservationView.model_validate(updated or server.guard.reservation(reservation_id))
 
 
-@router.post("/reservations/{reservation_id}/settle", summary="Settle a reservation")
+@router.post("/reservations/{reservation_id}/settle", summary="Settle a reservation", responses=problems(413))
 def settle_reservation(
     reservation_id: ReservationId, body: SettleBody, server: Served, caller: Submitter
 ) -> ReservationView:
@@ -309,7 +319,7 @@ def settle_reservation(
     )
 
 
-@router.post("/reservations/{reservation_id}/release", summary="Release a reservation")
+@router.post("/reservations/{reservation_id}/release", summary="Release a reservation", responses=problems(413))
 def release_reservation(
     reservation_id: ReservationId, body: ReleaseBody, server: Served, caller: Submitter
 ) -> ReservationView:
@@ -324,7 +334,9 @@ def release_reservation(
     return ReservationView.model_validate(released)
 
 
-@router.post("/reservations/{reservation_id}/doubt", summary="Mark a reservation in doubt")
+@router.post(
+    "/reservations/{reservation_id}/doubt", summary="Mark a reservation in doubt", responses=problems(413)
+)
 def doubt_reservation(
     reservation_id: ReservationId, body: DoubtBody, server: Served, caller: Submitter
 ) -> ReservationView:
@@ -333,7 +345,7 @@ def doubt_reservation(
     return ReservationView.model_validate(server.guard.mark_in_doubt(reservation.id, body.reason))
 
 
-@router.post("/reservations/{reservation_id}/resolve", summary="Resolve a doubt")
+@router.post("/reservations/{reservation_id}/resolve", summary="Resolve a doubt", responses=problems(413))
 def resolve_reservation(
     reservation_id: ReservationId, body: ResolveBody, server: Served, caller: Manager
 ) -> ReservationView:
