@@ -22,9 +22,8 @@ from kling_pricing.guard import thaw_all as thaw_everything
 from kling_pricing.ledger.freezing import Freeze, unknown_budget
 from kling_pricing.server.access import Caller
 from kling_pricing.server.api.dependencies import Administrator, Auditor, Served, StrictRoute, Viewer
-from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View
+from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View, bound
 from kling_pricing.server.problems import problems
-from kling_pricing.windows import FOREVER
 
 router = APIRouter(route_class=StrictRoute, tags=["budgets"], responses=problems(401, 403, 409, 422, 503))
 
@@ -61,8 +60,8 @@ class BudgetView(View):
             **fields
             | {
                 "labels": dict(forecast.bucket.labels),
-                "window_start": None if fields["window_start"] == FOREVER.start else fields["window_start"],
-                "window_end": None if fields["window_end"] == FOREVER.end else fields["window_end"],
+                "window_start": bound(forecast.bucket.window_start),
+                "window_end": bound(forecast.bucket.window_end),
                 "pace_per_day": forecast.pace_per_day,
                 "exhausted_at": forecast.exhausted_at,
             }

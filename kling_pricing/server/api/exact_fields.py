@@ -24,7 +24,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.paging import MAX_PAGE
 from kling_pricing.money import MAX_DECIMALS, MAX_WHOLE_DIGITS, format_decimal, ledger_amount
 from kling_pricing.strict_yaml import FileModel
-from kling_pricing.windows import in_utc
+from kling_pricing.windows import FOREVER, in_utc
 
 _Value = TypeVar("_Value")
 
@@ -50,8 +50,8 @@ def _amount(value: Any) -> Decimal:
 
 
 def _instant(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return in_utc(value)
+    if isinstance(value, datetime):  # from the ledger, because JSON has no instants
+        return value
     try:
         at = datetime.fromisoformat(value)
     except (TypeError, ValueError):
@@ -110,6 +110,11 @@ class View(BaseModel):
     """The base class for answers. A view has the attributes of the object that it shows."""
 
     model_config = ConfigDict(from_attributes=True)
+
+
+def bound(at: datetime | None) -> datetime | None:
+    """Returns the start or the end of a window; None: the window has none."""
+    return None if at in {None, *FOREVER} else at
 
 
 NextCursor: TypeAlias = Annotated[

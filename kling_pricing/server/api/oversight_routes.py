@@ -24,6 +24,7 @@ from kling_pricing.server.api.exact_fields import (
     Number,
     ShortText,
     View,
+    bound,
 )
 from kling_pricing.server.problems import problem_types, problem_uri, problems
 from kling_pricing.server.server_state import ServerState
@@ -60,7 +61,15 @@ class AlertView(View):
     @classmethod
     def of(cls, alert: StoredAlert) -> AlertView:
         """Returns the view of an alert."""
-        return cls(**alert._asdict() | {"labels": dict(alert.labels), "facts": dict(alert.facts)})
+        return cls(
+            **alert._asdict()
+            | {
+                "labels": dict(alert.labels),
+                "facts": dict(alert.facts),
+                "window_start": bound(alert.window_start),
+                "window_end": bound(alert.window_end),
+            }
+        )
 
 
 class AlertPage(View):
