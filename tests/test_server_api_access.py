@@ -1,4 +1,4 @@
-"""Who may do what through the API: every route, with every role, without a key, and with the key of another project."""
+"""Who may do what through the API: every route, with every role, without a key, and with a foreign key."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> Iterator
 
 
 def test_every_route_states_what_it_requires(scene: Scene) -> None:
-    """The table above names every route that needs a key, and the API has no other route but the list of problems."""
+    """The table above names every route that needs a key, and all others are listed here."""
     assert {route.name for route in scene.routes} == REQUIRED.keys()
     document = httpx.get(f"{scene.url}/openapi.json").json()
     open_paths = {
@@ -206,8 +206,8 @@ def test_no_route_answers_without_a_valid_key(scene: Scene, key: str | None) -> 
 
 @pytest.mark.parametrize("is_for_all", [False, True])
 @pytest.mark.parametrize("role", ROLES)
-def test_each_role_reaches_exactly_its_routes(scene: Scene, role: Any, is_for_all: bool) -> None:
-    """A route answers 403 if and only if the role is too small, or it concerns all projects and the key does not."""
+def test_each_role_reaches_exactly_its_routes(scene: Scene, role: Any, is_for_all: bool) -> None:  # noqa: FBT001
+    """A route answers 403 exactly if the role is too small, or if the route needs a key of all projects."""
     with keyed(scene.url, scene.ledger, role=role, project=None if is_for_all else OWN) as caller:
         for route in scene.routes:
             needed, needs_all = REQUIRED[route.name]
@@ -249,7 +249,7 @@ def test_a_key_of_one_project_cannot_name_another(scene: Scene) -> None:
 
 
 def test_a_key_of_one_project_cannot_take_the_task_of_another(scene: Scene) -> None:
-    """Binding or observing another project's task is refused without a word about it, and changes nothing there."""
+    """Binding or observing another project's task is refused without a word about it, and changes nothing."""
     with keyed(scene.url, scene.ledger) as caller:
         created = caller.post("/reservations", json=PAYLOAD | {"dispatch": True}).json()["reservation"]
         path = f"/reservations/{created['id']}"

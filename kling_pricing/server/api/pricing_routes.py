@@ -91,20 +91,20 @@ class DecideBody(PayloadBody):
 def quote_payload(body: QuoteBody, server: Served, _caller: Viewer) -> QuoteView:
     """Returns the exact price of a payload before it is submitted, with the reason for every number."""
     with server.metrics.timed("quote"):
-        quoted = quote(body.payload, at=body.at, book=server.guard.book, **body.options())
+        quoted = quote(body.payload, at=body.at, book=server.book, **body.options())
     return QuoteView.of(quoted)
 
 
 @router.post("/check", summary="Check a payload")
 def check_payload(body: QuoteBody, server: Served, _caller: Viewer) -> CheckView:
     """Returns every reason why the provider's API would refuse a payload."""
-    return CheckView.of(check(body.payload, at=body.at, book=server.guard.book, **body.options()))
+    return CheckView.of(check(body.payload, at=body.at, book=server.book, **body.options()))
 
 
 @router.post("/compare", summary="Compare prices")
 def compare_prices(body: QuoteBody, server: Served, _caller: Viewer) -> ComparisonView:
     """Returns the price of the same job across resolutions, audio settings, models and providers."""
-    options = compare(body.payload, at=body.at, book=server.guard.book, **body.options())
+    options = compare(body.payload, at=body.at, book=server.book, **body.options())
     return ComparisonView(options=[OptionView.of(option) for option in options])
 
 
