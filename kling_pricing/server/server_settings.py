@@ -111,7 +111,7 @@ class UpstreamSettings(FileModel):
 
 
 class ServerLimits(FileModel):
-    """ServerLimits that protect the server from callers."""
+    """Limits that protect the server from callers."""
 
     submission_mb: int = Field(128, ge=1, le=4096)
     """The largest body of a submission, in MiB. The server holds it in memory."""
@@ -153,7 +153,7 @@ class ServerSettings(FileModel):
     upstreams: dict[Name, UpstreamSettings] = {}
     """Name of an account -> the account."""
     limits: ServerLimits = ServerLimits()
-    """ServerLimits that protect the server from callers."""
+    """Limits that protect the server from callers."""
 
     @model_validator(mode="after")
     def _may_listen(self) -> ServerSettings:
