@@ -90,6 +90,8 @@ class UpstreamSettings(FileModel):
     """Whether this API honours idempotency keys although the price tables do not list its host."""
     send_reservation_id: bool = False
     """Whether to send the reservation's id as the caller's own id of the task, where the API takes one."""
+    allow_paths: list[UrlPath] = []
+    """Paths at and below which requests pass without a price although the API bills for jobs there."""
     open_paths: list[UrlPath] = []
     """Paths, besides those of their own tasks, that callers with the key of one project may use."""
     webhook_secret: SecretReference | None = None
