@@ -137,9 +137,9 @@ class Proxy:
         is_free = route is None and creates(request.method)
         if not is_free or isinstance(route, UnpricedPath) or isolation.concerns_account(target.segments):
             raise AccessError(
-                f"the access key {caller.name} reaches the project {project} only, and this path is not about "
-                f"the access key {caller.name} reaches the project {project} only, and this path does not concern "
-                "the setting `open_paths`",
+                f"the access key {caller.name} reaches the project {project} only, and this path does not name "
+                "a task; ask an administrator for a key with --all-projects, or to add the path to the setting "
+                "`open_paths`",
                 status=HTTPStatus.FORBIDDEN,
             )
         return None
