@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.server.api import api_application
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, refuse_framing, send_json
 from kling_pricing.server.background import BACKGROUND_WORK
+from kling_pricing.server.proxy.passing import Proxy
+from kling_pricing.server.proxy.targets import PREFIX
 from kling_pricing.server.server_state import ServerState
 
 _log = logging.getLogger("kling_pricing.server")
 
-Handler: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-
-PROXY_PREFIX = "/p/"
-CALLBACK_PREFIX = "/callbacks/"
-OK, BAD_REQUEST, NOT_FOUND = 200, 400, 404
+_OK = 200
 
 
 class ServerApplication:
@@ -32,6 +29,7 @@ class ServerApplication:
     def __init__(self, state: ServerState) -> None:
         self.state = state
         self._api = api_application(state)
+        self._proxy = Proxy(state)
         self._working: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +42,10 @@ class ServerApplication:
         if await refuse_framing(scope, send):
             return
         if scope["path"] == "/healthz":
-            await send_json(send, OK, {"status": "ok"})
+            await send_json(send, _OK, {"status": "ok"})
+            return
+        if scope["path"].startswith(PREFIX):
+            await self._proxy(scope, receive, send)
             return
         await self._api(scope, receive, send)
 

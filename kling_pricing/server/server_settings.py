@@ -90,6 +90,8 @@ class UpstreamSettings(FileModel):
     """Whether this API honours idempotency keys although the price tables do not list its host."""
     send_reservation_id: bool = False
     """Whether to send the reservation's id as the caller's own id of the task, where the API takes one."""
+    allow_paths: list[UrlPath] = []
+    """Paths at and below which requests pass without a price although the API bills for jobs there."""
     open_paths: list[UrlPath] = []
     """Paths, besides those of their own tasks, that callers with the key of one project may use."""
     webhook_secret: SecretReference | None = None
@@ -111,7 +113,7 @@ class UpstreamSettings(FileModel):
 
 
 class ServerLimits(FileModel):
-    """ServerLimits that protect the server from callers."""
+    """Limits that protect the server from callers."""
 
     submission_mb: int = Field(128, ge=1, le=4096)
     """The largest body of a submission, in MiB. The server holds it in memory."""
@@ -153,7 +155,7 @@ class ServerSettings(FileModel):
     upstreams: dict[Name, UpstreamSettings] = {}
     """Name of an account -> the account."""
     limits: ServerLimits = ServerLimits()
-    """ServerLimits that protect the server from callers."""
+    """Limits that protect the server from callers."""
 
     @model_validator(mode="after")
     def _may_listen(self) -> ServerSettings:
