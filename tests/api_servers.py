@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 
-from kling_pricing import PriceBook
 from kling_pricing.guard import issue_key
-from kling_pricing.server.processes import ServedApplication, listen
-from kling_pricing.server.server_settings import load_settings
-from kling_pricing.server.server_state import ServerState
+from tests.server_runs import serving
+
+PATIENCE_S = 20
 
 
 @contextmanager
-def serving_api(ledger: str, book: PriceBook, **settings: Any) -> Iterator[str]:
+def serving_api(ledger: str, upstreams: Mapping[str, Any] | None = None, **settings: Any) -> Iterator[str]:
     """Runs a server on a ledger and yields its URL."""
-    given = {"ledger": ledger, "port": 0, "stop_timeout_s": 5, **settings}
-    state = ServerState(load_settings(environment={}, overrides=given), book=book)
-    with listen("127.0.0.1", 0) as listening:
-        served = ServedApplication(state, listening)
-        thread = threading.Thread(target=served.run)
-        thread.start()
-        try:
-            assert served.started.wait(30)
-            yield url_of(listening)
-        finally:
-            served.stop()
-            thread.join()
-
-
-def url_of(listening: socket.socket) -> str:
-    """Returns the URL of a server on this machine that listens on a socket."""
-    return f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with (
+        TemporaryDirectory() as folder,
+        serving(ledger, Path(folder), upstreams or {}, stop_timeout_s=5, **settings) as server,
+    ):
+        yield server.url
 
 
 def client(url: str, key: str | None = None, headers: Mapping[str, str] | None = None) -> httpx.Client:
@@ -49,3 +37,12 @@ def keyed(url: str, ledger: str, **key: Any) -> httpx.Client:
     """Returns a client with a new access key; by default, one that may submit in the project `trailer`."""
     issued = issue_key(ledger, **{"project": "trailer", "role": "submit", "actor": "tests", **key})
     return client(url, issued.text)
+
+
+def eventually(holds: Callable[[], Any]) -> Any:
+    """Waits until something holds, and returns it."""
+    until = time.monotonic() + PATIENCE_S
+    while not (found := holds()):
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+    return found

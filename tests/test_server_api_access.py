@@ -153,7 +153,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> Iterator
         reason="rival needs it",
     )
     freeze_budgets(ledger, ["rival-cap"], actor="boss-of-rival", reason="rival is frozen")
-    with serving_api(ledger, book) as url:
+    with serving_api(ledger) as url:
         document = httpx.get(f"{url}/openapi.json").json()
         routes = tuple(
             Route(operation["operationId"], method.upper(), path)
@@ -298,7 +298,7 @@ def test_callers_cannot_state_the_outcome_of_a_job_that_the_server_asks_about(
         ("release", {"refused": True}),
         ("bind", {"task_id": "t"}),
     )
-    with serving_api(ledger, book, upstreams=upstreams) as url:
+    with serving_api(ledger, upstreams) as url:
         with keyed(url, ledger) as caller:
             answers = [caller.post(f"{path}/{verb}", json=body) for verb, body in statements]
             assert [answer.status_code for answer in answers] == [403] * 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from threading import Event
 
 from kling_pricing.alerts import AlertDelivery
@@ -24,7 +25,8 @@ _NEXT_TRY_S = 5
 
 async def ask_about_tasks(state: ServerState) -> None:
     """Asks upstreams about unsettled tasks, and releases expired reservations, while it has the lease."""
-    lease = WorkLease(state.ledger, state.background)
+    lasts = timedelta(seconds=state.settings.lease_s)
+    lease = WorkLease(state.ledger, state.background, lasts)
     questions = TaskQuestions(state, lease.is_held)
     try:
         while True:
@@ -37,7 +39,7 @@ async def ask_about_tasks(state: ServerState) -> None:
             except KlingPricingError as error:
                 _log.warning("the background work waits: %s", error)
                 is_held = False
-            await asyncio.sleep(_ROUND_S if is_held else _NEXT_TRY_S)
+            await asyncio.sleep(min(_ROUND_S if is_held else _NEXT_TRY_S, lasts.total_seconds() / 2))
     finally:
         await asyncio.to_thread(lease.end)
 
@@ -47,7 +49,8 @@ async def deliver_alerts(state: ServerState) -> None:
     while not await _has_budgets(state):  # noqa: ASYNC110 (the ledger is another process's)
         await asyncio.sleep(_NEXT_TRY_S)
     stop = Event()
-    delivery = AlertDelivery(state.settings.ledger)
+    lasts = timedelta(seconds=state.settings.lease_s)
+    delivery = AlertDelivery(state.settings.ledger, lease=lasts, timeout=lasts / 6)
     watching = asyncio.ensure_future(asyncio.to_thread(delivery.watch, stop))
     try:
         await asyncio.shield(watching)

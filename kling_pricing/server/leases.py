@@ -16,9 +16,6 @@ from kling_pricing.ledger import Ledger
 LEASE_NAME = "server"
 """The name of the lease in the ledger."""
 
-LEASE_LASTS = timedelta(seconds=30)
-"""How long a process may work without renewing its lease; another takes over that long after its death."""
-
 _RENEWALS = 3
 """How often a lease is renewed before it would end."""
 
@@ -40,12 +37,16 @@ class LeaseHolder(NamedTuple):
 class BackgroundStatus:
     """What this process knows about the background work.
 
+    Args:
+        lasts: how long a lease lasts.
+
     Attributes:
         holder: the holder of the lease when this process last asked; None: it has not asked yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lasts: timedelta) -> None:
         self.holder: LeaseHolder | None = None
+        self._lasts = lasts
         self._asked_ns: int | None = None
 
     def saw(self, holder: LeaseHolder) -> None:
@@ -57,7 +58,7 @@ class BackgroundStatus:
         """Whether this process has asked for the lease within twice the time that it lasts."""
         if self._asked_ns is None:
             return False
-        return time.monotonic_ns() - self._asked_ns < 2 * _ns(LEASE_LASTS)
+        return time.monotonic_ns() - self._asked_ns < 2 * _ns(self._lasts)
 
 
 class WorkLease:
@@ -69,7 +70,7 @@ class WorkLease:
         lasts: how long the lease lasts.
     """
 
-    def __init__(self, ledger: Ledger, status: BackgroundStatus, lasts: timedelta = LEASE_LASTS) -> None:
+    def __init__(self, ledger: Ledger, status: BackgroundStatus, lasts: timedelta) -> None:
         self._ledger = ledger
         self._status = status
         self._lasts = lasts

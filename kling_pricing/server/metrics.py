@@ -39,7 +39,7 @@ _BUCKETS = ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", 
 """The upper ends of the classes of times, in seconds."""
 
 Step: TypeAlias = Literal["quote", "admit"]
-Outcome: TypeAlias = Literal["admitted", "capped", "replayed", "refused", "passed", "unauthorized", "failed"]
+Outcome: TypeAlias = Literal["admitted", "capped", "refused", "passed", "unauthorized", "failed"]
 """What became of a request to an upstream: `passed` requests are not submissions."""
 Trouble: TypeAlias = Literal["no_connection", "timeout", "status_5xx", "status_429", "status_401", "other"]
 """What went wrong at an upstream."""

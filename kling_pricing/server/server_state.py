@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -67,7 +68,7 @@ class ServerState:
         self.access = Access(self.ledger, clock)
         self.metrics = Metrics()
         self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
-        self.background = BackgroundStatus()
+        self.background = BackgroundStatus(timedelta(seconds=settings.lease_s))
         self._given = guard
         self._guard = guard
         self._opening = Lock()

@@ -25,9 +25,6 @@ from kling_pricing.wire.task import listed_tasks
 
 _log = logging.getLogger("kling_pricing.server")
 
-FIRST_INTERVAL = timedelta(seconds=10)
-"""The shortest time between two questions about a task, and between its submission and the first question."""
-
 LONGEST_INTERVAL = timedelta(minutes=10)
 """The longest time between two questions about a task."""
 
@@ -38,7 +35,7 @@ _QUESTIONS_PER_S = 5
 """The largest number of questions to one upstream in a second."""
 
 _ANSWER_S = 15
-"""The time limit for an answer. It must be well below the length of the lease."""
+"""The time limit for an answer. Two processes that ask about the same task do no harm."""
 
 _LONGEST_PAUSE = timedelta(minutes=5)
 _CHUNK_BYTES = 2**16
@@ -71,6 +68,7 @@ class TaskQuestions:
     def __init__(self, state: ServerState, may_ask: Callable[[], bool]) -> None:
         self._state = state
         self._may_ask = may_ask
+        self._shortest = timedelta(seconds=state.settings.ask_after_s)
         self._asked: dict[str, datetime] = {}
         self._pauses: dict[str, Pause] = {}
         self._unlisted: set[tuple[str, str]] = set()
@@ -101,7 +99,7 @@ class TaskQuestions:
         if reservation.task_id is None and not reservation.in_doubt:
             return False  # the response to its submission may still arrive
         sent_at = reservation.dispatched_at or reservation.created_at
-        interval = min(max((now - sent_at) / _AGE_DIVISOR, FIRST_INTERVAL), LONGEST_INTERVAL)
+        interval = min(max((now - sent_at) / _AGE_DIVISOR, self._shortest), LONGEST_INTERVAL)
         return now - self._asked.get(reservation.id, sent_at) >= interval
 
     def _is_paused(self, upstream: Upstream, now: datetime) -> bool:
@@ -197,7 +195,7 @@ class TaskQuestions:
 
     def _pause(self, upstream: Upstream, why: str, *, longest: bool = False) -> None:
         last = self._pauses.get(upstream.name)
-        lasts = _LONGEST_PAUSE if longest else FIRST_INTERVAL if last is None else 2 * last.lasts
+        lasts = _LONGEST_PAUSE if longest else self._shortest if last is None else 2 * last.lasts
         pause = Pause(self._state.guard.clock() + min(lasts, _LONGEST_PAUSE), min(lasts, _LONGEST_PAUSE))
         self._pauses[upstream.name] = pause
         _log.warning("upstream %s is not asked about tasks until %s: %s", upstream.name, pause.until, why)

@@ -20,8 +20,6 @@ from kling_pricing.server.problems import add_problem_handlers, problems
 from kling_pricing.server.request_log import RequestLog
 from kling_pricing.server.server_state import ServerState
 
-PREFIX = "/api/v1"
-
 _DESCRIPTION = """The guard of kling-pricing for callers in any language.
 
 Send your access key as `Authorization: Bearer KEY`. A key of one project reaches this project only: what
@@ -50,7 +48,7 @@ def api_application(state: ServerState) -> RequestLog:
     )
     application.state.server = state
     add_problem_handlers(application)
-    router = APIRouter(prefix=PREFIX, responses=problems(400, 500))
+    router = APIRouter(responses=problems(400, 500))
     for routes in (pricing_routes, reservation_routes, budget_routes, allowance_routes, oversight_routes):
         router.include_router(routes.router)
     router.include_router(oversight_routes.open_router)

@@ -11,6 +11,7 @@ from kling_pricing.guard import allow, revoke
 from kling_pricing.ledger.errors import unknown_allowance
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest
 from kling_pricing.server.api.dependencies import (
+    API_PREFIX,
     Administrator,
     Served,
     StrictRoute,
@@ -23,7 +24,9 @@ from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Numb
 from kling_pricing.server.api.pricing_routes import DecideBody
 from kling_pricing.server.problems import problems
 
-router = APIRouter(route_class=StrictRoute, tags=["allowances"], responses=problems(401, 403, 409, 422, 503))
+router = APIRouter(
+    prefix=API_PREFIX, route_class=StrictRoute, tags=["allowances"], responses=problems(401, 403, 409, 422, 503)
+)
 
 
 _NOT_FOUND = 404

@@ -21,11 +21,20 @@ from kling_pricing.guard import (
 from kling_pricing.guard import thaw_all as thaw_everything
 from kling_pricing.ledger.freezing import Freeze, unknown_budget
 from kling_pricing.server.access import Caller
-from kling_pricing.server.api.dependencies import Administrator, Auditor, Served, StrictRoute, Viewer
+from kling_pricing.server.api.dependencies import (
+    API_PREFIX,
+    Administrator,
+    Auditor,
+    Served,
+    StrictRoute,
+    Viewer,
+)
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View, bound
 from kling_pricing.server.problems import problems
 
-router = APIRouter(route_class=StrictRoute, tags=["budgets"], responses=problems(401, 403, 409, 422, 503))
+router = APIRouter(
+    prefix=API_PREFIX, route_class=StrictRoute, tags=["budgets"], responses=problems(401, 403, 409, 422, 503)
+)
 
 BudgetName = Annotated[ShortText, Path(description="The name of the budget.")]
 

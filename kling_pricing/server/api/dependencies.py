@@ -16,6 +16,9 @@ from kling_pricing.server.access import FORBIDDEN, Caller
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.strict_json import json_value
 
+API_PREFIX = "/api/v1"
+"""The beginning of the paths of all routes."""
+
 MAX_BODY_BYTES = 64 * 2**20
 """The largest body of a request to the API. A payload may contain images as text."""
 

@@ -15,7 +15,14 @@ from kling_pricing.ledger.actions import AdministrativeAction
 from kling_pricing.ledger.alerting import StoredAlert
 from kling_pricing.server.access import Caller
 from kling_pricing.server.api.allowance_routes import ReasonBody
-from kling_pricing.server.api.dependencies import Administrator, Auditor, Served, StrictRoute, Viewer
+from kling_pricing.server.api.dependencies import (
+    API_PREFIX,
+    Administrator,
+    Auditor,
+    Served,
+    StrictRoute,
+    Viewer,
+)
 from kling_pricing.server.api.exact_fields import (
     DEFAULT_LIMIT,
     ApiBody,
@@ -29,7 +36,7 @@ from kling_pricing.server.api.exact_fields import (
 from kling_pricing.server.problems import problem_types, problem_uri, problems
 from kling_pricing.server.server_state import ServerState
 
-router = APIRouter(route_class=StrictRoute, responses=problems(401, 403, 409, 422, 503))
+router = APIRouter(prefix=API_PREFIX, route_class=StrictRoute, responses=problems(401, 403, 409, 422, 503))
 
 NumberCursor = Annotated[
     int, Query(ge=0, le=2**62, description="The `next` of the previous page; 0 for the first page.")
@@ -367,7 +374,7 @@ def show_caller(caller: Viewer) -> CallerView:
     return CallerView(**caller._asdict() | {"labels": dict(caller.labels)})
 
 
-open_router = APIRouter()
+open_router = APIRouter(prefix=API_PREFIX)
 """Routes that need no access key."""
 
 

@@ -12,6 +12,7 @@ from kling_pricing.guard import QuoteOptions
 from kling_pricing.quoting.comparison import compare
 from kling_pricing.quoting.engine import check, quote
 from kling_pricing.server.api.dependencies import (
+    API_PREFIX,
     Served,
     StrictRoute,
     Viewer,
@@ -29,7 +30,9 @@ from kling_pricing.server.api.pricing_views import (
 from kling_pricing.server.problems import problems
 from kling_pricing.wire.media import MediaLike
 
-router = APIRouter(route_class=StrictRoute, tags=["prices"], responses=problems(401, 403, 413, 422, 503))
+router = APIRouter(
+    prefix=API_PREFIX, route_class=StrictRoute, tags=["prices"], responses=problems(401, 403, 413, 422, 503)
+)
 
 EXAMPLE_PAYLOAD: Mapping[str, Any] = {
     "prompt": "A paper boat crosses a puddle in the rain",

@@ -14,6 +14,7 @@ from kling_pricing.ledger.errors import not_dispatched
 from kling_pricing.ledger.model import Basis, Reservation, State
 from kling_pricing.server.access import FORBIDDEN, Caller
 from kling_pricing.server.api.dependencies import (
+    API_PREFIX,
     Manager,
     Served,
     StrictRoute,
@@ -42,7 +43,10 @@ from kling_pricing.server.server_state import ServerState
 from kling_pricing.wire.formats import wire_format as wire_format_named
 
 router = APIRouter(
-    route_class=StrictRoute, tags=["reservations"], responses=problems(401, 403, 404, 409, 422, 503)
+    prefix=API_PREFIX,
+    route_class=StrictRoute,
+    tags=["reservations"],
+    responses=problems(401, 403, 404, 409, 422, 503),
 )
 
 ReservationId = Annotated[ShortText, Path(description="The id of the reservation.")]
