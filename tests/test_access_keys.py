@@ -27,7 +27,12 @@ def test_a_key_is_found_by_its_text_alone(ledger: str, open_guard: OpenGuard) ->
         ledger, project="trailer", labels={"user": "li"}, name="li", expires_at=SOON, actor="wang"
     )
     key = issued.key
-    assert (key.project, key.role, dict(key.labels), key.expires_at) == ("trailer", "submit", {"user": "li"}, SOON)
+    assert (key.project, key.role, dict(key.labels), key.expires_at) == (
+        "trailer",
+        "submit",
+        {"user": "li"},
+        SOON,
+    )
     assert (key.actor, key.fingerprint) == ("wang", digest_of(issued.text)[:16])
     assert guard.access_key(issued.text) == key
     assert guard.access_key(issued.text[:-1]) is None

@@ -285,7 +285,9 @@ def redirected(play: Play) -> None:
     with running(PROVIDER) as other:
         play.provider.fail_next("307:error", headers={"Location": f"{other.url}/v1/tasks"})
         message = play.refusal(KlingPricingError)
-        assert message.startswith("the provider redirected the submission to a host or path that is not guarded")
+        assert message.startswith(
+            "the provider redirected the submission to a host or path that is not guarded"
+        )
         assert other.received == []
 
 
