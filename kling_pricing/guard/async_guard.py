@@ -140,6 +140,7 @@ class AsyncBudgetGuard:
     history_page = _awaited(BudgetGuard.history_page)
     journal = _awaited(BudgetGuard.journal)
     status = _awaited(BudgetGuard.status)
+    balances_of = _awaited(BudgetGuard.balances_of)
     unpriced = _awaited(BudgetGuard.unpriced)
     forecasts = _awaited(BudgetGuard.forecasts)
     refusals = _awaited(BudgetGuard.refusals)

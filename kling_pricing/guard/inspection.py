@@ -135,6 +135,10 @@ class GuardInspection:
         """
         return budget_status.status(self._state, at)
 
+    def balances_of(self, reservation_id: str) -> list[Bucket]:
+        """Returns the balances of the budgets that count a reservation, in the windows that are open now."""
+        return self._state.ledger.buckets_of(reservation_id, self._state.clock())
+
     def verify(
         self,
         *,

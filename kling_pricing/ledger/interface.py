@@ -320,6 +320,12 @@ class Ledger(Interventions, Outbox, AccessKeys, Pages, Protocol):
         Expired reservations do not count as held, even if they have not been released yet.
         """
 
+    def buckets_of(self, reservation: str, at: datetime) -> list[Bucket]:
+        """Returns the buckets that count a reservation or that would count it at an instant, as `buckets` does.
+
+        Empty if there is no such reservation, or no budget counts it.
+        """
+
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """Returns every bucket whose window overlaps a period, with its journal entries, from one snapshot."""
 

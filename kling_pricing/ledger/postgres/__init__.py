@@ -284,6 +284,11 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks, Postg
         """See `Ledger.buckets`."""
         return rolled_up((codec.bucket(row) for row in self._server.rows("buckets", at)), at)
 
+    def buckets_of(self, reservation: str, at: datetime) -> list[Bucket]:
+        """See `Ledger.buckets_of`."""
+        rows = self._server.rows("buckets_of", reservation, at)
+        return [bucket for _, bucket in rolled_up((codec.bucket(row) for row in rows), at)]
+
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
         return [codec.history(row) for row in self._server.rows("bucket_histories", since, until)]

@@ -305,6 +305,11 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePa
         with self._file.reading() as db:
             return queries.buckets(db, at, self._clock())
 
+    def buckets_of(self, reservation: str, at: datetime) -> list[Bucket]:
+        """See `Ledger.buckets_of`."""
+        with self._file.reading() as db:
+            return [bucket for _, bucket in queries.buckets(db, at, self._clock(), reservation)]
+
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
         with self._file.reading_alone() as db:

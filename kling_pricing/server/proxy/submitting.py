@@ -142,7 +142,7 @@ class Submitting:
             if isinstance(next_route, Endpoint | McpEndpoint | UnlistedPath):
                 return await self._submitted(guarded, next_route, request, moved, caller, redirects + 1)
         answer = hook_answer(instead) if isinstance(instead, ErrorResponse) else read.answer
-        return answer.with_headers(told)
+        return answer.with_headers(told | await self._left(pending))
 
     def _decided(
         self,
@@ -184,6 +184,15 @@ class Submitting:
             ),
         ) as response:
             return await read_whole(response, self._state.settings.limits.answer_mb * _MIB)
+
+    async def _left(self, pending: PendingSubmission) -> dict[str, str]:
+        """Returns the header with what is left in the budgets of a job; empty if the ledger cannot be read."""
+        try:
+            balances = await self._state.run(lambda guard: guard.balances_of(pending.reservation_id))
+        except KlingPricingError:
+            return {}
+        parts = [f"{each.budget}={format_decimal(each.available)} {each.currency}" for each in balances]
+        return {"x-kling-pricing-left": safe_value(", ".join(parts))} if parts else {}
 
     async def _failed(
         self, hook: Hook, pending: PendingSubmission, error: Exception, rules: HttpRules, *, is_keyed: bool

@@ -43,6 +43,7 @@ BEGIN
     'windows(timestamptz)',
     'calendar_ends()',
     'buckets(timestamptz)',
+    'buckets_of(text, timestamptz)',
     'bucket_histories(timestamptz, timestamptz)',
     'entries()',
     'administrative_actions()',
