@@ -95,7 +95,7 @@ class AsyncBudgetGuard:
 
     @property
     def max_concurrency(self) -> int:
-        """The maximum number of verbs that run simultaneously; further verbs wait for a thread."""
+        """The maximum number of verbs that run simultaneously; other verbs wait for a thread."""
         return self._guard.max_concurrency
 
     def acting_as(self, actor: str) -> AsyncBudgetGuard:

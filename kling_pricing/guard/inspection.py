@@ -37,16 +37,16 @@ class GuardInspection:
         after: Decision | None = None,
         **options: Unpack[QuoteOptions],
     ) -> Decision:
-        """Returns what `admit` would do with a request now, and reserves nothing; the arguments are its own.
+        """Returns what `admit` would do with a request now, and reserves nothing.
 
-        It changes nothing at all, and takes no lock. A program that wants the money must still call `admit`,
-        because other requests may come first.
+        Takes the arguments of `admit`. Changes nothing, and takes no lock. A program that wants the money must
+        still call `admit`, because other requests may come first.
 
         Args:
             payload: the request.
             project: the project that the request belongs to.
             key: the caller's name for the job.
-            labels: further labels that budgets may match.
+            labels: other labels that budgets may match.
             after: an earlier decision; everything that it and the decisions before it would reserve counts as
                 reserved. So a sequence of decisions says how much of a list of requests fits.
             options: as for `quote`.

@@ -118,7 +118,7 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePa
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve_and_dispatch`."""
         return self._file.transaction(
-            verbs.reserve_and_dispatch,
+            verbs.reserve,
             order,
             candidates,
             expires_after,

@@ -375,7 +375,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
         )
     if tables or version or application:
         raise LedgerUnavailableError(
-            f"ledger {path}: the file is another kind of database, not a ledger; give a file that does not "
+            f"ledger {path}: the file is a different kind of database, not a ledger; give a file that does not "
             "exist yet"
         )
     return 0
