@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from kling_pricing.display import without_secrets
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.server.metrics import CONTENT_TYPE
-from kling_pricing.server.problems import problems
+from kling_pricing.server.problem_documents import problems
 from kling_pricing.server.server_settings import is_loopback
 from kling_pricing.server.server_state import ServerState
 

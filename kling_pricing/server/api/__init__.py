@@ -9,14 +9,17 @@ from fastapi import APIRouter, FastAPI
 from kling_pricing import __version__
 from kling_pricing.server import monitoring_routes
 from kling_pricing.server.api import (
+    access_key_routes,
+    alert_routes,
     allowance_routes,
+    audit_routes,
     budget_routes,
-    oversight_routes,
     pricing_routes,
+    problem_routes,
     reservation_routes,
 )
 from kling_pricing.server.api.documentation import add_documentation
-from kling_pricing.server.problems import add_problem_handlers, problems
+from kling_pricing.server.problem_documents import add_problem_handlers, problems
 from kling_pricing.server.request_log import RequestLog
 from kling_pricing.server.server_state import ServerState
 
@@ -49,9 +52,11 @@ def api_application(state: ServerState) -> RequestLog:
     application.state.server = state
     add_problem_handlers(application)
     router = APIRouter(responses=problems(400, 500))
-    for routes in (pricing_routes, reservation_routes, budget_routes, allowance_routes, oversight_routes):
+    for routes in (
+        *(pricing_routes, reservation_routes, budget_routes, allowance_routes, alert_routes),
+        *(access_key_routes, audit_routes, problem_routes),
+    ):
         router.include_router(routes.router)
-    router.include_router(oversight_routes.open_router)
     application.include_router(router)
     application.include_router(monitoring_routes.router, responses=problems(500))
     add_documentation(application)

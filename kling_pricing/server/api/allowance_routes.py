@@ -22,7 +22,7 @@ from kling_pricing.server.api.dependencies import (
 )
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View
 from kling_pricing.server.api.pricing_routes import DecideBody
-from kling_pricing.server.problems import problems
+from kling_pricing.server.problem_documents import problems
 
 router = APIRouter(
     prefix=API_PREFIX, route_class=StrictRoute, tags=["allowances"], responses=problems(401, 403, 409, 422, 503)

@@ -98,6 +98,11 @@ Cursor: TypeAlias = Annotated[
     ShortText | None, Query(description="The `next` of the previous page; leave it out for the first page.")
 ]
 
+NumberCursor: TypeAlias = Annotated[
+    int, Query(ge=0, le=2**62, description="The `next` of the previous page; 0 for the first page.")
+]
+"""The number of the last item of the previous page."""
+
 DEFAULT_LIMIT = 100
 """The number of items on a page if the caller does not give one."""
 

@@ -27,7 +27,7 @@ from kling_pricing.server.api.pricing_views import (
     OptionView,
     QuoteView,
 )
-from kling_pricing.server.problems import problems
+from kling_pricing.server.problem_documents import problems
 from kling_pricing.wire.media import MediaLike
 
 router = APIRouter(

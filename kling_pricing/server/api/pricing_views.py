@@ -13,7 +13,7 @@ from kling_pricing.guard import Decision
 from kling_pricing.quoting.comparison import Option
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.server.api.exact_fields import Instant, Number, View
-from kling_pricing.server.problems import Problem, ViolationView, problem_of
+from kling_pricing.server.problem_documents import ProblemDocument, ViolationView, problem_of
 
 
 class LineView(View):
@@ -142,7 +142,7 @@ class DecisionView(View):
     quote: QuoteView
     changes: dict[str, Any] = Field(description="Setting -> new value, of a request that would be capped.")
     budgets: list[EffectView] = Field(description="The effect on each budget that matches the request.")
-    refusal: Problem | None = Field(description="The problem that an admission would have.")
+    refusal: ProblemDocument | None = Field(description="The problem that an admission would have.")
     reservation_id: str | None = Field(description="The reservation that exists already for the key.")
     at: Instant
 

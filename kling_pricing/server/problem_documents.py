@@ -109,7 +109,7 @@ class Mistake(BaseModel):
     problem: str = Field(description="The mistake in a sentence, with the remedy.")
 
 
-class Problem(BaseModel):
+class ProblemDocument(BaseModel):
     """An error. Members that do not apply are left out."""
 
     model_config = ConfigDict(
@@ -164,7 +164,7 @@ _ATTRIBUTES = (
 """The attributes of errors that become members of a problem."""
 
 
-def problem_of(error: KlingPricingError) -> Problem:
+def problem_of(error: KlingPricingError) -> ProblemDocument:
     """Returns an error of the library as a problem."""
     if isinstance(error, AccessError):
         return plain_problem(error.status, str(error))
@@ -179,7 +179,7 @@ def problem_of(error: KlingPricingError) -> Problem:
         for found in (error.problems if isinstance(error, BudgetError) else ())
         if found.key_path or found.line
     ]
-    return Problem(
+    return ProblemDocument(
         type=problem_uri(code),
         title=title,
         status=status,
@@ -192,7 +192,7 @@ def problem_of(error: KlingPricingError) -> Problem:
     )
 
 
-def plain_problem(status: int, detail: str, mistakes: Sequence[Mistake] = ()) -> Problem:
+def plain_problem(status: int, detail: str, mistakes: Sequence[Mistake] = ()) -> ProblemDocument:
     """Returns a problem that is not an error of the library.
 
     Args:
@@ -201,7 +201,7 @@ def plain_problem(status: int, detail: str, mistakes: Sequence[Mistake] = ()) ->
         mistakes: the mistakes in the request.
     """
     code, title = _OF_STATUSES.get(status, ("refused", "The request is refused"))
-    return Problem(
+    return ProblemDocument(
         type=problem_uri(code),
         title=title,
         status=status,
@@ -234,14 +234,14 @@ _DESCRIPTIONS = {
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Returns the description of problems with these statuses, as a route documents them."""
-    schema = {"$ref": "#/components/schemas/Problem"}
+    schema = {"$ref": "#/components/schemas/ProblemDocument"}
     return {
         status: {"description": _DESCRIPTIONS[status], "content": {PROBLEM_JSON: {"schema": schema}}}
         for status in statuses
     }
 
 
-def problem_response(problem: Problem) -> Response:
+def problem_response(problem: ProblemDocument) -> Response:
     """Returns a problem as an answer."""
     headers = {}
     if problem.status == 401:  # noqa: PLR2004 (RFC 9110 requires the header)
