@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -178,3 +180,29 @@ def test_spans_cost_nothing_without_opentelemetry() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{'b': 1, 'c': 2}"
+
+
+def test_the_command_logs_one_json_object_per_line(tmp_path: Path, book: PriceBook) -> None:
+    """Each line on standard error is an object with the facts of a request, and Ctrl-C ends the server."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    BudgetGuard(ledger, [Budget(name="all", cap=1, currency="USD")], book=book).close()
+    command = [sys.executable, "-m", "kling_pricing", "serve", "--ledger", ledger, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        line = next(line for line in server.stdout if "The API is at" in line)
+        url = line.split()[-1].removesuffix(".")
+        eventually(lambda: _status(f"{url}/caller") == 401)
+        server.send_signal(signal.SIGINT)
+        _, logged = server.communicate(timeout=30)
+    assert server.returncode == 0
+    entries = [json.loads(line) for line in logged.splitlines()]
+    (seen, *_) = [entry for entry in entries if entry.get("route") == "/api/v1/caller"]
+    assert (seen["level"], seen["status"], seen["method"]) == ("info", 401, "GET")
+    assert {"at", "logger", "message", "took_ms", "request_id"} <= seen.keys()
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url).status_code
+    except httpx.TransportError:
+        return 0

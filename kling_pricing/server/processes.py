@@ -24,6 +24,7 @@ try:
     from kling_pricing.server.connections import bounded_protocol
     from kling_pricing.server.metrics import SHARED_FOLDER_VARIABLE
     from kling_pricing.server.server_state import ServerState
+    from kling_pricing.server.structured_logs import log_as_json
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         not_installed("the server", f"{missing.name}", "server"), name=missing.name
@@ -206,4 +207,5 @@ class _Workers:
 def _serve_in_process(settings: str, listening: socket.socket) -> None:
     """Serves in a separate process."""
     state = ServerState(ServerSettings.model_validate_json(settings))
+    log_as_json(state.settings.log_level)
     ServedApplication(state, listening).run()
