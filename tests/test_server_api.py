@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -14,6 +16,7 @@ import pytest
 from kling_pricing import Budget, BudgetGuard, PriceBook, compare, quote
 from tests.api_servers import client, keyed, serving_api
 from tests.guards import CLIP, COST
+from tests.test_server_api_access import REQUIRED
 
 DONE = {"task_id": "task-1", "status": "completed", "cost": 357000}
 """A status response of the first provider's task system, with a charge of 0.714 USD."""
@@ -358,3 +361,41 @@ def test_every_problem_is_listed(quoting: httpx.Client) -> None:
     url = str(quoting.base_url).removesuffix("/api/v1/")
     listed = {each["code"]: each["status"] for each in httpx.get(f"{url}/api/v1/problems").json()["problems"]}
     assert listed.items() >= {"budget_exceeded": 402, "unauthorized": 401, "reservation_state": 409}.items()
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+def test_the_page_lists_every_route_with_its_role(quoting: httpx.Client) -> None:
+    """The table of routes in the docs has every route of the API, with the role that it requires."""
+    url = str(quoting.base_url).removesuffix("/api/v1/")
+    documented = {
+        route: row[1]
+        for row in (
+            line.strip("|").split(" | ") for line in PAGE.splitlines() if re.match(r"\| `(GET|POST) /", line)
+        )
+        for route in re.findall(r"`([A-Z]+ /[^`]*)`", row[0])
+    }
+    roles = {
+        f"{method.upper()} {path.removeprefix('/api/v1')}": REQUIRED.get(operation["operationId"])
+        for path, operations in httpx.get(f"{url}/openapi.json").json()["paths"].items()
+        for method, operation in operations.items()
+        if path.startswith("/api/")
+    }
+    assert documented == {
+        route: "none" if needed is None else f"`{needed[0]}`" + ", all projects" * needed[1]
+        for route, needed in roles.items()
+    }
+
+
+def test_the_page_lists_every_problem(quoting: httpx.Client) -> None:
+    """The table of errors in the docs has every code with its status."""
+    documented = {
+        code: int(row[1])
+        for row in (
+            line.strip("|").split(" | ") for line in PAGE.splitlines() if re.search(r"\| [45]\d\d \|", line)
+        )
+        for code in re.findall(r"`([a-z_]+)`", row[0])
+    }
+    listed = {each["code"]: each["status"] for each in quoting.get("/problems").json()["problems"]}
+    assert documented == listed

@@ -170,7 +170,7 @@ def problem_of(error: KlingPricingError) -> ProblemDocument:
         return plain_problem(error.status, str(error))
     listed = next(kind for kind in type(error).__mro__ if kind in _OF_ERRORS)
     status, title = _OF_ERRORS[listed]
-    code = error_code(listed)
+    code = _code_of(listed)
     members = {name: _ready(getattr(error, name, None)) for name in _ATTRIBUTES}
     violations = [ViolationView(**found._asdict()) for found in getattr(error, "violations", ())]
     suggestions = [dict(suggestion) for suggestion in getattr(error, "suggestions", ())]
@@ -213,7 +213,7 @@ def plain_problem(status: int, detail: str, mistakes: Sequence[Mistake] = ()) ->
 
 def problem_types() -> dict[str, ProblemType]:
     """Returns every code of a problem with its kind, sorted by code."""
-    kinds = {error_code(error): kind for error, kind in _OF_ERRORS.items()}
+    kinds = {_code_of(error): kind for error, kind in _OF_ERRORS.items()}
     kinds |= {code: ProblemType(status, title) for status, (code, title) in _OF_STATUSES.items()}
     return dict(sorted(kinds.items()))
 
@@ -300,6 +300,11 @@ def _failed(_request: Request, _error: Exception) -> Response:
 def problem_uri(code: str) -> str:
     """Returns the URI of a kind of problem. It never changes."""
     return f"urn:kling-pricing:problem:{code}"
+
+
+def _code_of(kind: type[KlingPricingError]) -> str:
+    """Returns the code of a class of errors; the base class stands for invalid values."""
+    return "invalid_value" if kind is KlingPricingError else error_code(kind)
 
 
 def _ready(value: Any) -> Any:
