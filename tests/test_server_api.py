@@ -328,7 +328,8 @@ def test_alerts_are_listed_in_order(api: Api) -> None:
     first = api.boss.get("/alerts", params={"limit": 1}).json()
     rest = api.boss.get("/alerts", params={"cursor": first["next"]}).json()
     assert [*first["items"], *rest["items"]] == alerts["items"]
-    assert [each["kind"] for each in api.caller.get("/alerts").json()["items"]] == ["threshold"]
+    api.boss.post("/freezes", json={"budgets": ["trailer"], "reason": "a pause"})
+    assert [each["kind"] for each in api.caller.get("/alerts").json()["items"]] == ["threshold", "freeze"]
     assert api.boss.get("/receivers").json() == {"receivers": []}
 
 

@@ -302,6 +302,9 @@ def test_callers_cannot_state_the_outcome_of_a_job_that_the_server_asks_about(
         with keyed(url, ledger) as caller:
             answers = [caller.post(f"{path}/{verb}", json=body) for verb, body in statements]
             assert [answer.status_code for answer in answers] == [403] * 4
+            created = caller.post("/reservations", json=PAYLOAD | {"dispatch": True})
+            assert (created.status_code, "below /p/" in created.json()["detail"]) == (403, True)
+            assert caller.get("/reservations", params={"state": "dispatching"}).json()["items"][1:] == []
             assert caller.post(f"{path}/doubt", json=REASON).json()["in_doubt"] is True
         with keyed(url, ledger, role="manage") as manager:
             assert manager.post(f"{path}/bind", json={"task_id": "t"}).json()["state"] == "bound"

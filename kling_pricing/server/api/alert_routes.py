@@ -16,6 +16,7 @@ from kling_pricing.server.api.dependencies import (
     Served,
     StrictRoute,
     Viewer,
+    budgets_of,
 )
 from kling_pricing.server.api.exact_fields import (
     DEFAULT_LIMIT,
@@ -108,9 +109,10 @@ def list_alerts(
 ) -> AlertPage:
     """Returns the alerts that you may see, the oldest first.
 
-    A key of one project sees the alerts about jobs of this project.
+    A key of one project sees the alerts about jobs of this project, and about budgets that count it alone.
     """
     found: list[StoredAlert] = []
+    own = budgets_of(server, caller)
     after, is_complete = cursor, False
     for _ in range(_MAX_CHUNKS):
         chunk = server.ledger.alerts(after=after, limit=_CHUNK)
@@ -118,7 +120,7 @@ def list_alerts(
             if len(found) == limit:
                 break
             after = alert.seq
-            if _may_see(server, caller, alert):
+            if _may_see(server, caller, own, alert):
                 found.append(alert)
         is_complete = len(chunk) < _CHUNK and (not chunk or chunk[-1].seq == after)
         if is_complete or len(found) == limit:
@@ -126,11 +128,13 @@ def list_alerts(
     return AlertPage(items=[AlertView.of(alert) for alert in found], next=None if is_complete else after)
 
 
-def _may_see(server: ServerState, caller: Caller, alert: StoredAlert) -> bool:
+def _may_see(server: ServerState, caller: Caller, own: list[str], alert: StoredAlert) -> bool:
+    """Returns whether an alert is about a job that the caller reaches, or about one of its own budgets."""
     if caller.project is None:
         return True
     if alert.reservation_id is None:
-        return alert.labels.get("project") == caller.project
+        is_own = alert.budget in own and alert.labels.get("project", caller.project) == caller.project
+        return is_own or (alert.budget is None and alert.labels.get("project") == caller.project)
     try:
         return server.ledger.reservation(alert.reservation_id).project == caller.project
     except ReservationNotFoundError:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Path
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
-from kling_pricing.budgets import EACH, BudgetEntry, BudgetsFile, budgets_from_text, budgets_yaml
+from kling_pricing.budgets import BudgetsFile, budgets_from_text, budgets_yaml
 from kling_pricing.errors import BudgetWeakenedError
 from kling_pricing.guard import (
     BudgetForecast,
@@ -20,7 +20,6 @@ from kling_pricing.guard import (
 )
 from kling_pricing.guard import thaw_all as thaw_everything
 from kling_pricing.ledger.freezing import Freeze, unknown_budget
-from kling_pricing.server.access import Caller
 from kling_pricing.server.api.dependencies import (
     API_PREFIX,
     Administrator,
@@ -28,6 +27,7 @@ from kling_pricing.server.api.dependencies import (
     Served,
     StrictRoute,
     Viewer,
+    budgets_of,
 )
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View, bound
 from kling_pricing.server.problem_documents import problems
@@ -173,7 +173,7 @@ def show_budgets(server: Served, caller: Viewer) -> BudgetList:
     A key of one project sees the budgets that count this project alone.
     """
     guard = server.guard
-    own = {entry.name for entry in guard.budgets().budgets if _counts_only(entry, caller)}
+    own = budgets_of(server, caller)
     found = [
         BudgetView.of(forecast)
         for forecast in guard.forecasts()
@@ -187,8 +187,7 @@ def show_budgets(server: Served, caller: Viewer) -> BudgetList:
 def show_budget(budget: BudgetName, server: Served, caller: Viewer) -> BudgetList:
     """Returns the balances of one budget: one for each set of labels in use."""
     shown = show_budgets(server, caller)
-    entries = [entry.name for entry in server.guard.budgets().budgets if _counts_only(entry, caller)]
-    _require_known(budget, entries)
+    _require_known(budget, budgets_of(server, caller))
     return BudgetList(at=shown.at, budgets=[row for row in shown.budgets if row.budget == budget])
 
 
@@ -251,7 +250,7 @@ def set_cap(budget: BudgetName, body: CapBody, server: Served, caller: Administr
 @router.get("/freezes", summary="List the freezes")
 def list_freezes(server: Served, caller: Viewer) -> FreezeList:
     """Returns the freezes in force: first that of all spending, then the oldest."""
-    own = {entry.name for entry in server.guard.budgets().budgets if _counts_only(entry, caller)}
+    own = budgets_of(server, caller)
     found = [freeze for freeze in server.guard.freezes() if freeze.budget is None or freeze.budget in own]
     return FreezeList(freezes=[FreezeView.model_validate(freeze) for freeze in found])
 
@@ -287,8 +286,3 @@ def _require_known(budget: str, names: list[str]) -> None:
     """
     if budget not in names:
         raise HTTPException(_NOT_FOUND, str(unknown_budget(budget, names)))
-
-
-def _counts_only(entry: BudgetEntry, caller: Caller) -> bool:
-    """Returns whether a caller may see a budget: its balance shows nothing of a project that is not its own."""
-    return caller.project is None or entry.match.get("project") in (caller.project, [caller.project], EACH)

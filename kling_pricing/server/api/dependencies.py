@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
+from kling_pricing.budgets import EACH
 from kling_pricing.errors import AccessError, KlingPricingError, ReservationNotFoundError
 from kling_pricing.ledger.access_keys import ACCESS_KEY_LABEL, Role
 from kling_pricing.ledger.errors import unknown
@@ -114,6 +115,22 @@ def reservation_of(server: ServerState, caller: Caller, ref: Ref) -> Reservation
     if not caller.reaches(reservation.project):
         raise unknown(ref)
     return reservation
+
+
+def budgets_of(server: ServerState, caller: Caller) -> list[str]:
+    """Returns the names of the budgets that a caller may see.
+
+    The balance of such a budget shows nothing of a project that the caller does not reach.
+
+    Raises:
+        BudgetError: the ledger has no budgets yet.
+    """
+    only = (caller.project, [caller.project], EACH)
+    return [
+        entry.name
+        for entry in server.guard.budgets().budgets
+        if caller.project is None or entry.match.get("project") in only
+    ]
 
 
 class StrictRequest(Request):

@@ -93,6 +93,9 @@ def create_reservation(
             **body.options(),
         )
     admission, payload = admitted if isinstance(admitted, tuple) else (admitted, None)
+    if payload is not None and not _may_state_outcome(server, caller, admission.reservation):
+        server.guard.release_refused(admission, "not handed out")
+        raise _asked_by_server(admission.reservation)
     if admission.replayed:
         response.status_code = _REPLAYED
     reservation = server.guard.reservation(admission) if admission.replayed else admission.reservation
@@ -150,7 +153,7 @@ def dispatch_reservation(
     The ledger keeps no payload, so send the payload of the reservation again.
     """
     guard = server.guard
-    reservation = reservation_of(server, caller, reservation_id)
+    reservation = _outcome_of(server, caller, reservation_id)
     if reservation.state != "reserved":
         raise not_dispatched(reservation)
     labels = {label: value for label, value in reservation.labels.items() if label != "project"}
@@ -257,15 +260,23 @@ def _outcome_of(server: ServerState, caller: Caller, reservation_id: str) -> Res
         ReservationNotFoundError: the caller may not see such a reservation.
     """
     reservation = reservation_of(server, caller, reservation_id)
-    upstreams = server.settings.upstreams.items()
-    asked = {settings.provider or name for name, settings in upstreams}
-    if reservation.provider in asked and not caller.may("manage"):
-        raise AccessError(
-            f"the server has an upstream for {reservation.provider} and asks about its jobs itself; to state "
-            "an outcome, use an access key with the role manage",
-            status=FORBIDDEN,
-        )
+    if not _may_state_outcome(server, caller, reservation):
+        raise _asked_by_server(reservation)
     return reservation
+
+
+def _may_state_outcome(server: ServerState, caller: Caller, reservation: Reservation) -> bool:
+    asked = {upstream.provider for upstream in server.upstreams.values()}
+    return reservation.provider not in asked or caller.may("manage")
+
+
+def _asked_by_server(reservation: Reservation) -> AccessError:
+    """Returns the error for a job that callers must send by way of the server."""
+    return AccessError(
+        f"the server has an upstream for {reservation.provider}, and asks about its jobs itself; send the job "
+        "by way of the server, below /p/, or use an access key with the role manage",
+        status=FORBIDDEN,
+    )
 
 
 def _require_own_task(
