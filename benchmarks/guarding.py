@@ -179,6 +179,7 @@ class Store:
             quoted,
             project="trailer",
             key="key",
+            account=None,
             mark="f" * 64,
             labels=LABELS,
             budgets=BUDGETS,

@@ -103,6 +103,7 @@ async def bare(url: str) -> tuple[AsyncConnectionPool, Callable[[int], Awaitable
             quoted,
             project="trailer",
             key="key",
+            account=None,
             mark="f" * 64,
             labels={"project": "trailer", "user": f"u{user}"},
             budgets=BUDGETS,

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from kling_pricing import Budget, BudgetGuard, load_price_book
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.sent_lines import SENT, SENT_SEPARATOR
 from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile import reconcile
 

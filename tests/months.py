@@ -396,6 +396,7 @@ def write_ledger(month: Month, path: Path, prices: PriceBook) -> str:
                 "state": sent.state,
                 "doubted": 0,
                 "provider": "acme",
+                "account": None,
                 "task_id": sent.task_id,
                 "wire_format": "tasks",
                 "model": "kling-v3",

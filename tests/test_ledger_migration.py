@@ -38,7 +38,7 @@ def golden(store: str, version: int) -> Any:
     """Returns the report about the golden ledger that the code of its version wrote.
 
     Version 1 stored one amount of a charge, and its unit. Versions before 3 stored no facts, and did not count
-    requests without a price.
+    requests without a price. Versions before 5 stored no accounts.
     """
     report = json.loads((HERE / f"{store}-{version}.json").read_text(encoding="utf-8"))
     if version == 1:
@@ -46,6 +46,9 @@ def golden(store: str, version: int) -> Any:
     if version < 3:
         report["unclaimed"] = [{**observation, "facts": {}} for observation in report["unclaimed"]]
         report["unpriced"] = []
+    if version < 5:
+        for jobs in (report["reservations"], report["in doubt"]):
+            jobs[:] = [{**job, "account": job["provider"]} for job in jobs]
     return report
 
 

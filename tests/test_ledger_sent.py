@@ -10,7 +10,7 @@ import pytest
 
 from kling_pricing import Budget, BudgetGuard, LedgerUnavailableError, PriceBook
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.sent_lines import SENT, SENT_SEPARATOR
 from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from tests.conftest import Clock, video
 
@@ -62,6 +62,7 @@ def test_a_line_has_every_field_as_text(guard: BudgetGuard, read: Read) -> None:
         "project": "trailer",
         "key": "shot-1",
         "state": "bound",
+        "account": "qingbo",
         "task_id": "t-1",
         "model": "kling-v3",
         "resolution": "1080p",

@@ -144,6 +144,9 @@ EDITS = {
     ),
     "journal.held_delta": Edit("held_delta + 1", "held is", "kind = 'alert'"),
     "journal.spent_delta": Edit("spent_delta + 1", "spent is", "kind = 'opening'"),
+    "journal.billed": Edit(
+        "billed + 1", r"billed is 0\.714, but the journal gives 0\.714000001", "detail = 'quote'"
+    ),
     "journal.detail": Edit("'operator'", "basis is quote, but the journal gives operator", "detail = 'quote'"),
 }
 """An edit that `verify` finds, by table and column."""
@@ -161,6 +164,7 @@ EDITS |= {
     for name, value, postgres in (
         ("key", "'another'", None),
         ("provider", "'another'", None),
+        ("account", "'another'", None),
         ("wire_format", "'another'", None),
         ("model", "'another'", None),
         ("resolution", "'4k'", None),

@@ -167,11 +167,11 @@ def test_currencies_are_never_added_up(ledger: str, book: PriceBook, clock: Cloc
 
 
 def test_a_month_without_spend_says_so(ledger: str, book: PriceBook, tmp_path: Path) -> None:
-    """Every format can be empty, and the report names the project, which may be misspelled."""
+    """Every format can be empty, and the report names the project, which a budget names but no job has."""
     BudgetGuard(ledger, BUDGETS, book=book).close()
     cases = (
         (None, "The ledger has no jobs in this period."),
-        ("trialer", "The ledger has no jobs for project trialer in this period."),
+        ("trailer", "The ledger has no jobs for project trailer in this period."),
     )
     for project, about in cases:
         spent = read_spend(ledger, AT, AT + timedelta(days=1), project=project)

@@ -286,12 +286,12 @@ def test_a_revoked_key_ends_with_the_next_request(scene: Scene) -> None:
 def test_callers_cannot_state_the_outcome_of_a_job_that_the_server_asks_about(
     tmp_path: Path, book: PriceBook
 ) -> None:
-    """If the server has an upstream of the provider, only a key with the role `manage` may state an outcome."""
+    """Of a job that the server sends itself, only a key with the role `manage` may state the outcome."""
     ledger = f"sqlite:///{tmp_path / 'spend.db'}"
     with BudgetGuard(ledger, [Budget(name="all", cap=10, currency="USD")], book=book) as guard:
         admission, _ = guard.admit_and_dispatch(CLIP, project=OWN)
     provider, path = admission.reservation.provider, f"/reservations/{admission.reservation_id}"
-    upstreams = {"account": {"provider": provider, "url": "http://127.0.0.1:9"}}
+    upstreams = {provider: {"url": "http://127.0.0.1:9"}}
     statements = (
         ("settle", {"amount": "0"}),
         ("observe", {"body": {"task_id": "t", "status": "failed"}}),
@@ -303,7 +303,11 @@ def test_callers_cannot_state_the_outcome_of_a_job_that_the_server_asks_about(
             answers = [caller.post(f"{path}/{verb}", json=body) for verb, body in statements]
             assert [answer.status_code for answer in answers] == [403] * 4
             created = caller.post("/reservations", json=PAYLOAD | {"dispatch": True})
-            assert (created.status_code, "below /p/" in created.json()["detail"]) == (403, True)
+            assert (created.status_code, f"below /p/{provider}/" in created.json()["detail"]) == (403, True)
+            elsewhere = caller.post("/reservations", json=PAYLOAD | {"dispatch": True, "account": "my-own"})
+            assert elsewhere.json()["reservation"]["account"] == "my-own"
+            own = f"/reservations/{elsewhere.json()['reservation']['id']}"
+            assert caller.post(f"{own}/bind", json={"task_id": "mine"}).json()["state"] == "bound"
             assert caller.get("/reservations", params={"state": "dispatching"}).json()["items"][1:] == []
             assert caller.post(f"{path}/doubt", json=REASON).json()["in_doubt"] is True
         with keyed(url, ledger, role="manage") as manager:

@@ -12,7 +12,13 @@ import click
 from kling_pricing.cli.exit_codes import REFUSED, exit_code, exit_codes_help
 from kling_pricing.cli.failures import error_dict, error_text, fail
 from kling_pricing.cli.inputs import Item
-from kling_pricing.cli.ledger_options import json_option, labels_option, ledger_option, opened_guard
+from kling_pricing.cli.ledger_options import (
+    account_option,
+    json_option,
+    labels_option,
+    ledger_option,
+    opened_guard,
+)
 from kling_pricing.cli.options import provider_options
 from kling_pricing.cli.output import counted, to_json
 from kling_pricing.cli.quote_and_check import Tally, answer_all
@@ -37,6 +43,7 @@ _NOTHING = Decimal(0)
 @click.option("--project", required=True, help="Project that the requests belong to.")
 @click.option("--key", help="Your own name for the job, such as shot-1. Only for a FILE with one request.")
 @labels_option
+@account_option
 @ledger_option
 @provider_options
 @json_option
@@ -45,6 +52,7 @@ def decide_command(
     project: str,
     key: str | None,
     labels: dict[str, str],
+    account: str | None,
     ledger: str,
     book: PriceBook,
     as_json: bool,
@@ -78,7 +86,13 @@ def decide_command(
                 )
             try:
                 decision = guard.decide(
-                    payload, project=project, key=key, labels=labels, after=last[0] if last else None, **options
+                    payload,
+                    project=project,
+                    key=key,
+                    labels=labels,
+                    account=account,
+                    after=last[0] if last else None,
+                    **options,
                 )
             except LedgerUnavailableError as error:
                 fail(error, as_json=as_json)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kling_pricing.cli.account_choice import books_options, chosen_provider
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import json_option, ledgers_option, read_amount, task_id_argument
-from kling_pricing.cli.options import known_provider, tables_option
+from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
@@ -19,9 +20,7 @@ from kling_pricing.tables.price_book import PriceBook
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Dispute
 
-_provider_option = click.option(
-    "--provider", required=True, callback=known_provider, help="Provider that charged the task."
-)
+_books_options = books_options("Provider that charged the task.")
 _reason_option = click.option(
     "--reason", metavar="TEXT", required=True, help="Reason to keep in the books, such as the ticket's number."
 )
@@ -48,7 +47,7 @@ def dispute() -> None:
 @dispute.command("open", epilog=exit_codes_help(refused="refused; nothing changed"))
 @task_id_argument
 @ledgers_option
-@_provider_option
+@_books_options
 @click.option(
     "--amount",
     callback=read_amount,
@@ -62,11 +61,12 @@ def dispute() -> None:
 def open_command(
     task_id: str,
     ledgers: tuple[str, ...],
-    provider: str,
+    provider: str | None,
+    account: str | None,
     amount: Decimal | None,
     reason: str,
     actor: str | None,
-    book: PriceBook,  # noqa: ARG001 (which providers there are)
+    book: PriceBook,
     as_json: bool,
 ) -> None:
     """Dispute part of the charge for TASK_ID.
@@ -80,21 +80,25 @@ def open_command(
     from kling_pricing.reconcile import open_dispute  # noqa: PLC0415 (an extra, and slow to import)
 
     with errors_shown(as_json=as_json):
-        opened = open_dispute(ledgers, task_id, provider=provider, amount=amount, actor=actor, reason=reason)
+        provider = chosen_provider(ledgers, provider, account, book)
+        opened = open_dispute(
+            ledgers, task_id, provider=provider, account=account, amount=amount, actor=actor, reason=reason
+        )
     echo(to_json(_as_dict(opened)) if as_json else _line(opened))
 
 
 @dispute.command("list", epilog=exit_codes_help())
 @ledgers_option
-@_provider_option
+@_books_options
 @click.option("--all", "everything", is_flag=True, help="Include disputes that have ended.")
 @tables_option
 @json_option
 def list_command(
     ledgers: tuple[str, ...],
-    provider: str,
+    provider: str | None,
+    account: str | None,
     everything: bool,
-    book: PriceBook,  # noqa: ARG001
+    book: PriceBook,
     as_json: bool,
 ) -> None:
     """List the open disputes with a provider.
@@ -106,7 +110,9 @@ def list_command(
     from kling_pricing.reconcile import list_disputes  # noqa: PLC0415
 
     with errors_shown(as_json=as_json):
-        listed = [each for each in list_disputes(ledgers, provider=provider) if everything or each.is_open]
+        provider = chosen_provider(ledgers, provider, account, book)
+        known = list_disputes(ledgers, provider=provider, account=account)
+    listed = [each for each in known if everything or each.is_open]
     if as_json:
         echo(to_json([_as_dict(each) for each in listed]))
         return
@@ -119,7 +125,7 @@ def list_command(
 @dispute.command("resolve", epilog=exit_codes_help(refused="refused; nothing changed"))
 @click.argument("number", type=int)
 @ledgers_option
-@_provider_option
+@_books_options
 @_reason_option
 @_actor_option
 @tables_option
@@ -127,10 +133,11 @@ def list_command(
 def resolve_command(
     number: int,
     ledgers: tuple[str, ...],
-    provider: str,
+    provider: str | None,
+    account: str | None,
     reason: str,
     actor: str | None,
-    book: PriceBook,  # noqa: ARG001
+    book: PriceBook,
     as_json: bool,
 ) -> None:
     """Resolve the dispute with this NUMBER.
@@ -145,7 +152,10 @@ def resolve_command(
     from kling_pricing.reconcile import resolve_dispute  # noqa: PLC0415
 
     with errors_shown(as_json=as_json):
-        resolved = resolve_dispute(ledgers, number, provider=provider, actor=actor, reason=reason)
+        provider = chosen_provider(ledgers, provider, account, book)
+        resolved = resolve_dispute(
+            ledgers, number, provider=provider, account=account, actor=actor, reason=reason
+        )
     echo(to_json(_as_dict(resolved)) if as_json else _line(resolved))
 
 

@@ -19,6 +19,7 @@ from kling_pricing.cli.ledger_options import (
     json_option,
     ledger_option,
     opened_guard,
+    read_account,
     reservation_dict,
     show_reservation,
     show_reservations,
@@ -82,6 +83,12 @@ def _base_url(_ctx: click.Context, _option: click.Parameter, value: str | None) 
     help="Provider to ask. Required if several providers have unsettled jobs.",
 )
 @click.option(
+    "--account",
+    metavar="NAME",
+    callback=read_account,
+    help="Account at the provider to ask about. Required if several accounts have unsettled jobs.",
+)
+@click.option(
     "--header",
     "headers",
     multiple=True,
@@ -105,6 +112,7 @@ def _base_url(_ctx: click.Context, _option: click.Parameter, value: str | None) 
 def in_doubt_command(
     asks: bool,
     provider: str | None,
+    account: str | None,
     headers: dict[str, str],
     base_url: str | None,
     since: datetime | None,
@@ -133,7 +141,7 @@ def in_doubt_command(
     """
     with opened_guard(ledger, book=book, as_json=as_json) as guard:
         if asks:
-            _ask(guard, _fetch_with(headers), provider, base_url, since, as_json=as_json)
+            _ask(guard, _fetch_with(headers), provider, account, base_url, since, as_json=as_json)
         doubtful, unclaimed = guard.in_doubt(), guard.unclaimed()
     show_reservations(doubtful, as_json=as_json)
     for seen in unclaimed:
@@ -146,16 +154,22 @@ def _ask(
     guard: BudgetGuard,
     fetch: Fetch,
     provider: str | None,
+    account: str | None,
     base_url: str | None,
     since: datetime | None,
     *,
     as_json: bool,
 ) -> None:
-    reservations = unsettled(guard, provider=provider, since=since)
+    reservations = unsettled(guard, provider=provider, account=account, since=since)
     providers = sorted({reservation.provider for reservation in reservations})
     if len(providers) > 1:  # a provider must not receive the credentials for another provider
         raise click.UsageError(
             f"several providers have unsettled jobs; choose one with --provider {'|'.join(providers)}"
+        )
+    accounts = sorted({reservation.account for reservation in reservations})
+    if len(accounts) > 1:  # the credentials of one account do not find the tasks of another
+        raise click.UsageError(
+            f"several accounts have unsettled jobs; choose one with --account {'|'.join(accounts)}"
         )
     outcomes: Counter[str] = Counter()
     try:

@@ -95,6 +95,23 @@ labels_option = click.option(
 )
 
 
+def read_account(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Reads the name of an account."""
+    try:
+        return None if value is None else short_text("the account", value)
+    except KlingPricingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+account_option = click.option(
+    "--account",
+    metavar="NAME",
+    callback=read_account,
+    help="Account at the provider from which the job is sent, by your own name for it. Default: the "
+    "provider's name.",
+)
+
+
 def read_amount(_ctx: click.Context, _option: click.Parameter, value: str | None) -> Decimal | None:
     """Reads an amount that a ledger can hold."""
     try:

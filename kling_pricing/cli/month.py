@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Column, Table
 
+from kling_pricing.cli.account_choice import books_options, chosen_provider
 from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import json_option, ledgers_option
-from kling_pricing.cli.options import known_provider, tables_option
+from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import echo, to_json
+from kling_pricing.cli.period import as_of_option, end_of, read_month
 from kling_pricing.cli.terminal import print_table
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
@@ -34,9 +37,9 @@ def month() -> None:
 
 
 @month.command("close", epilog=exit_codes_help(refused="refused; nothing changed"))
-@click.argument("name", metavar="YYYY-MM")
+@click.argument("name", metavar="YYYY-MM", callback=read_month)
 @ledgers_option
-@click.option("--provider", required=True, callback=known_provider, help="Provider whose books are closed.")
+@books_options("Provider whose books are closed.")
 @click.option("--reason", metavar="TEXT", help="Reason to keep in the books.")
 @click.option(
     "--actor", metavar="NAME", help="Your name for the books. Default: your user name on this system."
@@ -46,16 +49,17 @@ def month() -> None:
 def close_command(
     name: str,
     ledgers: tuple[str, ...],
-    provider: str,
+    provider: str | None,
+    account: str | None,
     reason: str | None,
     actor: str | None,
-    book: PriceBook,  # noqa: ARG001 (which providers there are)
+    book: PriceBook,
     as_json: bool,
 ) -> None:
     """Close the books of a month.
 
     The journal of a closed month, and of every month before it, never changes. If a statement that you remember
-    later concerns a closed month, its amounts appear in the first open month.
+    later concerns a closed month, its amounts appear in the first open month. Every account has its own books.
 
     Remember the month's statements first, with `kling-pricing reconcile --remember`.
 
@@ -66,7 +70,8 @@ def close_command(
     from kling_pricing.reconcile import close_month  # noqa: PLC0415 (an extra, and slow to import)
 
     with errors_shown(as_json=as_json):
-        closed = close_month(ledgers, name, provider=provider, actor=actor, reason=reason)
+        provider = chosen_provider(ledgers, provider, account, book)
+        closed = close_month(ledgers, name, provider=provider, account=account, actor=actor, reason=reason)
     _show(closed, as_json=as_json)
 
 
@@ -74,13 +79,16 @@ def close_command(
     "list", epilog=exit_codes_help("every closed month is intact", "the journal of a closed month has changed")
 )
 @ledgers_option
-@click.option("--provider", required=True, callback=known_provider, help="Provider whose books to show.")
+@books_options("Provider whose books to show.")
+@as_of_option("Show only the months that were closed at this time (ISO 8601; a day includes the whole day).")
 @tables_option
 @json_option
 def list_command(
     ledgers: tuple[str, ...],
-    provider: str,
-    book: PriceBook,  # noqa: ARG001
+    provider: str | None,
+    account: str | None,
+    as_of: date | datetime | None,
+    book: PriceBook,
     as_json: bool,
 ) -> None:
     """Show the closed months and their journals.
@@ -94,7 +102,9 @@ def list_command(
     from kling_pricing.reconcile import closed_months  # noqa: PLC0415
 
     with errors_shown(as_json=as_json):
-        months = closed_months(ledgers, provider=provider)
+        provider = chosen_provider(ledgers, provider, account, book)
+        known_at = None if as_of is None else end_of(as_of, "UTC")
+        months = closed_months(ledgers, provider=provider, account=account, as_of=known_at)
     _show(months, as_json=as_json)
     if not all(each.is_intact for each in months):
         sys.exit(REFUSED)
@@ -135,7 +145,8 @@ def _as_dict(each: MonthBooks) -> dict[str, Any]:
     return {
         "ledger": each.ledger,
         "month": each.month,
-        "provider": each.closed.provider,
+        "provider": each.account.provider,
+        "account": each.account.account,
         "closed_at": each.closed.closed_at.isoformat(),
         "actor": each.closed.actor,
         "reason": each.closed.reason,

@@ -14,8 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from kling_pricing.cli.exit_codes import DONE, REFUSED, UNREADABLE, exit_codes_help
-from kling_pricing.cli.failures import fail
+from kling_pricing.cli.account_choice import chosen_provider
+from kling_pricing.cli.exit_codes import DONE, REFUSED, UNREADABLE, exit_code, exit_codes_help
+from kling_pricing.cli.failures import error_dict, errors_shown, fail
 from kling_pricing.cli.ledger_options import show_alert
 from kling_pricing.cli.options import refuse_without_folder
 from kling_pricing.cli.output import echo, to_json
@@ -54,6 +55,7 @@ def reconcile_command(
     ledgers: tuple[str, ...],
     statements: tuple[tuple[str | None, str], ...],
     provider: str | None,
+    account: str | None,
     month: str | None,
     since: date | datetime | None,
     until: date | datetime | None,
@@ -98,6 +100,8 @@ def reconcile_command(
           --month 2026-11 --out reports/2026-11
       kling-pricing reconcile --statement qingbo=november.csv \\
           --statement kling=packs.json --month 2026-11
+      kling-pricing reconcile --statement november.csv --account studio-a \\
+          --month 2026-11
     """
     if (tolerance == 0) != (batch_tolerance == 0):
         raise click.UsageError(
@@ -110,9 +114,13 @@ def reconcile_command(
         raise click.UsageError("--settle-also needs --settle")
     if (invoice_total is None) != (invoice_currency is None) or (invoice_id and invoice_total is None):
         raise click.UsageError("an invoice needs both --invoice-total and --invoice-currency")
+    if provider is None and account is not None and not all(named for named, _ in statements):
+        with errors_shown(as_json=as_json):
+            provider = chosen_provider(ledgers, provider, account, book)
     files = _by_provider(statements, provider)
     if len(files) > 1:
         of_one = {
+            "account": account,
             "mapping": mapping,
             "pair": pairs,
             "account-currency": account_currency,
@@ -151,6 +159,7 @@ def reconcile_command(
                 ledgers=ledgers,
                 statements=paths,
                 provider=name,
+                account=account,
                 since=start,
                 until=end,
                 mapping=mapping,
@@ -168,6 +177,9 @@ def reconcile_command(
             )
             answers.append(answer)
     except KlingPricingError as error:
+        if as_json and answers:  # what was done for the earlier providers must not be lost
+            echo(to_json({"reconciliations": answers} | error_dict(error)))
+            sys.exit(exit_code(error))
         fail(error, as_json=as_json)
     if as_json:
         echo(to_json({"reconciliations": answers} if len(answers) > 1 else answers[0]))

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import click
 
+from kling_pricing.cli.account_choice import statement_account_option
 from kling_pricing.cli.ledger_options import json_option, ledgers_option
 from kling_pricing.cli.options import known_provider, tables_option
 from kling_pricing.cli.period import period_options
@@ -49,6 +50,16 @@ def _pairs(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...
     return {reservation: task_id for reservation, _, task_id in pairs}
 
 
+def _one_provider(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Reads the provider of the statements that name none."""
+    providers = list(dict.fromkeys(known_provider(ctx, option, value) for value in values))
+    if len(providers) > 1:
+        raise click.BadParameter(
+            f"{len(providers)} providers are given; write --statement PROVIDER=FILE for each statement instead"
+        )
+    return providers[0] if providers else None
+
+
 def _statements(
     ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
 ) -> tuple[tuple[str | None, str], ...]:
@@ -75,8 +86,12 @@ _OPTIONS = (
         "providers, write PROVIDER=FILE.",
     ),
     click.option(
-        "--provider", callback=known_provider, help="Provider that issued the statements without PROVIDER=."
+        "--provider",
+        multiple=True,
+        callback=_one_provider,
+        help="Provider that issued the statements without PROVIDER=.",
     ),
+    statement_account_option,
     period_options(current=False),
     click.option("--out", metavar="FOLDER", help="Write the reports to this folder."),
     click.option(

@@ -53,6 +53,7 @@ def as_dict(
     """
     answer: dict[str, Any] = {
         "provider": reconciled.provider,
+        "account": reconciled.account,
         "since": reconciled.since.isoformat(),
         "until": reconciled.until.isoformat(),
         "is_over": reconciled.is_over,

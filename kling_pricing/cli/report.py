@@ -15,7 +15,7 @@ from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import json_option, ledger_option
 from kling_pricing.cli.options import refuse_without_folder, tables_option
 from kling_pricing.cli.output import echo, to_json
-from kling_pricing.cli.period import chosen_period, period_options
+from kling_pricing.cli.period import as_of_option, chosen_period, end_of, period_options
 from kling_pricing.cli.terminal import wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports import SPEND_FORMATS, Format, Spend, read_spend, spend_document, write_spend
@@ -32,7 +32,12 @@ _PRINTED_TABLE = "by_project_and_model"
 )
 @ledger_option
 @click.option("--project", help="Report only this project. Default: all projects.")
+@click.option("--account", metavar="NAME", help="Report only this account. Default: all accounts.")
 @period_options(current=True)
+@as_of_option(
+    "Report the ledger as it stood at this time (ISO 8601; a day includes the whole day). Later entries do not "
+    "count. Default: now."
+)
 @click.option("--out", metavar="FOLDER", help="Write the report files to this folder.")
 @click.option(
     "--format",
@@ -43,17 +48,19 @@ _PRINTED_TABLE = "by_project_and_model"
 )
 @click.option(
     "--billing-account",
-    help="Your account with the provider, for the FOCUS file. Default: the provider's name.",
+    help="The provider's name for your account, for the FOCUS file. Default: the account of each job.",
 )
 @tables_option
 @json_option
 def report_command(
     ledger: str,
     project: str | None,
+    account: str | None,
     month: str | None,
     since: date | datetime | None,
     until: date | datetime | None,
     timezone: str,
+    as_of: date | datetime | None,
     out: str | None,
     formats: tuple[Format, ...],
     billing_account: str | None,
@@ -66,6 +73,9 @@ def report_command(
     money was reserved. An amount is provisional if its job is settled at the quoted price because the charge
     is not known yet. An amount is held if its job is not settled yet.
 
+    With --as-of, the report is the one that the command would have given at that time, and the default month is
+    the month of that time.
+
     With --out, the command writes an HTML page with charts, including a burn-down chart for each budget. The
     command also writes an XLSX workbook and CSV, Parquet, JSON and FOCUS 1.2 files. manifest.json lists the
     SHA-256 digests of all files.
@@ -74,11 +84,15 @@ def report_command(
     Examples:
       kling-pricing report --month 2026-11
       kling-pricing report --project trailer --out reports/2026-11
+      kling-pricing report --month 2026-11 --as-of 2026-11-30
     """
     refuse_without_folder(out, format=formats, billing_account=billing_account)
     try:
-        start, end = chosen_period(month, since, until, timezone, current=True)
-        spent = read_spend(ledger, start, end, project=project, timezone=timezone)
+        known_at = None if as_of is None else end_of(as_of, timezone)
+        start, end = chosen_period(month, since, until, timezone, current=True, as_of=known_at)
+        spent = read_spend(
+            ledger, start, end, project=project, account=account, as_of=known_at, timezone=timezone
+        )
         if out is not None:
             _write(spent, out, formats or SPEND_FORMATS, book, billing_account)
     except KlingPricingError as error:

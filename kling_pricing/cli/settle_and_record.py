@@ -14,6 +14,7 @@ from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.ledger_options import (
     CHARGED_HELP,
     LEDGER_EXIT_CODES,
+    account_option,
     actor_option,
     json_option,
     labels_option,
@@ -124,6 +125,7 @@ def _settle_file(
 @click.argument("amount", callback=read_amount)
 @click.option("--project", required=True, help="Project that the spend belongs to.")
 @labels_option
+@account_option
 @instant_option("--at", "Time at which the money was spent (ISO 8601). Default: now.")
 @click.option("--currency", help="Currency of the amount, such as USD. Default: the provider's currency.")
 @_correction_options
@@ -135,6 +137,7 @@ def record_command(
     amount: Decimal,
     project: str,
     labels: dict[str, str],
+    account: str | None,
     at: datetime | None,
     currency: str | None,
     reason: str | None,
@@ -159,6 +162,7 @@ def record_command(
             labels={**labels, "project": project},
             at=at,
             currency=currency,
+            account=account,
             reason=reason,
         )
         show_reservation(recorded, as_json=as_json)

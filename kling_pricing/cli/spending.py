@@ -16,6 +16,7 @@ from kling_pricing.cli.ledger_options import (
     CHARGED_HELP,
     LEDGER_EXIT_CODES,
     READING_EXIT_CODES,
+    account_option,
     json_option,
     labels_option,
     ledger_option,
@@ -51,6 +52,7 @@ from kling_pricing.tables.price_book import PriceBook
     "--key", help="Your own name for the job, such as shot-1. Using a key again never creates a second job."
 )
 @labels_option
+@account_option
 @ledger_option
 @click.option("--budgets", metavar="FILE", help="Budgets file to install if the ledger has no budgets yet.")
 @provider_options
@@ -60,6 +62,7 @@ def pre_submit_command(
     project: str,
     key: str | None,
     labels: dict[str, str],
+    account: str | None,
     ledger: str,
     budgets: str | None,
     book: PriceBook,
@@ -79,13 +82,16 @@ def pre_submit_command(
     with errors_shown(as_json=as_json):
         _, payload = only_request(file)
     with opened_guard(ledger, budgets=budgets, book=book, as_json=as_json) as guard:
-        admission, body = guard.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)
+        admission, body = guard.admit_and_dispatch(
+            payload, project=project, key=key, labels=labels, account=account, **options
+        )
     reservation = admission.reservation
     amount = format_decimal(reservation.reserved)
     if as_json:
         answer = {
             "reservation_id": admission.reservation_id,
             "key": reservation.key,
+            "account": reservation.account,
             "reserved": amount,
             "currency": reservation.currency,
             "capped": admission.capped,

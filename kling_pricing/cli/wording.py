@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 _OPTIONS = {
+    "account": "--account",
     "allow_unknown": "--allow-unknown",
     "allow_weaker": "--allow-weaker",
     "amount": "--amount",
+    "as_of": "--as-of",
     "at": "--at",
     "base_url": "--base-url",
     "basis": "--basis",

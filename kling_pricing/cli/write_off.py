@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from kling_pricing.cli.account_choice import books_options, chosen_provider
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.ledger_options import json_option, ledgers_option, task_id_argument
-from kling_pricing.cli.options import known_provider, tables_option
+from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
@@ -16,7 +17,7 @@ from kling_pricing.tables.price_book import PriceBook
 @click.command("write-off", epilog=exit_codes_help(refused="refused; nothing changed"))
 @task_id_argument
 @ledgers_option
-@click.option("--provider", required=True, callback=known_provider, help="Provider that charged the task.")
+@books_options("Provider that charged the task.")
 @click.option("--reason", metavar="TEXT", required=True, help="Reason to keep in the books.")
 @click.option(
     "--actor", metavar="NAME", help="Your name for the books. Default: your user name on this system."
@@ -26,10 +27,11 @@ from kling_pricing.tables.price_book import PriceBook
 def write_off_command(
     task_id: str,
     ledgers: tuple[str, ...],
-    provider: str,
+    provider: str | None,
+    account: str | None,
     reason: str,
     actor: str | None,
-    book: PriceBook,  # noqa: ARG001 (which providers there are)
+    book: PriceBook,
     as_json: bool,
 ) -> None:
     """Write off the amount that is still owed for TASK_ID.
@@ -46,7 +48,8 @@ def write_off_command(
     from kling_pricing.reconcile import write_off  # noqa: PLC0415 (an extra, and slow to import)
 
     with errors_shown(as_json=as_json):
-        written = write_off(ledgers, task_id, provider=provider, actor=actor, reason=reason)
+        provider = chosen_provider(ledgers, provider, account, book)
+        written = write_off(ledgers, task_id, provider=provider, account=account, actor=actor, reason=reason)
     amount = format_decimal(written.amount)
     if as_json:
         echo(to_json(written._asdict() | {"amount": amount}))

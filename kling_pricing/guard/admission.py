@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 from kling_pricing.errors import (
     BudgetExceededError,
     BudgetFrozenError,
+    IdempotencyError,
     KlingPricingError,
     LedgerError,
     LedgerUnavailableError,
@@ -108,11 +109,15 @@ class Admission:
 
 
 class PricedRequest(NamedTuple):
-    """A request to admit: the caller's payload under a key, and its quote."""
+    """A request to admit: the caller's payload under a key, and its quote.
+
+    `account` is the account from which it is sent; None: the one with the provider's name.
+    """
 
     payload: Mapping[str, Any]
     project: str
     key: str
+    account: str | None
     labels: Mapping[str, str]
     original: Quote
     intake: Intake
@@ -138,6 +143,7 @@ def admit(
     project: str,
     key: str | None,
     labels: Mapping[str, str] | None,
+    account: str | None,
     options: QuoteOptions,
     *,
     sends_at_once: bool = False,
@@ -178,7 +184,7 @@ def admit(
                     ledger.release(name, type(error).__name__, states=states)
             raise
 
-    return in_rounds(state, payload, project, key, labels, options, admitted)
+    return in_rounds(state, payload, project, key, labels, account, options, admitted)
 
 
 def in_rounds(
@@ -187,6 +193,7 @@ def in_rounds(
     project: str,
     key: str | None,
     labels: Mapping[str, str] | None,
+    account: str | None,
     options: QuoteOptions,
     work: Callable[[PricedRequest], _Result | Outdated | Mistimed],
 ) -> _Result:
@@ -198,6 +205,8 @@ def in_rounds(
     body = snapshot(payload)
     all_labels = checked_labels(project, labels)
     job_key = urandom(16).hex() if key is None else short_text("key", key)
+    if account is not None:
+        short_text("account", account)
     for _ in range(MAX_ROUNDS):
         now = state.clock()
         try:
@@ -207,7 +216,7 @@ def in_rounds(
             if key is not None:
                 _raise_if_sent(state, project, key)
             raise
-        result = work(PricedRequest(body, project, job_key, all_labels, original, intake))
+        result = work(PricedRequest(body, project, job_key, account, all_labels, original, intake))
         if isinstance(result, Outdated):
             state.take_over(result.revision)
             reason = (
@@ -264,6 +273,7 @@ def _request(state: GuardState, job: PricedRequest, in_force: InForce) -> Reserv
         original,
         project=job.project,
         key=job.key,
+        account=job.account,
         mark=fingerprint(job.payload, original.provider, original.request.format_and_model, urls),
         labels=job.labels,
         budgets=in_force.budgets,
@@ -281,9 +291,15 @@ def admission(answer: Reserved, job: PricedRequest, variants: list[CheaperVarian
     """Returns the admission for a reservation. Its payload is the caller's, with the reservation's changes.
 
     Raises:
+        IdempotencyError: the key's unsent reservation is for another account.
         LedgerError: the request now costs more than the reserved amount.
     """
     reservation = answer.reservation
+    if reservation.account != (job.account or job.original.provider):
+        raise IdempotencyError(
+            f"key {job.key!r} of project {job.project} has the unsent reservation {reservation.id} for account "
+            f"{reservation.account}; send it from that account, or release the reservation first"
+        )
     chosen = next((variant for variant in variants if variant.changes == reservation.changes), None)
     if answer.replayed or chosen is None:
         payload = wire_format_named(reservation.wire_format).amend(job.payload, reservation.changes)

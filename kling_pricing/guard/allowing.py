@@ -175,7 +175,7 @@ def ask(
         )
         return state.ledger.ask(wanted, author(state.actor, reason))
 
-    return in_rounds(state, payload, project, key, labels, options, filed)
+    return in_rounds(state, payload, project, key, labels, None, options, filed)
 
 
 def _short(verdict: int | Reservation | Refused | KlingPricingError, *, is_for_key: bool) -> tuple[str, ...]:

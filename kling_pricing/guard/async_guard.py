@@ -164,9 +164,12 @@ class AsyncBudgetGuard:
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        account: str | None = None,
         **options: Unpack[QuoteOptions],
     ) -> dict[str, Any]:
-        _, body = await self.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)
+        _, body = await self.admit_and_dispatch(
+            payload, project=project, key=key, labels=labels, account=account, **options
+        )
         return body
 
     pre_submit.__doc__ = BudgetGuard.pre_submit.__doc__
@@ -179,10 +182,13 @@ class AsyncBudgetGuard:
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        account: str | None = None,
         **options: Unpack[QuoteOptions],
     ) -> AsyncIterator[Admission]:
         """See `BudgetGuard.admission`. A cancelled block ends like a block that raises an exception."""
-        admitted = await self.admit(payload, project=project, key=key, labels=labels, **options)
+        admitted = await self.admit(
+            payload, project=project, key=key, labels=labels, account=account, **options
+        )
         try:
             yield admitted
         except BaseException as error:

@@ -33,7 +33,8 @@ def record(
     labels: Mapping[str, str],
     at: datetime | None,
     currency: str | None,
-    reason: str | None = None,
+    account: str | None,
+    reason: str | None,
 ) -> Reservation:
     """Records spend that did not go through the guard; see `BudgetGuard.record`."""
     when = state.clock() if at is None else in_utc(at)
@@ -43,6 +44,7 @@ def record(
     charged = ledger_amount(amount)
     by = None if reason is None else author(state.actor, reason)
     provider, task_id = short_text("provider", provider), short_text("task_id", task_id)
+    from_account = provider if account is None else short_text("account", account)
     charge_currency = currency_code(currency or state.book.table(provider, when).currency)
     for _ in range(MAX_ROUNDS):
         in_force, claimed = state.with_budgets(lambda known: claims(known.budgets, all_labels, charge_currency))
@@ -51,6 +53,7 @@ def record(
             task_id,
             charged,
             charge_currency,
+            account=from_account,
             labels=all_labels,
             claimed=claimed,
             revision=in_force.digest,

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from kling_pricing.errors import KlingPricingError, LedgerError
+from kling_pricing.errors import IdempotencyError, KlingPricingError, LedgerError
 from kling_pricing.guard.admission import (
     Offer,
     PricedRequest,
@@ -120,6 +120,7 @@ def decide(
     project: str,
     key: str | None,
     labels: Mapping[str, str] | None,
+    account: str | None,
     after: Decision | None,
     options: QuoteOptions,
 ) -> Decision:
@@ -142,7 +143,7 @@ def decide(
             return verdict
         return _decision(job, verdict, offered, answers[-1], assumed)
 
-    return in_rounds(state, payload, project, key, labels, options, decided)
+    return in_rounds(state, payload, project, key, labels, account, options, decided)
 
 
 def _claimed(assumed: Assumed, wanted: ReservationRequest) -> Assumed:
@@ -189,7 +190,7 @@ def _replay(
     effects = _effects(decided.rooms, {}, is_reserved=False)
     try:
         again = admission(Reserved(existing, replayed=True, alerts=()), job, offered.variants)
-    except LedgerError as error:
+    except (IdempotencyError, LedgerError) as error:
         quote = offered.variants[0].quote
         return Decision("refused", quote, _NOTHING, {}, effects, error, None, decided.at, assumed)
     return Decision(

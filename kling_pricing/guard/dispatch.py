@@ -19,10 +19,11 @@ def admit_and_dispatch(
     project: str,
     key: str | None,
     labels: Mapping[str, str] | None,
+    account: str | None,
     options: QuoteOptions,
 ) -> tuple[Admission, dict[str, Any]]:
     """Admits a request and hands out its payload; see `BudgetGuard.admit_and_dispatch`."""
-    admission = admit(state, payload, project, key, labels, options, sends_at_once=True)
+    admission = admit(state, payload, project, key, labels, account, options, sends_at_once=True)
     if admission.reservation.state == "dispatching":
         return admission, admission._give_out()  # noqa: SLF001 (only this module calls it)
     return admission, dispatch(state, admission)

@@ -100,6 +100,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        account: str | None = None,
         **options: Unpack[QuoteOptions],
     ) -> Admission:
         """Reserves the cost of a request in every matching budget, or refuses the request.
@@ -114,6 +115,8 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
                 the same reservation while the job is unsent, starts a new attempt after a release, and never
                 creates a second job. Without a key, each call is a separate job.
             labels: other labels that budgets may match.
+            account: the account at the provider from which the request is sent, by your own name for it; by
+                default, the provider's name. Its statements are reconciled separately.
             options: as for `quote`: provider, wire_format, media, allow_unknown, url.
 
         Raises:
@@ -124,7 +127,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             LedgerUnavailableError: the ledger cannot be used, so nothing may be spent.
             KlingPricingError: the request is invalid or has no known price, as for `quote`.
         """
-        return admissions.admit(self._state, payload, project, key, labels, options)
+        return admissions.admit(self._state, payload, project, key, labels, account, options)
 
     def dispatch(self, admission: Admission) -> dict[str, Any]:
         """Hands out the payload to send, once. Only the caller that receives the payload may submit it.
@@ -143,13 +146,16 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        account: str | None = None,
         **options: Unpack[QuoteOptions],
     ) -> dict[str, Any]:
         """Admits a request and returns the payload to send; raises the errors of `admit`.
 
         Pass a `key`, so that `history` can find the reservation that you bind to the task in the response.
         """
-        return self.admit_and_dispatch(payload, project=project, key=key, labels=labels, **options)[1]
+        return self.admit_and_dispatch(
+            payload, project=project, key=key, labels=labels, account=account, **options
+        )[1]
 
     def admit_and_dispatch(
         self,
@@ -158,10 +164,11 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        account: str | None = None,
         **options: Unpack[QuoteOptions],
     ) -> tuple[Admission, dict[str, Any]]:
         """Returns an admission and its payload, as `admit` and `dispatch` do, but in one transaction."""
-        return dispatch.admit_and_dispatch(self._state, payload, project, key, labels, options)
+        return dispatch.admit_and_dispatch(self._state, payload, project, key, labels, account, options)
 
     @contextmanager
     def admission(
@@ -171,6 +178,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        account: str | None = None,
         **options: Unpack[QuoteOptions],
     ) -> Iterator[Admission]:
         """Admits a request for the duration of a `with` block, and closes the admission when the block ends.
@@ -179,7 +187,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         already existed for the key. If the request was dispatched but is not bound to a task, and the block
         raises an exception, the reservation is marked in doubt, because the job may be running.
         """
-        admitted = self.admit(payload, project=project, key=key, labels=labels, **options)
+        admitted = self.admit(payload, project=project, key=key, labels=labels, account=account, **options)
         try:
             yield admitted
         except BaseException as error:
@@ -330,6 +338,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         labels: Mapping[str, str],
         at: datetime | None = None,
         currency: str | None = None,
+        account: str | None = None,
         reason: str | None = None,
     ) -> Reservation:
         """Records spend that did not go through the guard, even above the caps; may be repeated.
@@ -341,12 +350,16 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             labels: the labels that budgets may match, including the project.
             at: the instant of the spend, with a time zone; by default, now.
             currency: the currency of the amount; by default, the provider's currency.
+            account: the account at the provider that was charged; by default, the provider's name.
             reason: the reason, which `log` shows with the guard's actor; None: it is not kept.
 
         Raises:
-            IdempotencyError: the task is already in the ledger with a different amount, currency or labels.
+            IdempotencyError: the task is already in the ledger with a different amount, currency, account or
+                labels.
         """
-        return budget_changes.record(self._state, provider, task_id, amount, labels, at, currency, reason)
+        return budget_changes.record(
+            self._state, provider, task_id, amount, labels, at, currency, account, reason
+        )
 
     def unpriced(self, *, since: date | None = None, until: date | None = None) -> list[UnpricedRequests]:
         """Returns the numbers of requests that passed without a price, by day: from `since`, before `until`."""

@@ -34,6 +34,7 @@ class GuardInspection:
         project: str,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        account: str | None = None,
         after: Decision | None = None,
         **options: Unpack[QuoteOptions],
     ) -> Decision:
@@ -47,6 +48,7 @@ class GuardInspection:
             project: the project that the request belongs to.
             key: the caller's name for the job.
             labels: other labels that budgets may match.
+            account: the account at the provider from which the request would be sent.
             after: an earlier decision; everything that it and the decisions before it would reserve counts as
                 reserved. So a sequence of decisions says how much of a list of requests fits.
             options: as for `quote`.
@@ -56,7 +58,7 @@ class GuardInspection:
             LedgerUnavailableError: the ledger cannot be used.
             KlingPricingError: the request is invalid or has no known price, as for `quote`.
         """
-        return decisions.decide(self._state, payload, project, key, labels, after, options)
+        return decisions.decide(self._state, payload, project, key, labels, account, after, options)
 
     def reservation(self, ref: Reference) -> Reservation:
         """Returns a reservation in its current state."""

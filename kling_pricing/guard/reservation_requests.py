@@ -26,6 +26,7 @@ def reservation_request(
     *,
     project: str,
     key: str,
+    account: str | None,
     mark: str,
     labels: Mapping[str, str],
     budgets: BudgetsFile,
@@ -39,6 +40,7 @@ def reservation_request(
         quote: the price of the request.
         project: the project that the request belongs to.
         key: the caller's name for the job.
+        account: the account from which the request is sent; None: the one with the provider's name.
         mark: the fingerprint of the request.
         labels: the labels of the request, including its project.
         budgets: the current budgets.
@@ -61,6 +63,7 @@ def reservation_request(
         key=key,
         fingerprint=mark,
         provider=quote.provider,
+        account=account or quote.provider,
         wire_format=quote.wire_format,
         labels=labels,
         claims=claimed,
@@ -135,18 +138,22 @@ def booking(
     amount: Decimal,
     currency: str,
     *,
+    account: str,
     labels: Mapping[str, str],
     claimed: tuple[BucketClaim, ...],
     revision: str,
 ) -> tuple[ReservationRequest, PricedVariant]:
     """Returns spend that did not go through the guard, in the form that the ledger stores."""
     identity = {"task_id": task_id, "currency": currency, "labels": dict(labels)}
+    if account != provider:
+        identity["account"] = account
     nanos = nanos_up(amount)
     booked = ReservationRequest(
         project=labels["project"],
         key=uuid4().hex,  # cannot equal a key that a caller chose
         fingerprint=fingerprint(identity, provider, ""),
         provider=provider,
+        account=account,
         wire_format="",
         labels=labels,
         claims=claimed,

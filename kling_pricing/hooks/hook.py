@@ -64,7 +64,12 @@ class Hook:
         check_options(options)
         self._options = options
         self._key_header = options.get("key_header", KEY_HEADER)
-        self._routes = Routes(self._guard.book, options.get("hosts", {}), options.get("allow_paths", ()))
+        self._routes = Routes(
+            self._guard.book,
+            options.get("hosts", {}),
+            options.get("allow_paths", ()),
+            options.get("account"),
+        )
         self._recorder = Recorder(self._guard)
         self._preparation = Preparation(self._guard, self._recorder, options, self._routes)
         self._unpriced: Counter[UnpricedPath] = Counter()

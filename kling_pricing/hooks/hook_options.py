@@ -20,6 +20,9 @@ class Options(TypedDict, total=False):
             possibly with `project` and `key`.
         hosts: additional hosts, with or without a port -> the provider that bills there:
             `{"gw.example.com": "qingbo"}`.
+        account: the account at the provider from which every request is sent, by your own name for it; or the
+            hosts, with or without a port -> the account whose jobs are sent there:
+            `{"gw.example.com": "studio-a"}`. By default, the account has the provider's name.
         keeps_keys: whether the hosts in `hosts` honour idempotency keys and share one backend with each other
             and with the provider's own hosts. Otherwise a hook with such hosts never resends a job of that
             provider that may have been accepted.
@@ -42,6 +45,7 @@ class Options(TypedDict, total=False):
     project: str | None
     labels: Labels | None
     hosts: Mapping[str, str]
+    account: str | Mapping[str, str]
     keeps_keys: bool
     allow_paths: Sequence[str]
     media: MediaOption | None
@@ -52,7 +56,7 @@ class Options(TypedDict, total=False):
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Checks the names and types of options; `Routes` checks `hosts` and `allow_paths`.
+    """Checks the names and types of options; `Routes` checks `hosts`, `account` and `allow_paths`.
 
     Raises:
         KlingPricingError: an option is unknown or has an invalid value.

@@ -108,6 +108,7 @@ class Preparation:
                     project=identity.project,
                     key=identity.key,
                     labels=identity.labels,
+                    account=self._routes.account(request.url),
                     provider=endpoint.provider,
                     wire_format=wire_format,
                     media=media,
@@ -117,7 +118,8 @@ class Preparation:
                 refusal = error
                 if error.state == "released":
                     continue
-                resent = self._resend(error, payload, endpoint.provider, wire_format)
+                account = self._routes.account(request.url) or endpoint.provider
+                resent = self._resend(error, payload, endpoint.provider, account, wire_format)
                 if resent is not None:
                     reservation, dispatched_before = resent
                     return _pending(reservation, request), dispatched_before
@@ -126,7 +128,12 @@ class Preparation:
         raise refusal
 
     def _resend(
-        self, error: ReservationStateError, payload: Mapping[str, Any], provider: str | None, wire_format: str
+        self,
+        error: ReservationStateError,
+        payload: Mapping[str, Any],
+        provider: str | None,
+        account: str | None,
+        wire_format: str,
     ) -> tuple[Reservation, Mapping[str, Any]] | None:
         """Prepares to resend a job, if its provider and the hosts in `hosts` honour idempotency keys.
 
@@ -141,7 +148,7 @@ class Preparation:
                     "honour the keys and share a backend with the provider, set `keeps_keys=True`."
                 )
             idempotency = None
-        return resend(self._guard, error, payload, idempotency)
+        return resend(self._guard, error, payload, account, idempotency)
 
     def _media(
         self, request: OutgoingRequest, payload: Mapping[str, Any], wire_format: str

@@ -40,20 +40,27 @@ class PollResult(NamedTuple):
 
 
 def unsettled(
-    guard: BudgetGuard, *, provider: str | None = None, since: datetime | None = None
+    guard: BudgetGuard,
+    *,
+    provider: str | None = None,
+    account: str | None = None,
+    since: datetime | None = None,
 ) -> list[Reservation]:
     """Returns the reservations that were sent and are neither settled nor released, the oldest first.
 
     Args:
         guard: the guard whose ledger is read.
         provider: returns only reservations for this provider; None: for all providers.
+        account: returns only reservations of this account; None: of all accounts.
         since: returns only reservations made at or after this instant; None: all.
     """
     start = None if since is None else in_utc(since)
     return [
         reservation
         for reservation in guard.unsettled()
-        if provider in {None, reservation.provider} and (start is None or reservation.created_at >= start)
+        if provider in {None, reservation.provider}
+        and account in {None, reservation.account}
+        and (start is None or reservation.created_at >= start)
     ]
 
 

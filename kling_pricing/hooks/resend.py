@@ -25,6 +25,7 @@ def resend(
     guard: BudgetGuard,
     error: ReservationStateError,
     payload: Mapping[str, Any],
+    account: str | None,
     idempotency: Idempotency | None,
 ) -> tuple[Reservation, Mapping[str, Any]] | None:
     """Prepares to resend a job under its key: the same request with the same changes.
@@ -36,6 +37,8 @@ def resend(
         guard: the guard that has the reservation.
         error: the error with which the guard refused to admit the job again.
         payload: the caller's request.
+        account: the account from which the request would be sent. The provider knows a key in one account only,
+            so resending the job from another account would create a second task.
         idempotency: how the API honours idempotency keys; None: it does not, so resending would create a
             second task.
 
@@ -48,7 +51,7 @@ def resend(
         IdempotencyError: the key belongs to a different request.
     """
     reservation = guard.reservation(error.reservation_id)
-    if idempotency is None or reservation.dispatched_at is None:
+    if idempotency is None or reservation.dispatched_at is None or reservation.account != account:
         raise error
     if guard.clock() >= reservation.dispatched_at + timedelta(hours=idempotency.hours) - _MARGIN:
         raise error

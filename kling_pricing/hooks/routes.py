@@ -16,6 +16,7 @@ from kling_pricing.display import reportable, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.hooks.http_messages import TaskEndpoint
 from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath, UnpricedPath
+from kling_pricing.ledger.redaction import short_text
 from kling_pricing.tables.http_rules import McpRules
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.endpoints import (
@@ -100,19 +101,27 @@ class Routes:
         hosts: additional hosts, with or without a port -> the provider that bills there. A host
             that a price table lists may be given to another provider.
         allow_paths: paths at and below which everything except submissions passes.
+        account: the account of all hosts, or of each host; None: accounts have the names of their providers.
 
     Attributes:
         extra_providers: the providers of `hosts`.
 
     Raises:
-        KlingPricingError: a host, its provider or a path is not valid.
+        KlingPricingError: a host, its provider, an account or a path is not valid.
     """
 
-    def __init__(self, book: PriceBook, hosts: Mapping[str, str], allow_paths: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        book: PriceBook,
+        hosts: Mapping[str, str],
+        allow_paths: Sequence[str] = (),
+        account: str | Mapping[str, str] | None = None,
+    ) -> None:
         self._extra_hosts = dict(_normalized_hosts(hosts, book))
         self.extra_providers = frozenset(self._extra_hosts.values())
         self._book = book
         self._hosts = {**book.hosts, **self._extra_hosts}
+        self._account, self._accounts = _checked_account(account, self._hosts)
         allowed = _checked_paths(allow_paths)
         self._listed = {name: _listed(book, name, allowed) for name in {*self._hosts.values()}}
         self._task_paths = [
@@ -180,6 +189,11 @@ class Routes:
         is_bundled = any(place.provider(self._book.hosts) for place in places)
         path = endpoint.submissions[0].path
         return f"https://{own}{path}" if own and is_bundled else urljoin(url, path)
+
+    def account(self, url: str) -> str | None:
+        """Returns the account from which a job is sent to a URL; None: the one with the provider's name."""
+        hosts = (place.provider(self._accounts) for place in locations(url))
+        return self._account or next(filter(None, hosts), None)
 
     def _endpoint(self, provider: str, segments: Segments) -> Endpoint:
         return endpoint_at(provider, segments, self._book.paths, self._book.formats)
@@ -316,11 +330,36 @@ def _normalized_hosts(hosts: Any, book: PriceBook) -> Iterator[tuple[str, str]]:
     for host, provider in hosts.items():
         if not book.knows(provider):
             raise KlingPricingError(f"hosts: {shown(host)}: {book.unknown_provider(provider)}")
-        match = _HOST.fullmatch(host.lower()) if isinstance(host, str) else None
-        if match is None:
+        yield _normalized("hosts", host), provider
+
+
+def _normalized(option: str, host: Any) -> str:
+    """Returns a host, with or without a port, in the spelling in which hosts are looked up."""
+    match = _HOST.fullmatch(host.lower()) if isinstance(host, str) else None
+    if match is None:
+        raise KlingPricingError(
+            f"{option}: {reportable(host)!a} is not a host; write a host such as gw.example.com or "
+            "localhost:8080, put an IPv6 address in brackets, write an international name as xn--..., "
+            "and list each host separately"
+        )
+    return match[1] + (f":{int(match[2])}" if match[2] else "")
+
+
+def _checked_account(account: Any, hosts: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
+    """Returns the account of all hosts, if there is one, and the accounts by host.
+
+    Raises:
+        KlingPricingError: an account is not a name, or one of its hosts is not in `hosts`.
+    """
+    if account is None:
+        return None, {}
+    if not isinstance(account, Mapping):
+        return short_text("account", account), {}
+    by_host = {_normalized("account", host): short_text("account", name) for host, name in account.items()}
+    for host in by_host:
+        if host not in hosts and host.rpartition(":")[0] not in hosts:
             raise KlingPricingError(
-                f"hosts: {reportable(host)!a} is not a host; write a host such as gw.example.com or "
-                "localhost:8080, put an IPv6 address in brackets, write an international name as xn--..., "
-                "and list each host separately"
+                f"account: no provider is known to bill at {host}; add the host to the option `hosts`, or "
+                "correct its name"
             )
-        yield match[1] + (f":{int(match[2])}" if match[2] else ""), provider
+    return None, by_host

@@ -1,5 +1,8 @@
 """The books: statements that were remembered, and the facts from which a month's accounts are derived. No I/O.
 
+Every account at a provider has books of its own, because an invoice belongs to an account.
+`ProviderAccount.books` is their name, which the column `provider` of the tables contains.
+
 Facts are only added. Each one belongs to an accounting period, a month, which it gets once, when it is learnt:
 the month in which it happened, or the first open month if that one is closed already. So the books of a closed
 month never change, and what is learnt later appears in a later month.
@@ -11,7 +14,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
-from kling_pricing.ledger.model import SENT_SEPARATOR
+from kling_pricing.ledger.sent_lines import SENT_SEPARATOR
 
 FactKind: TypeAlias = Literal["use", "row", "dispute", "resolution", "write_off"]
 """What a fact states about a task. `BookFact` has the meanings."""
@@ -76,7 +79,7 @@ class RememberedStatement(NamedTuple):
 
     Attributes:
         number: its number in the ledger.
-        provider: the provider that issued it.
+        provider: the name of the books of the account for which the provider issued it.
         name: the name of the file.
         digest: SHA-256 of its bytes, in hexadecimal.
         since: start of the period for which it was read, UTC.
@@ -108,7 +111,7 @@ class ClosedMonth(NamedTuple):
 
     Attributes:
         month: the month, such as `2026-11`.
-        provider: the provider.
+        provider: the name of the books.
         digest: digest of the month's journal.
         closed_at: when it was closed, UTC.
         actor: the person who closed it.
@@ -124,11 +127,11 @@ class ClosedMonth(NamedTuple):
 
 
 class Known(NamedTuple):
-    """How much the books of a provider contain.
+    """How much the books of an account contain.
 
     Attributes:
         facts: the number of the newest fact; 0: there is none.
-        statements: the number of the newest statement in the ledger, of any provider; 0: there is none.
+        statements: the number of the newest statement in the ledger, of any account; 0: there is none.
         closed: the newest closed month; empty: there is none.
     """
 
@@ -138,17 +141,17 @@ class Known(NamedTuple):
 
 
 class BooksUpdate(NamedTuple):
-    """What is added to the books of a provider at once, or not at all.
+    """What is added to the books of an account at once, or not at all.
 
     Attributes:
-        provider: the provider.
+        name: the name of the books.
         known: how much the books contained when the update was prepared.
         statements: new statements. Their numbers follow on from `known`, and the facts refer to them.
         facts: new facts, which can be read several times.
         closed: a month that is closed; None: none.
     """
 
-    provider: str
+    name: str
     known: Known
     statements: tuple[RememberedStatement, ...] = ()
     facts: Iterable[BookFact] = ()
@@ -156,14 +159,16 @@ class BooksUpdate(NamedTuple):
 
 
 class Books(NamedTuple):
-    """The books of a provider in a ledger, without the facts.
+    """The books of an account in a ledger, without the facts.
 
     Attributes:
+        name: their name.
         known: how much they contain.
         statements: the statements, in the order in which they were remembered.
         closed: the closed months, in order.
     """
 
+    name: str
     known: Known
     statements: tuple[RememberedStatement, ...]
     closed: tuple[ClosedMonth, ...]

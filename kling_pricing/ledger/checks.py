@@ -56,6 +56,14 @@ RESERVATION_CHECKS = (
         since="closed.at IS NOT NULL",
     ),
     Check(
+        "billed",
+        "reservation.billed",
+        "closed.billed",
+        when="closed.billed IS NOT NULL",
+        since="closed.at IS NOT NULL",
+        is_amount=True,
+    ),
+    Check(
         "reason",
         "reason",
         "CASE WHEN state = 'released' THEN closed.detail END",

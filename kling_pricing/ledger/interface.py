@@ -10,6 +10,7 @@ from typing import Protocol
 
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.ledger.access_keys import AccessKeys
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.books import Books, BooksUpdate
@@ -279,14 +280,20 @@ class Ledger(Interventions, Outbox, AccessKeys, Pages, Protocol):
         reservations, and does not block other users of the ledger.
 
         Yields:
-            Blocks of UTF-8 lines. Each line has the fields of `model.SENT`.
+            Blocks of UTF-8 lines. Each line has the fields of `sent_lines.SENT`.
         """
 
-    def books(self, provider: str) -> Books:
-        """Returns the books of a provider, without the facts."""
+    def accounts(self) -> list[ProviderAccount]:
+        """Returns the accounts of the providers at which an account was named, and all that have books, sorted.
 
-    def facts(self, provider: str) -> Iterator[bytes]:
-        """Yields the facts in the books of a provider, in the order in which they were added.
+        A provider without a named account has only the account of its own name.
+        """
+
+    def books(self, name: str) -> Books:
+        """Returns the books of an account by their name, without the facts."""
+
+    def facts(self, name: str) -> Iterator[bytes]:
+        """Yields the facts in the books of an account, in the order in which they were added.
 
         Yields:
             Blocks of UTF-8 lines. Each line has the fields of `books.FACT`.
@@ -330,8 +337,11 @@ class Ledger(Interventions, Outbox, AccessKeys, Pages, Protocol):
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """Returns every bucket whose window overlaps a period, with its journal entries, from one snapshot."""
 
-    def journal(self) -> list[Entry]:
-        """Returns every entry of the journal, the oldest first."""
+    def journal(self, since: datetime | None = None, until: datetime | None = None) -> list[Entry]:
+        """Returns the entries of the journal at or after `since` and before `until`, the oldest first."""
+
+    def projects(self) -> list[str]:
+        """Returns the projects that have reservations, sorted."""
 
     def actions(self) -> list[AdministrativeAction]:
         """Returns every administrative action, the oldest first."""

@@ -81,6 +81,8 @@ class Entry(NamedTuple):
         detail: the reason, the basis, the alert, the deadline, the task, or the digest of the budgets or the
             calendar, depending on the kind.
         allowance_id: the allowance whose balance the event changed; None: it changed none.
+        billed: of a `settle` or `record`, the amount of the job, in the currency of its quote; None: another
+            kind, or written before schema version 5.
     """
 
     seq: int
@@ -94,6 +96,7 @@ class Entry(NamedTuple):
     currency: str | None
     detail: str | None
     allowance_id: str | None = None
+    billed: Decimal | None = None
 
 
 class BucketHistory(NamedTuple):

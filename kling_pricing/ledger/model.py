@@ -81,6 +81,7 @@ class ReservationRequest(NamedTuple):
         key: the caller's name for the job, unique in its project. Attempts at the same job share the key.
         fingerprint: digest of the caller's original request.
         provider: the provider that bills the job.
+        account: the account at the provider from which the job is sent.
         wire_format: the wire format of the request.
         labels: the labels that budgets may match, including the project.
         claims: one claim for each budget that matches.
@@ -93,6 +94,7 @@ class ReservationRequest(NamedTuple):
     key: str
     fingerprint: str
     provider: str
+    account: str
     wire_format: str
     labels: Mapping[str, str]
     claims: tuple[BucketClaim, ...]
@@ -114,7 +116,8 @@ class Reservation(NamedTuple):
         state: `reserved`, `dispatching`, `bound`, `settled` or `released`.
         in_doubt: whether it is unknown if the provider accepted the job, or what it charged; see `reason`.
         provider: the provider that bills the job.
-        task_id: the provider's id for the task; None until it is known.
+        account: the account at the provider from which the job is sent; the provider's name if none was given.
+        task_id: the provider's id for the task, unique among all accounts; None until it is known.
         wire_format: the wire format of the request.
         terms: the terms of the quote. The reservation also has each term as an attribute.
         reserved: the amount that was set aside.
@@ -137,6 +140,7 @@ class Reservation(NamedTuple):
     state: State
     in_doubt: bool
     provider: str
+    account: str
     task_id: str | None
     wire_format: str
     terms: Terms
@@ -221,19 +225,6 @@ _TERMS_ATTRIBUTES = (
     *("model", "resolution", "tier", "quantity", "unit", "currency", "expected"),
     *("table", "statement_unit", "unit_value", "failed_tasks"),
 )
-
-
-SENT = (
-    *("id", "project", "key", "state", "task_id", "billed", "basis", "labels"),
-    *("dispatched_at", "closed_at", "ended", "terms"),
-)
-"""The fields of a line from `Ledger.sent`, as text; most are attributes of `Reservation`, or empty if None.
-
-Amounts are in nanos, instants in UTC without a zone, and `ended` is `failed`, `cancelled` or empty.
-"""
-
-SENT_SEPARATOR = "\x1f"
-"""Separates the fields of such a line. No field contains it, because a ledger stores only printable text."""
 
 
 class Alert(NamedTuple):
@@ -394,7 +385,7 @@ def unsent(
     """
     in_doubt = False
     return Reservation(
-        reservation, order.project, key, attempt, UNSENT, in_doubt, order.provider, None, order.wire_format,
-        candidate.terms, from_nanos(candidate.reserved), None, None, order.labels, candidate.changes, None,
-        order.fingerprint, created_at, None, None, deadline,
+        reservation, order.project, key, attempt, UNSENT, in_doubt, order.provider, order.account, None,
+        order.wire_format, candidate.terms, from_nanos(candidate.reserved), None, None, order.labels,
+        candidate.changes, None, order.fingerprint, created_at, None, None, deadline,
     )  # fmt: skip

@@ -58,7 +58,13 @@ SEALED_COLUMNS = (
     *Terms._fields,
     *("reserved", "labels", "changes", "fingerprint", "created_at"),
 )
-"""The columns of a reservation that never change. Its column `seal` holds their digest."""
+"""The columns of a reservation that never change, in every version. Its column `seal` holds their digest."""
+
+SEALED_IF_GIVEN = "account"
+"""A further column that never changes. The digest includes it only if it has a value.
+
+Reservations of earlier versions have no account, and keep their seals.
+"""
 
 SEALED_OBSERVATION_COLUMNS = (
     *("provider", "task_id", "state", "charge", "duration_s", "model", "facts", "seen_at"),

@@ -1,4 +1,4 @@
-"""The books of a provider: facts, and what they come to in a period.
+"""The books of an account: facts, and what they come to in a period.
 
 The facts of every ledger, and those that a reconciliation adds, are rows of the table `fact`:
 
@@ -32,8 +32,10 @@ from hashlib import sha256
 from typing import get_args
 
 from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.books import FACT, Books
 from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.reconcile.accounts import choose_account
 from kling_pricing.reconcile.model import Account, JournalLine, Payable
 from kling_pricing.reconcile.months import BooksPeriod, following
 from kling_pricing.reconcile.staging import separated
@@ -73,27 +75,31 @@ DISPUTABLE_ROWS = f"""
 
 @contextmanager
 def opened_books(
-    ledgers: str | Sequence[str], provider: str
+    ledgers: str | Sequence[str], provider: str, account: str | None
 ) -> Iterator[tuple[Workspace, list[Ledger], list[Books]]]:
-    """Yields a database with the books of a provider, the ledgers, and the books of each ledger."""
+    """Yields a database with the books of an account, the ledgers, and the books of each ledger.
+
+    Raises:
+        KlingPricingError: the account is unknown, or the ledgers have several accounts and none was chosen.
+    """
     urls = [ledgers] if isinstance(ledgers, str) else ledgers
     opened = [connect(url, clock=utc_clock(None)) for url in urls]
     workspace = Workspace()
     try:
-        yield workspace, opened, load_books(workspace, opened, provider)
+        yield workspace, opened, load_books(workspace, opened, choose_account(opened, provider, account))
     finally:
         workspace.close()
         for ledger in opened:
             ledger.close()
 
 
-def load_books(workspace: Workspace, ledgers: Sequence[Ledger], provider: str) -> list[Books]:
+def load_books(workspace: Workspace, ledgers: Sequence[Ledger], account: ProviderAccount) -> list[Books]:
     """Makes the tables `fact` and `past_statement`, and returns the books of each ledger."""
     workspace.run(_FACT)
     workspace.run(_PAST_STATEMENT)
     loaded = []
     for place, ledger in enumerate(ledgers):
-        books = ledger.books(provider)
+        books = ledger.books(account.books)
         loaded.append(books)
         workspace.insert(
             "past_statement",
@@ -111,7 +117,7 @@ def load_books(workspace: Workspace, ledgers: Sequence[Ledger], provider: str) -
         if books.known.facts:
             path = workspace.folder / f"facts-{place}"
             with path.open("wb") as file:
-                file.writelines(ledger.facts(provider))
+                file.writelines(ledger.facts(account.books))
             workspace.run(f"INSERT INTO fact SELECT {place}, *, FALSE FROM {separated(path, _TYPES)}")
             path.unlink()
     return loaded

@@ -38,6 +38,7 @@ def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) ->
         LEFT JOIN worth ON worth.id = line.worth
         LEFT JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
         WHERE category = 'not_in_ledger' AND line.billed > 0
+          AND charge.task_id NOT IN (SELECT task_id FROM elsewhere)
         """
     )
     workspace.run(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from kling_pricing.errors import LedgerError
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import ClosedMonth
 from kling_pricing.reconcile.bookkeeping import (
@@ -21,15 +22,16 @@ from kling_pricing.reconcile.ledgers import read_ledgers
 from kling_pricing.reconcile.model import JournalLine
 from kling_pricing.reconcile.months import month_period
 from kling_pricing.reconcile.remember import remember
-from kling_pricing.windows import utc_clock
+from kling_pricing.windows import in_utc, utc_clock
 
 
 class MonthBooks(NamedTuple):
-    """The books of a month of a provider, in one ledger.
+    """The books of a month of an account, in one ledger.
 
     Attributes:
         ledger: the name of the ledger.
         month: the month, such as `2026-11`.
+        account: the account at the provider.
         closed: when and by whom the month was closed.
         journal: the journal of the month.
         is_intact: whether the journal is the one for which the month was closed.
@@ -37,6 +39,7 @@ class MonthBooks(NamedTuple):
 
     ledger: str
     month: str
+    account: ProviderAccount
     closed: ClosedMonth
     journal: tuple[JournalLine, ...]
     is_intact: bool
@@ -47,11 +50,12 @@ def close_month(
     month: str,
     *,
     provider: str,
+    account: str | None = None,
     actor: str | None = None,
     reason: str | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> list[MonthBooks]:
-    """Closes the books of a month and of every month before it.
+    """Closes an account's books of a month and of every month before it.
 
     Facts that become known later appear in later months.
 
@@ -61,12 +65,14 @@ def close_month(
         ledgers: URL of a ledger, or of several.
         month: the month, such as `2026-11`.
         provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
         actor: the person who closes the month; by default, the system's user.
         reason: the reason.
         clock: returns the current instant, with a time zone.
 
     Raises:
-        KlingPricingError: the text is not a month.
+        KlingPricingError: the text is not a month, the account is unknown, or the ledgers have several accounts
+            and none was chosen.
         LedgerError: the month is not over, is closed already, or somebody else changed the books in the
             meantime. Ledgers that were done before stay closed.
     """
@@ -76,11 +82,12 @@ def close_month(
     if now < period.until:
         raise LedgerError(f"{month} is not over; close it on {period.until:%Y-%m-%d} or later")
     closed = []
-    with opened_books(ledgers, provider) as (workspace, opened, books):
+    with opened_books(ledgers, provider, account) as (workspace, opened, books):
+        owner = ProviderAccount.of_books(books[0].name)
         for ledger, each in zip(opened, books, strict=True):
             if first_open_month(each) > month:
                 raise LedgerError(
-                    f"ledger {ledger.name}: the books of {provider} are closed until {each.closed[-1].month}; "
+                    f"ledger {ledger.name}: the books of {each.name} are closed until {each.closed[-1].month}; "
                     f"the first open month is {first_open_month(each)}"
                 )
         with ThreadPoolExecutor(1) as loader:
@@ -89,7 +96,7 @@ def close_month(
             read_ledgers(
                 workspace,
                 opened,
-                provider=provider,
+                account=owner,
                 since=period.since,
                 until=period.until,
                 before=period.until,
@@ -101,19 +108,35 @@ def close_month(
         learn_uses(workspace, (), now)
         for place, ledger in enumerate(opened):
             lines = journal(workspace, period, place)
-            closing = ClosedMonth(month, provider, digest(lines), now, who.actor, who.reason or "")
-            remember(workspace, {place: ledger}, books, provider, who, closing)
-            closed.append(MonthBooks(ledger.name, month, closing, tuple(lines), is_intact=True))
+            closing = ClosedMonth(month, owner.books, digest(lines), now, who.actor, who.reason or "")
+            remember(workspace, {place: ledger}, books, who, closing)
+            closed.append(MonthBooks(ledger.name, month, owner, closing, tuple(lines), is_intact=True))
     return closed
 
 
-def closed_months(ledgers: str | Sequence[str], *, provider: str) -> list[MonthBooks]:
-    """Returns the closed months of a provider, each with its journal, computed again from the facts."""
+def closed_months(
+    ledgers: str | Sequence[str], *, provider: str, account: str | None = None, as_of: datetime | None = None
+) -> list[MonthBooks]:
+    """Returns the closed months of an account, each with its journal, computed again from the facts.
+
+    Args:
+        ledgers: URL of a ledger, or of several.
+        provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
+        as_of: only the months that were closed at this instant, with a time zone; by default, now.
+
+    Raises:
+        KlingPricingError: the account is unknown, or the ledgers have several accounts and none was chosen.
+    """
+    known_at = None if as_of is None else in_utc(as_of)
     months = []
-    with opened_books(ledgers, provider) as (workspace, opened, books):
+    with opened_books(ledgers, provider, account) as (workspace, opened, books):
         for place, each in enumerate(books):
             for closed in each.closed:
+                if known_at is not None and closed.closed_at > known_at:
+                    continue
                 lines = tuple(journal(workspace, month_period(closed.month), place))
                 is_intact = digest(lines) == closed.digest
-                months.append(MonthBooks(opened[place].name, closed.month, closed, lines, is_intact))
+                owner = ProviderAccount.of_books(each.name)
+                months.append(MonthBooks(opened[place].name, closed.month, owner, closed, lines, is_intact))
     return months

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, StatementError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.sent_lines import SENT, SENT_SEPARATOR
 from kling_pricing.money import add, exact_amount, format_decimal, from_nanos, sum_of
 from kling_pricing.reconcile.model import Invoice, Rows, Total
 from kling_pricing.reconcile.problems import LEFT_OUT
@@ -65,12 +66,12 @@ class Completeness(NamedTuple):
     Attributes:
         gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
         confirmed: the totals that were compared with the rows and agree, each a clause.
-        other_provider: why the statement seems to be another provider's, as a clause; None: it does not.
+        not_ours: why the statement seems to be another account's or provider's, as a clause; None: it does not.
     """
 
     gaps: tuple[str, ...]
     confirmed: tuple[str, ...]
-    other_provider: str | None
+    not_ours: str | None
 
 
 def read_control_totals(workspace: Workspace, statements: Sequence[Statement]) -> list[ControlTotal]:
@@ -132,7 +133,7 @@ def check_completeness(
     controls: Iterable[ControlTotal],
     invoice: Invoice | None,
     max_unreadable_percent: Decimal,
-    other_provider: str | None,
+    not_ours: str | None,
 ) -> Completeness:
     """Compares the statement with the totals that it, and its invoice, give.
 
@@ -143,12 +144,12 @@ def check_completeness(
         controls: the totals in the files.
         invoice: the invoice; None: it is not known.
         max_unreadable_percent: the largest part of the rows that may be unreadable.
-        other_provider: why the statement seems to be another provider's, as a clause.
+        not_ours: why the statement seems to be another account's or provider's, as a clause.
     """
     gaps: list[str] = []
     confirmed: list[str] = []
-    if other_provider is not None:
-        gaps.append(other_provider)
+    if not_ours is not None:
+        gaps.append(not_ours)
     if not workspace.one(
         "SELECT count(*) FROM line WHERE place IS NOT NULL"
         " AND category NOT IN ('invalid_row', 'not_billed', 'not_billed_yet', 'not_in_ledger')"
@@ -166,7 +167,7 @@ def check_completeness(
     if invoice is not None:
         agrees, clause = _compared(invoice, totals)
         (confirmed if agrees else gaps).append(clause)
-    return Completeness(tuple(gaps), tuple(confirmed), other_provider)
+    return Completeness(tuple(gaps), tuple(confirmed), not_ours)
 
 
 def _nothing_compared(rows: Rows) -> str:
@@ -234,17 +235,22 @@ def checked_percent(percent: Decimal | int | str) -> Decimal:
     return number
 
 
-def find_other_provider(
-    workspace: Workspace, ledgers: Sequence[Ledger], provider: str, providers: Iterable[str], before: datetime
+def find_other_owner(
+    workspace: Workspace,
+    ledgers: Sequence[Ledger],
+    account: ProviderAccount,
+    providers: Iterable[str],
+    before: datetime,
 ) -> str | None:
-    """Returns why the statement seems to be another provider's, as a clause; None: it does not.
+    """Returns why the statement seems to be another account's or provider's, as a clause; None: it does not.
 
-    It does if most of its tasks are unknown, and the ledgers have some of these as tasks of another provider.
+    It does if most of its tasks are unknown, and the ledgers have some of these as tasks of another account at
+    the provider, or of another provider.
 
     Args:
         workspace: the database with the lines.
         ledgers: the ledgers.
-        provider: the provider that was given.
+        account: the account that was given.
         providers: all known providers.
         before: reservations that were sent at or after this instant do not count.
     """
@@ -263,6 +269,17 @@ def find_other_provider(
         )
     }
     enough = min(_ENOUGH_TASKS, len(tasks))
+    for other, known_tasks, task_id in workspace.all(
+        "SELECT account, count(DISTINCT task_id), min(task_id) FROM elsewhere WHERE list_contains(?, task_id)"
+        " GROUP BY account ORDER BY 2 DESC, 1",
+        [sorted(tasks)],
+    ):
+        if known_tasks >= enough:
+            return (
+                f"the statement seems to be of account {other}: the ledger has {task_id} as a task of account "
+                f"{other}, not of {account.account}"
+            )
+    provider = account.provider
     for other in providers:
         known: list[str] = []
         for ledger in ledgers if other != provider else ():
@@ -284,11 +301,13 @@ def _tasks(ledger: Ledger, provider: str, before: datetime) -> Iterator[str]:
             yield line.split(SENT_SEPARATOR)[place]
 
 
-def refuse_other_provider(completeness: Completeness) -> None:
-    """Refuses to book a statement that seems to be another provider's.
+def refuse_other_owner(completeness: Completeness) -> None:
+    """Refuses to book a statement that seems to be another account's or provider's.
 
     Raises:
         StatementError: it seems to be.
     """
-    if completeness.other_provider is not None:
-        raise StatementError(f"{completeness.other_provider}. Nothing was booked; give the right provider")
+    if completeness.not_ours is not None:
+        raise StatementError(
+            f"{completeness.not_ours}. Nothing was booked; give the right provider and account"
+        )

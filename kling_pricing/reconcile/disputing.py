@@ -61,9 +61,18 @@ class Dispute(NamedTuple):
         return self.resolved_at is None and not self.is_withdrawn
 
 
-def list_disputes(ledgers: str | Sequence[str], *, provider: str) -> list[Dispute]:
-    """Returns the disputes with a provider, the oldest first."""
-    with opened_books(ledgers, provider) as (workspace, opened, _):
+def list_disputes(ledgers: str | Sequence[str], *, provider: str, account: str | None = None) -> list[Dispute]:
+    """Returns the disputes about an account with its provider, the oldest first.
+
+    Args:
+        ledgers: URL of a ledger, or of several.
+        provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
+
+    Raises:
+        KlingPricingError: the account is unknown, or the ledgers have several accounts and none was chosen.
+    """
+    with opened_books(ledgers, provider, account) as (workspace, opened, _):
         return _disputes(workspace, opened)
 
 
@@ -72,6 +81,7 @@ def open_dispute(
     task_id: str,
     *,
     provider: str,
+    account: str | None = None,
     amount: Decimal | int | str | None = None,
     actor: str | None = None,
     reason: str,
@@ -83,6 +93,7 @@ def open_dispute(
         ledgers: URL of a ledger, or of several.
         task_id: the provider's id for the task.
         provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
         amount: the disputed amount; by default, the part of the charges that exceeds the expected amount.
         actor: the person who opens the dispute; by default, the system's user.
         reason: the reason.
@@ -94,10 +105,10 @@ def open_dispute(
     who = author(actor, reason)
     now = utc_clock(clock)()
     part = None if amount is None else nanos_up(ledger_amount(amount))
-    with opened_books(ledgers, provider) as (workspace, opened, books):
+    with opened_books(ledgers, provider, account) as (workspace, opened, books):
         place, fact = _dispute(workspace, books, task_id, part, who, now)
-        opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
-    with opened_books(ledgers, provider) as (workspace, opened, _):
+        opened[place].add_to_books(BooksUpdate(books[place].name, books[place].known, facts=[fact]))
+    with opened_books(ledgers, provider, account) as (workspace, opened, _):
         return next(each for each in reversed(_disputes(workspace, opened)) if each.task_id == task_id)
 
 
@@ -105,7 +116,6 @@ def dispute_overcharges(
     workspace: Workspace,
     ledgers: Sequence[Ledger],
     books: Sequence[Books],
-    provider: str,
     who: Author,
     now: datetime,
 ) -> int:
@@ -115,7 +125,6 @@ def dispute_overcharges(
         workspace: the database with the lines, and with the books as they are now.
         ledgers: the ledgers.
         books: the books of each ledger.
-        provider: the provider.
         who: who opens the disputes, and why.
         now: the current instant.
     """
@@ -139,7 +148,7 @@ def dispute_overcharges(
         place, fact = _dispute(workspace, books, task_id, None, who, now)
         facts.setdefault(place, []).append(fact)
     for place, added in facts.items():
-        ledgers[place].add_to_books(BooksUpdate(provider, books[place].known, facts=added))
+        ledgers[place].add_to_books(BooksUpdate(books[place].name, books[place].known, facts=added))
     return sum(map(len, facts.values()))
 
 
@@ -148,6 +157,7 @@ def resolve_dispute(
     number: int,
     *,
     provider: str,
+    account: str | None = None,
     actor: str | None = None,
     reason: str,
     clock: Callable[[], datetime] | None = None,
@@ -158,6 +168,7 @@ def resolve_dispute(
         ledgers: URL of a ledger, or of several.
         number: the number of the dispute.
         provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
         actor: the person who resolves the dispute; by default, the system's user.
         reason: the outcome, in words.
         clock: returns the current instant, with a time zone.
@@ -167,7 +178,7 @@ def resolve_dispute(
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
-    with opened_books(ledgers, provider) as (workspace, opened, books):
+    with opened_books(ledgers, provider, account) as (workspace, opened, books):
         known = [each for each in _disputes(workspace, opened) if each.number == number]
         if not known:
             raise LedgerError(
@@ -188,7 +199,7 @@ def resolve_dispute(
         fact = BookFact(
             "resolution", month, now, dispute.task_id, subject=number, actor=who.actor, reason=who.reason
         )
-        opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
+        opened[place].add_to_books(BooksUpdate(books[place].name, books[place].known, facts=[fact]))
     return dispute._replace(resolved_at=now, resolution=who.reason)
 
 

@@ -1,7 +1,8 @@
-"""Loads the sent reservations for one provider from one or several ledgers into the database.
+"""Loads the reservations that were sent from one account from one or several ledgers into the database.
 
-Each reservation is a row of the table `reserved`. The row has the fields of `model.SENT`, of which `terms` is
-the id of a row in the table `terms` with the fields of `terms.TERMS`. Amounts are in nanos. The row also has:
+Each reservation is a row of the table `reserved`. The row has the fields of `sent_lines.SENT`. Of these,
+`terms` is the id of a row in the table `terms` with the fields of `terms.TERMS`. Amounts are in nanos. The row
+also has:
 
 | column | meaning |
 |---|---|
@@ -25,7 +26,8 @@ from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.model import SENT
+from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.sent_lines import SENT
 from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile.staging import literal, separated
 from kling_pricing.reconcile.workspace import Workspace
@@ -61,7 +63,7 @@ def read_ledgers(
     workspace: Workspace,
     ledgers: Sequence[Ledger],
     *,
-    provider: str,
+    account: ProviderAccount,
     since: datetime,
     until: datetime,
     before: datetime,
@@ -71,10 +73,12 @@ def read_ledgers(
 ) -> None:
     """Loads the reservations that were sent before an instant into the table `reserved`.
 
+    The table `elsewhere` gets the tasks that were sent from other accounts at the same provider.
+
     Args:
         workspace: the database with the table.
         ledgers: the ledgers to read.
-        provider: the provider to which the reservations were sent.
+        account: the account from which the reservations were sent.
         since: the start of the period.
         until: the end of the period, which is not part of it.
         before: reservations sent at or after this instant are not loaded.
@@ -88,6 +92,7 @@ def read_ledgers(
     """
     workspace.run(_RESERVED)
     workspace.run(_TERMS)
+    workspace.run("CREATE TABLE elsewhere (task_id VARCHAR, account VARCHAR)")
     workspace.run(
         "CREATE TABLE shared"
         " (task_id VARCHAR, copies BIGINT, inside BOOLEAN, due BIGINT, place BIGINT, ids VARCHAR[])"
@@ -96,8 +101,8 @@ def read_ledgers(
     loads: list[Future[Any]] = [first]
     read = 0
     for place, ledger in enumerate(ledgers):
-        for path, lines in _files(ledger.sent(provider, before), workspace.folder / f"ledger-{place}"):
-            loads.append(loader.submit(_load, workspace, path, place, period))
+        for path, lines in _files(ledger.sent(account.provider, before), workspace.folder / f"ledger-{place}"):
+            loads.append(loader.submit(_load, workspace, path, place, period | {"account": account.account}))
             loads[-2].result()  # so that at most two files exist
             read += lines
             on_reservations(read)
@@ -159,7 +164,7 @@ def _files(blocks: Iterator[bytes], stem: Path) -> Iterator[tuple[Path, int]]:
         number += 1
 
 
-def _load(workspace: Workspace, path: Path, ledger: int, period: Mapping[str, datetime]) -> None:
+def _load(workspace: Workspace, path: Path, ledger: int, values: Mapping[str, Any]) -> None:
     sent = separated(path, _TYPES)
     workspace.run(
         f"""
@@ -180,9 +185,13 @@ def _load(workspace: Workspace, path: Path, ledger: int, period: Mapping[str, da
             WHEN ended IS NOT NULL AND failed_tasks = 'refunded' THEN 0
             ELSE expected END,
           1, FALSE, FALSE
-        FROM {sent} AS sent JOIN terms ON terms.written = sent.terms
+        FROM {sent} AS sent JOIN terms ON terms.written = sent.terms WHERE sent.account = $account
         """,
-        period,
+        values,
+    )
+    workspace.run(
+        f"INSERT INTO elsewhere SELECT task_id, account FROM {sent} WHERE account <> ? AND task_id IS NOT NULL",
+        [values["account"]],
     )
     path.unlink()
 

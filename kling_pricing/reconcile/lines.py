@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any
 
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.money import from_nanos
 from kling_pricing.reconcile.categories import STANDING, Category
 from kling_pricing.reconcile.memory import RememberedFile
@@ -73,6 +74,7 @@ _COLUMNS = {
     "stated_end": "stated_end.state",
     "alternatives": "explanation.alternatives",
     "whole": "line.whole",
+    "other_account": "CASE WHEN category = 'not_in_ledger' THEN other_account END",
     "overlaps": "merged.task_id IN (SELECT task_id FROM superseded WHERE file IS NOT NULL)",
     "unknown": "row_facts.unknown",
     "is_exception": "line.is_exception",
@@ -85,6 +87,8 @@ _SELECT = f"""
     LEFT JOIN shared ON category = 'reserved_twice' AND shared.task_id = reserved.task_id
     LEFT JOIN explanation ON explanation.id = line.explanation
     LEFT JOIN stated_end ON stated_end.task_id = reserved.task_id
+    LEFT JOIN (SELECT task_id, min(account) AS other_account FROM elsewhere GROUP BY task_id) AS other
+      ON other.task_id = charge.task_id
     LEFT JOIN candidate ON category = 'in_doubt_candidate'
       AND (candidate.charge = line.rowid OR candidate.reservation = line.reservation)
 """
@@ -114,7 +118,7 @@ class Lines:
         workspace: the database with the lines.
         statements: the statements in it.
         remembered: the remembered files in it, whose charges follow on from those of the statements.
-        provider: the provider that bills.
+        account: the account for which the provider issued the statements.
         since: start of the period.
         until: end of the period (exclusive).
         grace: how long after its submission a task may still be charged.
@@ -125,7 +129,7 @@ class Lines:
         workspace: Workspace,
         statements: Sequence[Statement],
         remembered: Sequence[RememberedFile],
-        provider: str,
+        account: ProviderAccount,
         since: datetime,
         until: datetime,
         grace: timedelta,
@@ -133,7 +137,7 @@ class Lines:
         self._workspace = workspace
         self._files: Sequence[Statement | RememberedFile] = (*statements, *remembered)
         self._given = len(statements)
-        self._provider = provider
+        self._account = account
         self._period = (since, until, grace)
 
     @cached_property
@@ -198,7 +202,7 @@ class Lines:
     def _line(self, row: Any) -> Line:
         line = Line(
             category=row.category,
-            provider=self._provider,
+            provider=self._account.provider,
             task_id=row.unread_task if row.category == "invalid_row" else row.task_id,
             reservation_id=row.reservation,
             project=row.project,
@@ -229,6 +233,8 @@ class Lines:
             return line
         since, until, grace = self._period
         details = LineDetails(
+            account=self._account.account,
+            other_account=row.other_account,
             since=since,
             until=until,
             grace=grace,

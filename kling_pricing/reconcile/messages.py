@@ -30,6 +30,7 @@ _MAX_LETTERS = 4
 
 
 _CauseAndRemedy = tuple[str, str]
+_OF_ANOTHER_ACCOUNT = "the task was not sent from this account"
 
 
 def cause_and_remedy(line: Line, details: LineDetails) -> _CauseAndRemedy:
@@ -56,6 +57,8 @@ _SHARED_CAUSES: Mapping[Category, str] = {
 
 def shared_cause(line: Line, details: LineDetails) -> str:
     """Returns the cause of a line without the details of its task."""
+    if line.category == "not_in_ledger" and details.other_account is not None:
+        return _OF_ANOTHER_ACCOUNT
     if line.category in _SHARED_CAUSES:
         return _SHARED_CAUSES[line.category]
     if line.category == "invalid_row":
@@ -189,14 +192,21 @@ def _in_doubt_candidate(line: Line, details: LineDetails) -> _CauseAndRemedy:
     )
 
 
-def _not_in_ledger(line: Line, _details: LineDetails) -> _CauseAndRemedy:
+def _not_in_ledger(line: Line, details: LineDetails) -> _CauseAndRemedy:
+    if details.other_account is not None:
+        other = details.other_account
+        return _OF_ANOTHER_ACCOUNT, (
+            f"The ledger says that the task was sent from account {other}. Find out which account sent it; if "
+            f"it was {other}, ask the provider why it charges account {details.account}."
+        )
     cause = "the task is not in this ledger"
     billed = line.billed or Decimal(0)
     if billed < 0:
         return cause, "Ask the provider which charge was refunded; none of these statements contains it."
     at = "" if line.billed_at is None else f" --at {line.billed_at:%Y-%m-%dT%H:%M:%SZ}"
+    account = "" if details.account == line.provider else f" --account {quote(details.account)}"
     command = (
-        f"kling-pricing record --project PROJECT --currency {line.currency}{at} -- "
+        f"kling-pricing record --project PROJECT{account} --currency {line.currency}{at} -- "
         f"{quote(line.provider)} {quote(line.task_id or '')} {format_decimal(billed)}"
     )
     question = "Find out who submitted the task"

@@ -198,6 +198,7 @@ class Reconciled(Protocol):
 
     Attributes:
         provider: the provider that bills.
+        account: the account at the provider for which it issued the statements.
         since: start of the period, UTC.
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
@@ -209,6 +210,7 @@ class Reconciled(Protocol):
     """
 
     provider: str
+    account: str
     since: datetime
     until: datetime
     statements: Mapping[str, str]

@@ -4,8 +4,9 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 
 | step | reads | makes |
 |---|---|---|
+| `accounts.choose_account` | ledgers, the caller's choice | the account whose books and reservations are read |
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
-| `ledgers.read_ledgers` | ledgers (at the same time as the statements) | `reserved`, `terms`, `shared` |
+| `ledgers.read_ledgers` | ledgers, at the same time | `reserved`, `terms`, `shared`, `elsewhere` |
 | `bookkeeping.load_books` | books of the ledgers | `fact`, `past_statement` |
 | `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
 | `mangled_ids.restore_ids` | `charge`, tasks of `reserved` | ids and problems of `charge` |
@@ -49,6 +50,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
+from kling_pricing.reconcile.accounts import choose_account
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import mark_exceptions
@@ -57,7 +59,7 @@ from kling_pricing.reconcile.completeness import (
     check_completeness,
     checked_invoice,
     checked_percent,
-    find_other_provider,
+    find_other_owner,
     read_control_totals,
 )
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
@@ -94,6 +96,7 @@ def reconcile(
     statements: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     provider: str,
+    account: str | None = None,
     since: datetime,
     until: datetime,
     mapping: MappingLike = None,
@@ -121,6 +124,8 @@ def reconcile(
         ledgers: URL of a ledger, or of several.
         statements: a file of the provider's statement, or several: CSV, JSON, Parquet or XLSX.
         provider: the provider that bills.
+        account: the account at the provider for which it issued the statements; by default, the only one that
+            the ledgers have. Jobs that were sent from other accounts are not expected on the statements.
         since: start of the period, with a time zone.
         until: end of the period (exclusive).
         mapping: the mapping of the columns: a name, or a YAML file; by default, the mapping that matches.
@@ -153,7 +158,8 @@ def reconcile(
         TableError: a mapping is refused.
         PriceNotFoundError: the provider is unknown.
         LedgerUnavailableError: a ledger cannot be read.
-        KlingPricingError: an argument cannot be used.
+        KlingPricingError: an argument cannot be used, the account is unknown, or the ledgers have several
+            accounts at the provider and none was chosen.
     """
     start, end = _checked_period(since, until)
     _check_times(grace=grace, window=window)
@@ -171,6 +177,7 @@ def reconcile(
     opened = [connect(url, clock=utc_clock(None)) for url in urls]
     workspace = Workspace(memory_limit, folder)
     try:
+        owner = choose_account(opened, provider, account)
         with _loading_thread(workspace) as loader:
             reading_statements = loader.submit(
                 read_statements,
@@ -187,7 +194,7 @@ def reconcile(
             read_ledgers(
                 workspace,
                 opened,
-                provider=provider,
+                account=owner,
                 since=start,
                 until=end,
                 before=end + grace,
@@ -196,7 +203,7 @@ def reconcile(
                 on_reservations=lambda done: report("reading ledgers", done, None),
             )
             read = reading_statements.result()
-        known_books = load_books(workspace, opened, provider)
+        known_books = load_books(workspace, opened, owner)
         choose_replaced(workspace, replaces, read)
         restore_ids(workspace, read)
         refuse_rounded_ids(workspace, read)
@@ -223,7 +230,7 @@ def reconcile(
         _explain(workspace, book, provider, facts, allowed)
         report("checking totals", 2, 3)
         tie_out(workspace, period)
-        lines = Lines(workspace, read, memory.files, provider, start, end, grace)
+        lines = Lines(workspace, read, memory.files, owner, start, end, grace)
         completeness = check_completeness(
             workspace,
             lines.rows(),
@@ -231,16 +238,14 @@ def reconcile(
             controls=controls,
             invoice=invoice,
             max_unreadable_percent=most_unreadable,
-            other_provider=find_other_provider(
-                workspace, opened, provider, (*book.tables, *book.unpriced), end + grace
-            ),
+            not_ours=find_other_owner(workspace, opened, owner, (*book.tables, *book.unpriced), end + grace),
         )
         reconciliation = Reconciliation(
             workspace,
             lines,
             ledgers=urls,
             book=book,
-            provider=provider,
+            account=owner,
             since=start,
             until=end,
             statements={statement.name: statement.digest for statement in read},
@@ -257,6 +262,8 @@ def reconcile(
         report("done", 3, 3)
     except BaseException:
         workspace.close()
+        for ledger in opened:
+            ledger.close()
         raise
     return reconciliation
 

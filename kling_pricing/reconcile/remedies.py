@@ -15,6 +15,8 @@ class LineDetails(NamedTuple):
     """The details of a line that its messages need beside its own fields.
 
     Attributes:
+        account: the account for which the provider issued the statements.
+        other_account: the other account from which the ledger says the task was sent; None: there is none.
         since: start of the period.
         until: end of the period (exclusive).
         grace: how long after its submission a task may still be charged.
@@ -40,6 +42,8 @@ class LineDetails(NamedTuple):
         is_exception: whether the line needs action.
     """
 
+    account: str
+    other_account: str | None
     since: datetime
     until: datetime
     grace: timedelta

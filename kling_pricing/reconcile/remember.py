@@ -76,7 +76,6 @@ def remember(
     workspace: Workspace,
     ledgers: Mapping[int, Ledger],
     books: Sequence[Books],
-    provider: str,
     author: Author,
     close: ClosedMonth | None = None,
 ) -> Remembered:
@@ -88,7 +87,6 @@ def remember(
         workspace: the database with the new facts.
         ledgers: the ledgers to update, by their number.
         books: the books of every ledger, as they were when they were loaded.
-        provider: the provider.
         author: who remembers, and why.
         close: a month to close after that; None: none.
 
@@ -101,11 +99,13 @@ def remember(
         workspace.one("SELECT count(*) FROM fact WHERE is_new AND kind = 'use'"),
     )
     for place, ledger in ledgers.items():
-        statements = tuple(_new_statements(workspace, place, provider, author))
+        statements = tuple(_new_statements(workspace, place, books[place].name, author))
         facts = workspace.one("SELECT count(*) FROM fact WHERE is_new AND ledger = ?", [place])
         if statements or facts or close is not None:
             ledger.add_to_books(
-                BooksUpdate(provider, books[place].known, statements, NewFacts(workspace, place), close)
+                BooksUpdate(
+                    books[place].name, books[place].known, statements, NewFacts(workspace, place), close
+                )
             )
         workspace.run("UPDATE fact SET is_new = FALSE WHERE ledger = ?", [place])
         workspace.run("UPDATE past_statement SET is_new = FALSE WHERE ledger = ?", [place])
@@ -113,7 +113,7 @@ def remember(
 
 
 def _new_statements(
-    workspace: Workspace, ledger: int, provider: str, author: Author
+    workspace: Workspace, ledger: int, books: str, author: Author
 ) -> Iterator[RememberedStatement]:
     for number, name, digest, since, until, is_answers, remembered_at, replaces, replaced_in in workspace.all(
         "SELECT number, name, digest, since, until, is_answers, remembered_at, replaces, replaced_in"
@@ -121,7 +121,7 @@ def _new_statements(
         [ledger],
     ):
         yield RememberedStatement(
-            *(number, provider, name, digest, _utc(since), _utc(until), is_answers, _utc(remembered_at)),
+            *(number, books, name, digest, _utc(since), _utc(until), is_answers, _utc(remembered_at)),
             *(author.actor, author.reason or "", replaces, replaced_in),
         )
 

@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Self
 
 from kling_pricing.ledger import Ledger
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.model import Alert
 from kling_pricing.reconcile import bookkeeping
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.categories import Category
-from kling_pricing.reconcile.completeness import Completeness, refuse_other_provider
+from kling_pricing.reconcile.completeness import Completeness, refuse_other_owner
 from kling_pricing.reconcile.disputing import dispute_overcharges
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, Replacement, replacement
@@ -35,6 +36,7 @@ class Reconciliation:
 
     Attributes:
         provider: the provider that bills.
+        account: the account at the provider for which it issued the statements.
         since: start of the period, UTC.
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
@@ -56,7 +58,7 @@ class Reconciliation:
         *,
         ledgers: Sequence[str],
         book: PriceBook,
-        provider: str,
+        account: ProviderAccount,
         since: datetime,
         until: datetime,
         statements: Mapping[str, str],
@@ -82,7 +84,9 @@ class Reconciliation:
         self._now = now
         self._learn_facts: Callable[[], None] | None = learn_facts
         self._book = book
-        self.provider = provider
+        self._owner = account
+        self.provider: str = account.provider
+        self.account: str = account.account
         self.since = since
         self.until = until
         self.statements = statements
@@ -138,17 +142,16 @@ class Reconciliation:
 
         Raises:
             StatementError: a remembered statement charges other amounts for the same tasks, or the statement
-                seems to be another provider's. Nothing was added.
+                seems to be another account's or provider's. Nothing was added.
             LedgerError: somebody else changed the books in the meantime.
         """
-        refuse_other_provider(self._completeness)
+        refuse_other_owner(self._completeness)
         refuse_conflicts(self.conflicts)
         self._learn()
         return remember(
             self._workspace,
             dict(enumerate(self._opened)),
             self._known_books,
-            self.provider,
             author(actor, reason),
         )
 
@@ -172,11 +175,11 @@ class Reconciliation:
         workspace, who = self._workspace, author(actor, reason)
         workspace.run("DROP TABLE fact")
         workspace.run("DROP TABLE past_statement")
-        self._known_books = load_books(workspace, self._opened, self.provider)
-        added = dispute_overcharges(workspace, self._opened, self._known_books, self.provider, who, self._now)
+        self._known_books = load_books(workspace, self._opened, self._owner)
+        added = dispute_overcharges(workspace, self._opened, self._known_books, who, self._now)
         workspace.run("DROP TABLE fact")
         workspace.run("DROP TABLE past_statement")
-        self._known_books = load_books(workspace, self._opened, self.provider)
+        self._known_books = load_books(workspace, self._opened, self._owner)
         return added
 
     def replacement(self) -> Replacement | None:

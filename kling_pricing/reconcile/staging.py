@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kling_pricing.ledger.model import SENT_SEPARATOR
+from kling_pricing.ledger.sent_lines import SENT_SEPARATOR
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters, and halves of characters, which JSON can write and UTF-8 cannot."""

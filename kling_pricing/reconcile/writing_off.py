@@ -44,6 +44,7 @@ def write_off(
     task_id: str,
     *,
     provider: str,
+    account: str | None = None,
     actor: str | None = None,
     reason: str,
     clock: Callable[[], datetime] | None = None,
@@ -58,6 +59,7 @@ def write_off(
         ledgers: URL of a ledger, or of several.
         task_id: the provider's id for the task.
         provider: the provider.
+        account: the account at the provider; by default, the only one that the ledgers have.
         actor: the person who writes it off; by default, the system's user.
         reason: the reason.
         clock: returns the current instant, with a time zone.
@@ -68,11 +70,11 @@ def write_off(
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
-    with opened_books(ledgers, provider) as (workspace, opened, books):
+    with opened_books(ledgers, provider, account) as (workspace, opened, books):
         known = owed(workspace, task_id)
         if not known:
             raise LedgerError(
-                f"task {task_id} is not in the books of {provider}; remember the statement first, with "
+                f"task {task_id} is not in the books of {books[0].name}; remember the statement first, with "
                 "`kling-pricing reconcile --remember`"
             )
         remaining = [each for each in known if each[3]]
@@ -81,6 +83,6 @@ def write_off(
         place, project, currency, amount = remaining[0]
         month = max(f"{now:%Y-%m}", first_open_month(books[place]))
         fact = BookFact("write_off", month, now, task_id, "", currency, actor=who.actor, reason=who.reason)
-        opened[place].add_to_books(BooksUpdate(provider, books[place].known, facts=[fact]))
+        opened[place].add_to_books(BooksUpdate(books[place].name, books[place].known, facts=[fact]))
         name = opened[place].name
     return WriteOff(name, task_id, project, from_nanos(amount), currency, month, who.actor, who.reason or "")

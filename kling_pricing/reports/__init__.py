@@ -50,7 +50,7 @@ def write_reports(
         formats: the formats to write: `html`, `xlsx`, `csv`, `parquet`, `json`, `disputes`, `focus`.
         book: the price tables used for the quotes, for the published prices in FOCUS; by default the bundled
             tables and those of `KLING_PRICING_TABLES`.
-        billing_account: your account at the provider, for FOCUS; by default the name of the provider.
+        billing_account: the provider's name for your account, for FOCUS; by default, the account of each job.
         on_format: called with the name of each format before it is written.
 
     Returns:

@@ -47,7 +47,7 @@ def document(reconciled: Reconciled) -> Document:
     by_cause = exceptions_by_cause(reconciled)
     return Document(
         kind="reconciliation",
-        title=f"{reconciled.provider}, {period_text(reconciled.since, reconciled.until)}",
+        title=f"{_owner(reconciled)}, {period_text(reconciled.since, reconciled.until)}",
         subtitle="Reconciliation of the provider's statement with our ledger",
         verdict=_verdict(reconciled, overall),
         facts=_facts(reconciled),
@@ -67,6 +67,13 @@ def document(reconciled: Reconciled) -> Document:
             tables.lines(reconciled, sum(total.lines for total in overall.values())),
         ),
     )
+
+
+def _owner(reconciled: Reconciled) -> str:
+    """Returns the provider, and the account if it has a name of its own."""
+    if reconciled.account == reconciled.provider:
+        return reconciled.provider
+    return f"{reconciled.provider}, account {safe(reconciled.account)}"
 
 
 def _ensure_tied_out(totals: Sequence[Total], overall: dict[str, Total]) -> None:
@@ -121,6 +128,7 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
     since, until = (f"{at:%Y-%m-%d %H:%M}" for at in (reconciled.since, reconciled.until))
     return (
         Fact("Provider", reconciled.provider),
+        *([Fact("Account", safe(reconciled.account))] if reconciled.account != reconciled.provider else []),
         Fact("Period", f"{since} to {until} (exclusive), UTC"),
         *(
             Fact("Statement", f"{safe(name)} (SHA-256 {digest})")
@@ -292,6 +300,7 @@ def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
         if line.billed is not None:
             yield FocusCharge(
                 provider=line.provider,
+                account=reconciled.account,
                 task_id=line.task_id,
                 billed=line.billed,
                 expected=line.expected,

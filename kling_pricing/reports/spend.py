@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import NamedTuple
 
+from kling_pricing.budgets import ANY, EACH, budgets_from_document
+from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger import connect
+from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.journal import BucketHistory, WaivedRefusals
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import add, subtract, sum_of
 from kling_pricing.reconcile.months import check_month
+from kling_pricing.reports.as_of import histories_as_of, jobs_as_of
 from kling_pricing.reports.charts import Tone
 from kling_pricing.reports.formats.focus import FocusCharge
 from kling_pricing.reports.rolling_histories import with_rolling_windows
+from kling_pricing.tables.loading.book import default_price_book
 from kling_pricing.windows import Period, calendar_period, in_utc, start_of, utc_clock, zone
 
 
@@ -27,24 +31,35 @@ class Spend(NamedTuple):
         until: end of the period (exclusive), UTC.
         zone: the time zone in which days start.
         project: the only project whose spend it is; None for all projects.
+        account: the only account whose spend it is; None for all accounts.
+        as_of: the instant at which the ledger stood so, UTC; None: now.
         jobs: the jobs reserved in the period, oldest first.
-        buckets: the buckets whose windows overlap the period, with their entries; for a single project, only
-            the buckets that its jobs moved. A rolling window is one bucket.
+        buckets: the buckets whose windows overlap the period, with their entries; for a single project or
+            account, only the buckets that its jobs moved. A rolling window is one bucket.
         waived: the refusals that budgets in observe mode waived in the period; for a single project, only those
-            of its jobs.
+            of its jobs; for a single account, none, because they are not counted by account.
     """
 
     since: datetime
     until: datetime
     zone: tzinfo
     project: str | None
+    account: str | None
+    as_of: datetime | None
     jobs: tuple[Reservation, ...]
     buckets: tuple[BucketHistory, ...]
     waived: tuple[WaivedRefusals, ...] = ()
 
 
 def read_spend(
-    ledger: str, since: datetime, until: datetime, *, project: str | None = None, timezone: str = "UTC"
+    ledger: str,
+    since: datetime,
+    until: datetime,
+    *,
+    project: str | None = None,
+    account: str | None = None,
+    as_of: datetime | None = None,
+    timezone: str = "UTC",
 ) -> Spend:
     """Reads the spend of a period from a ledger; changes nothing.
 
@@ -56,11 +71,15 @@ def read_spend(
         since: start of the period, with a time zone.
         until: end of the period (exclusive), with a time zone.
         project: the only project to report; by default all of them.
+        account: the only account to report; by default all of them.
+        as_of: report what the ledger had learnt by this instant, with a time zone; by default, now. Later
+            entries of the journal do not count, so a report of an earlier day can be made again.
         timezone: IANA name of the time zone in which days start.
 
     Raises:
         LedgerError: the ledger cannot be read.
-        KlingPricingError: the period is empty, or the time zone is unknown.
+        KlingPricingError: the period is empty; the time zone, the project or the account is unknown; or `as_of`
+            is in the future, or a job was settled again since then and the journal does not have its amount.
     """
     place, start, end = zone(timezone), in_utc(since), in_utc(until)
     if start >= end:
@@ -68,31 +87,71 @@ def read_spend(
             f"the period {start.isoformat()} to {end.isoformat()} is empty; choose an end that is after the "
             "start"
         )
+    known_at = None if as_of is None else in_utc(as_of)
     clock = utc_clock(None)
+    if known_at is not None and known_at > clock():
+        raise KlingPricingError(f"{known_at.isoformat()} is in the future; choose an earlier `as_of`")
+    now = known_at or clock()
     store = connect(ledger, clock=clock)
     try:
+        _require_known(store, project, account)
         buckets = store.bucket_histories(start, end)
-        waived = [row for row in store.waived(start, end) if project is None or row.project == project]
+        waived_until = end if known_at is None else min(end, known_at + timedelta(microseconds=1))
+        waived = [
+            row
+            for row in (store.waived(start, waived_until) if account is None else ())
+            if project is None or row.project == project
+        ]
         all_jobs = store.reservations(since=start, until=end)
+        if known_at is not None:
+            all_jobs = list(jobs_as_of(all_jobs, store.journal(start), buckets, known_at))
+            buckets = list(histories_as_of(buckets, store.actions(), known_at))
     finally:
         store.close()
     expired: dict[str | None, Reservation] = {
-        job.id: job for job in all_jobs if job.state == "reserved" and job.deadline <= clock()
+        job.id: job for job in all_jobs if job.state == "reserved" and job.deadline <= now
     }
     jobs = [
         job._replace(state="released", reason="expired", closed_at=job.deadline) if job.id in expired else job
         for job in all_jobs
-        if project is None or job.project == project
+        if project in {None, job.project} and account in {None, job.account}
     ]
-    buckets = with_rolling_windows(
-        [_release_expired(history, expired) for history in buckets], min(clock(), end)
-    )
-    if project is not None:
+    buckets = with_rolling_windows([_release_expired(history, expired) for history in buckets], min(now, end))
+    if project is not None or account is not None:
         ids = {job.id for job in jobs}
         buckets = [
             history for history in buckets if any(entry.reservation_id in ids for entry in history.entries)
         ]
-    return Spend(start, end, place, project, tuple(jobs), tuple(buckets), tuple(waived))
+    return Spend(start, end, place, project, account, known_at, tuple(jobs), tuple(buckets), tuple(waived))
+
+
+def _require_known(store: Ledger, project: str | None, account: str | None) -> None:
+    """Does nothing if the ledger knows a project and an account.
+
+    Raises:
+        KlingPricingError: no job and no budget has the project, or no job the account.
+    """
+    if project is not None and project not in (known := _projects(store)):
+        remedy = did_you_mean(project, known) if known else "the ledger has no jobs yet"
+        raise KlingPricingError(f"unknown project {reportable(project)!a}; {remedy}")
+    if account is not None:
+        named = sorted({each.account for each in store.accounts()})
+        if account not in named and not default_price_book().knows(
+            account
+        ):  # a provider has an account of its name
+            remedy = did_you_mean(account, named) if named else "no job was sent from a named account"
+            raise KlingPricingError(f"unknown account {reportable(account)!a}; {remedy}")
+
+
+def _projects(store: Ledger) -> list[str]:
+    """Returns the projects of jobs, and those that the budgets in force name."""
+    revision = store.installed()
+    budgets = None if revision is None else budgets_from_document(revision.document)
+    named: set[str] = set() if budgets is None else {*(budgets.projects or ())}
+    for budget in () if budgets is None else budgets.budgets:
+        matched = budget.match.get("project", [])
+        named.update([matched] if isinstance(matched, str) else matched)
+    return sorted({*store.projects(), *named} - {ANY, EACH})
 
 
 def _release_expired(history: BucketHistory, expired: Mapping[str | None, Reservation]) -> BucketHistory:
@@ -219,6 +278,7 @@ def charges(spent: Spend) -> Iterator[FocusCharge]:
         if job.billed is not None:
             yield FocusCharge(
                 provider=job.provider,
+                account=job.account,
                 task_id=job.task_id,
                 billed=job.billed,
                 expected=job.expected,

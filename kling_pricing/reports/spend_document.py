@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
@@ -12,7 +11,6 @@ from kling_pricing.reports import burn_down
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Series, Share, ShareChart
 from kling_pricing.reports.document import (
     Column,
-    DisplayName,
     Document,
     Equation,
     Fact,
@@ -31,9 +29,8 @@ from kling_pricing.reports.formatting import (
     labels_text,
     period_text,
     safe,
-    safe_or_none,
-    safe_text,
 )
+from kling_pricing.reports.jobs_table import STATUS, jobs_table
 from kling_pricing.reports.rolling_histories import LEAVES
 from kling_pricing.reports.spend import (
     JOB_STATUSES,
@@ -58,10 +55,12 @@ def document(spent: Spend) -> Document:
     by_provider = totals_by(jobs, lambda job: (job.provider,))
     by_model = totals_by(jobs, lambda job: (job.model or _UNKNOWN_MODEL,))
     by_project_and_model = totals_by(jobs, lambda job: (job.project, job.model or _UNKNOWN_MODEL))
-    project = "" if spent.project is None else f"{safe(spent.project)}, "
+    by_account = totals_by(jobs, lambda job: (job.provider, job.account))
+    are_named = any(job.account != job.provider for job in jobs)
+    chosen = "".join(f"{safe(name)}, " for name in (spent.project, spent.account) if name is not None)
     return Document(
         kind="spend",
-        title=f"{project}{period_text(spent.since, spent.until, spent.zone)}",
+        title=f"{chosen}{period_text(spent.since, spent.until, spent.zone)}",
         subtitle="Spend statement",
         verdict=_verdict(spent, overall),
         facts=_facts(spent),
@@ -79,11 +78,16 @@ def document(spent: Spend) -> Document:
             ),
             _table("by_model", "By model", ("Model",), by_model, overall),
             _table("by_provider", "By provider", ("Provider",), by_provider, overall),
+            *(
+                [_table("by_provider_and_account", "By account", ("Provider", "Account"), by_account, overall)]
+                if are_named
+                else []
+            ),
             _table("by_day", "By day", (f"Day ({spent.zone})",), by_day, overall, chronological=True),
             burn_down.balances(spent.buckets, spent.zone),
             burn_down.days(spent.buckets, spent.since, spent.until, spent.zone),
             *([_waived(spent.waived)] if spent.waived else []),
-            _jobs(jobs),
+            jobs_table(jobs),
         ),
     )
 
@@ -93,6 +97,8 @@ def _verdict(spent: Spend, overall: Totals) -> Verdict:
         about = "The ledger has no jobs in this period."
         if spent.project is not None:
             about = f"The ledger has no jobs for project {safe(spent.project)} in this period."
+        elif spent.account is not None:
+            about = f"The ledger has no jobs for account {safe(spent.account)} in this period."
         return Verdict(tone="good", headline="No spend", about=about)
     provisional = sum(status_of(job) == "provisional" for job in spent.jobs)
     held = sum(amounts_of(job).held > 0 for job in spent.jobs)
@@ -128,12 +134,20 @@ def _facts(spent: Spend) -> tuple[Fact, ...]:
         *(at for job in spent.jobs for at in (job.created_at, job.dispatched_at, job.closed_at) if at),
         *(entry.at for history in spent.buckets for entry in history.entries if entry.kind != LEAVES),
     ]
+    if spent.as_of is not None:
+        as_of = f"{spent.as_of.astimezone(spent.zone):%Y-%m-%d %H:%M:%S} {spent.zone}, as the ledger stood then"
+        return (*_scope(spent), Fact("As of", as_of))
     latest = f"{max(instants).astimezone(spent.zone):%Y-%m-%d %H:%M:%S}" if instants else ""
+    as_of = f"{latest} {spent.zone} (latest ledger entry)" if latest else "no ledger entries yet"
+    return (*_scope(spent), Fact("As of", as_of))
+
+
+def _scope(spent: Spend) -> tuple[Fact, ...]:
     return (
         Fact("Project", "all" if spent.project is None else safe(spent.project)),
+        *([Fact("Account", safe(spent.account))] if spent.account is not None else []),
         Fact("Period", f"{bounds_text(spent.since, spent.until, spent.zone)}, by reservation time"),
         Fact("Source", "ledger only, no provider statement"),
-        Fact("As of", f"{latest} {spent.zone} (latest ledger entry)" if latest else "no ledger entries yet"),
     )
 
 
@@ -230,11 +244,6 @@ _AMOUNTS = (
     Column("provisional", "Of which provisional", "amount"),
     Column("held", "Held", "amount"),
 )
-_STATUS = Column(
-    "standing",
-    "Status",
-    display_names={code: DisplayName(status.title, status.tone) for code, status in JOB_STATUSES.items()},
-)
 
 
 def _summary(jobs: Sequence[Reservation], overall: Totals) -> Section:
@@ -248,7 +257,7 @@ def _summary(jobs: Sequence[Reservation], overall: Totals) -> Section:
         "summary",
         "Summary",
         "Status of the jobs reserved in the period.",
-        (_STATUS, Column("meaning", "Meaning", "prose"), Column("currency", "Currency"), *_AMOUNTS),
+        (STATUS, Column("meaning", "Meaning", "prose"), Column("currency", "Currency"), *_AMOUNTS),
         lambda: rows,
         tuple(("Total", None, currency, *amounts) for (currency,), amounts in overall.items()),
     )
@@ -315,73 +324,4 @@ def _waived(waived: Sequence[WaivedRefusals]) -> Section:
             Column("reserved", "Reserved", "amount"),
         ),
         lambda: rows,
-    )
-
-
-_JOB_COLUMNS = (
-    _STATUS,
-    Column("project", "Project"),
-    Column("key", "Job key"),
-    Column("task_id", "Task"),
-    Column("provider", "Provider"),
-    Column("model", "Model"),
-    Column("resolution", "Resolution"),
-    Column("tier", "Tier"),
-    Column("quantity", "Quantity", "quantity"),
-    Column("unit", "Unit", on_page=False),
-    Column("currency", "Currency"),
-    Column("expected", "Expected", "amount"),
-    Column("spent", "Spent", "amount"),
-    Column("held", "Held", "amount"),
-    Column("basis", "Basis"),
-    Column("created_at", "Reserved (UTC)", "instant"),
-    Column("dispatched_at", "Sent (UTC)", "instant", on_page=False),
-    Column("closed_at", "Closed (UTC)", "instant", on_page=False),
-    Column("attempt", "Attempt", "count", on_page=False),
-    Column("price_table", "Price table", on_page=False),
-    Column("changes", "Changes to fit the budget", on_page=False),
-    Column("reason", "Reason", "prose", on_page=False),
-    Column("reservation_id", "Reservation", on_page=False),
-    Column("labels", "Labels", on_page=False),
-)
-
-
-def _jobs(jobs: Sequence[Reservation]) -> Section:
-    return Section(
-        "jobs",
-        "All jobs",
-        "Every job reserved in the period.",
-        _JOB_COLUMNS,
-        lambda: map(_job_row, jobs),
-        length=len(jobs),
-    )
-
-
-def _job_row(job: Reservation) -> Row:
-    amounts = amounts_of(job)
-    return (
-        status_of(job),
-        safe(job.project),
-        safe(job.key),
-        safe_or_none(job.task_id),
-        job.provider,
-        job.model or None,
-        job.resolution or None,
-        job.tier or None,
-        job.quantity or None,
-        job.unit or None,
-        job.currency,
-        job.expected,
-        amounts.spent,
-        amounts.held,
-        job.basis,
-        job.created_at,
-        job.dispatched_at,
-        job.closed_at,
-        job.attempt,
-        job.table or None,
-        json.dumps(dict(job.changes), ensure_ascii=False) if job.changes else None,
-        safe_text(job.reason or ""),
-        job.id,
-        safe(labels_text(job.labels)) or None,
     )

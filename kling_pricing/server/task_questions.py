@@ -92,8 +92,8 @@ class TaskQuestions:
 
     def _upstream_of(self, reservation: Reservation) -> Upstream | None:
         """Returns the account that has a reservation's task; None: the server does not know it."""
-        found = [each for each in self._state.upstreams.values() if each.provider == reservation.provider]
-        return found[0] if len(found) == 1 else self._state.upstreams.get(reservation.provider)
+        upstream = self._state.upstreams.get(reservation.account)
+        return upstream if upstream is not None and upstream.provider == reservation.provider else None
 
     def _is_due(self, reservation: Reservation, now: datetime) -> bool:
         if reservation.task_id is None and not reservation.in_doubt:

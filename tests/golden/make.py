@@ -177,10 +177,12 @@ def fill(url: str, clock: Clock) -> None:
 
 
 def fill_further(url: str, clock: Clock) -> None:
-    """Adds an observation with facts, and a count of requests without a price."""
+    """Adds an observation with facts, a count of requests without a price, and spend of another account."""
     with BudgetGuard(url, clock=clock) as guard:
         guard.observe(SPEC, provider="tencent-vod", wire_format="openai_videos")
         guard.count_unpriced("qingbo-ai", "/v1/chat/*")
+        labels = {"project": "trailer", "user": "li"}
+        guard.record("qingbo", "studio-1", "0.25", labels=labels, at=BEGIN, account="studio-a")
 
 
 def fill_books(url: str) -> None:
@@ -291,8 +293,9 @@ def reported(url: str, clock: Callable[[], datetime]) -> Any:
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """Returns a journal entry as ledgers without allowances reported it, if it concerns none."""
-    return {name: value for name, value in entry.items() if name != "allowance_id" or value is not None}
+    """Returns a journal entry without the fields that earlier ledgers did not have, if they are empty."""
+    later = {"allowance_id", "billed"}
+    return {name: value for name, value in entry.items() if name not in later or value is not None}
 
 
 def as_text(report: dict[str, list[Any]]) -> str:

@@ -293,9 +293,9 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks, Postg
         """See `Ledger.bucket_histories`."""
         return [codec.history(row) for row in self._server.rows("bucket_histories", since, until)]
 
-    def journal(self) -> list[Entry]:
+    def journal(self, since: datetime | None = None, until: datetime | None = None) -> list[Entry]:
         """See `Ledger.journal`."""
-        return [codec.entry(row) for row in self._server.rows("entries")]
+        return [codec.entry(row) for row in self._server.rows("entries", since, until)]
 
     def cap_overlays(self) -> list[CapOverlay]:
         """See `Ledger.cap_overlays`."""

@@ -1,4 +1,4 @@
-"""Reads and updates the books of a provider."""
+"""Reads the accounts and the projects, and reads and updates the books of accounts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 from uuid import uuid4
 
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate, ClosedMonth, Known, RememberedStatement
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.refused_calls import error_for
@@ -19,18 +20,27 @@ _FACTS = 2000
 
 
 class PostgresBooks:
-    """The part of `PostgresLedger` for the books; see `Ledger` for its verbs."""
+    """The part of `PostgresLedger` for accounts, projects and books; see `Ledger` for its verbs."""
 
     _server: Server
     _call: Callable[..., Any]
 
-    def books(self, provider: str) -> Books:
-        """See `Ledger.books`."""
-        return _read(self._call("books", provider))
+    def accounts(self) -> list[ProviderAccount]:
+        """See `Ledger.accounts`."""
+        named = {ProviderAccount(*row) for row in self._server.rows("accounts")}
+        return sorted(named | {*map(ProviderAccount.of_books, self._server.rows("book_names"))})
 
-    def facts(self, provider: str) -> Iterator[bytes]:
+    def projects(self) -> list[str]:
+        """See `Ledger.projects`."""
+        return self._server.rows("projects")
+
+    def books(self, name: str) -> Books:
+        """See `Ledger.books`."""
+        return _read(self._call("books", name))
+
+    def facts(self, name: str) -> Iterator[bytes]:
         """See `Ledger.facts`."""
-        return self._server.copied("facts_of", provider)
+        return self._server.copied("facts_of", name)
 
     def add_to_books(self, update: BooksUpdate) -> None:
         """See `Ledger.add_to_books`."""
@@ -43,6 +53,7 @@ class PostgresBooks:
 def _read(books: Mapping[str, Any]) -> Books:
     """Returns the books in a result of the function `books`."""
     return Books(
+        books["name"],
         Known._make(books["known"]),
         tuple(RememberedStatement._make(_fields(RememberedStatement, row)) for row in books["statements"]),
         tuple(ClosedMonth._make(_fields(ClosedMonth, row)) for row in books["closed"]),
@@ -57,19 +68,19 @@ def _add(server: Server, call: str, update: BooksUpdate) -> None:
             statements = _json([statement._asdict() for statement in update.statements])
             begun = connection.execute(
                 "SELECT kling_pricing.begin_books(%s, %s, %s, %s)",
-                [call, update.provider, _json(update.known), statements],
+                [call, update.name, _json(update.known), statements],
             ).fetchone()
             if begun is None or not begun[0]:
                 return
             for block in _blocks(update.facts):
                 connection.execute(
                     "SELECT kling_pricing.add_facts(%s, %s, %s)",
-                    [call, update.provider, _json([fact._asdict() for fact in block])],
+                    [call, update.name, _json([fact._asdict() for fact in block])],
                 )
             if update.closed is not None:
                 closed = _json(update.closed._asdict())
                 connection.execute("SELECT kling_pricing.close_month(%s, %s)", [call, closed])
-            connection.execute("SELECT kling_pricing.seal_books(%s)", [update.provider])
+            connection.execute("SELECT kling_pricing.seal_books(%s)", [update.name])
 
     server.transaction(work)
 

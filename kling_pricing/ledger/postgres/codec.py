@@ -44,6 +44,7 @@ def order_text(order: ReservationRequest) -> str:
             "key": order.key,
             "fingerprint": order.fingerprint,
             "provider": order.provider,
+            "account": order.account,
             "wire_format": order.wire_format,
             "labels": dict(order.labels),
             "budgets": order.budgets,
@@ -87,6 +88,7 @@ def reservation(row: Mapping[str, Any]) -> Reservation:
         state=row["state"],
         in_doubt=row["in_doubt"],
         provider=row["provider"],
+        account=row["account"] or row["provider"],
         task_id=row["task_id"],
         wire_format=row["wire_format"],
         terms=read_terms(row),
@@ -284,6 +286,7 @@ def entry(row: Mapping[str, Any]) -> Entry:
         row["currency"],
         row["detail"],
         row.get("allowance"),
+        None if row["billed"] is None else from_nanos(row["billed"]),
     )
 
 

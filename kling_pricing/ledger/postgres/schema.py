@@ -19,7 +19,7 @@ from kling_pricing.ledger.postgres.locks import limit_locks, locks_explained
 from kling_pricing.ledger.postgres.server import VERSION, Server
 from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
 
-_STEPS = {1: "tables.sql", 2: "version_2.sql", 3: "version_3.sql", 4: "version_4.sql", 5: "version_5.sql"}
+_STEPS = {number: "tables.sql" if number == 1 else f"version_{number}.sql" for number in range(1, VERSION + 1)}
 """The scripts that create each version from the previous one. Version 1 starts from an empty schema."""
 
 _FIRST_WITH_CALENDAR = 3

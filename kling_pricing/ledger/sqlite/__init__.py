@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import LedgerError
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
@@ -246,15 +247,20 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePa
         with self._file.reading_alone() as db:
             yield from export.blocks(db, provider, before)
 
-    def books(self, provider: str) -> Books:
+    def accounts(self) -> list[ProviderAccount]:
+        """See `Ledger.accounts`."""
+        with self._file.reading() as db:
+            return queries.accounts(db)
+
+    def books(self, name: str) -> Books:
         """See `Ledger.books`."""
         with self._file.reading() as db:
-            return book_rows.books(db, provider)
+            return book_rows.books(db, name)
 
-    def facts(self, provider: str) -> Iterator[bytes]:
+    def facts(self, name: str) -> Iterator[bytes]:
         """See `Ledger.facts`."""
         with self._file.reading_alone() as db:
-            yield from book_rows.facts(db, provider)
+            yield from book_rows.facts(db, name)
 
     def add_to_books(self, update: BooksUpdate) -> None:
         """See `Ledger.add_to_books`."""
@@ -315,10 +321,15 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePa
         with self._file.reading_alone() as db:
             return queries.bucket_histories(db, since, until)
 
-    def journal(self) -> list[Entry]:
+    def journal(self, since: datetime | None = None, until: datetime | None = None) -> list[Entry]:
         """See `Ledger.journal`."""
         with self._file.reading() as db:
-            return queries.journal(db)
+            return queries.journal(db, since, until)
+
+    def projects(self) -> list[str]:
+        """See `Ledger.projects`."""
+        with self._file.reading() as db:
+            return queries.projects(db)
 
     def cap_overlays(self) -> list[CapOverlay]:
         """See `Ledger.cap_overlays`."""

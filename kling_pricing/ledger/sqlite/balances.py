@@ -246,20 +246,21 @@ def enter(
     reservation: str | None,
     moves: Sequence[Move],
     detail: str | None,
+    billed: int | None = None,
 ) -> None:
-    """Changes balances and writes the journal entry for each change."""
+    """Changes balances and writes the journal entry for each change; of a settlement, with its amount."""
     at = written(now)
     if not moves:
         db.execute(
-            "INSERT INTO journal (at, kind, reservation, detail) VALUES (?, ?, ?, ?)",
-            (at, kind, reservation, detail),
+            "INSERT INTO journal (at, kind, reservation, detail, billed) VALUES (?, ?, ?, ?, ?)",
+            (at, kind, reservation, detail, billed),
         )
     for bucket, held, spent in moves:
         db.execute("UPDATE bucket SET held = held + ?, spent = spent + ? WHERE id = ?", (held, spent, bucket))
         db.execute(
-            "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (at, kind, reservation, bucket, held, spent, detail),
+            "INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail, billed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (at, kind, reservation, bucket, held, spent, detail, billed),
         )
 
 

@@ -35,49 +35,50 @@ _STATEMENT_COLUMNS = ", ".join(RememberedStatement._fields)
 _CLOSED_COLUMNS = ", ".join(ClosedMonth._fields)
 
 
-def books(db: sqlite3.Connection, provider: str) -> Books:
+def books(db: sqlite3.Connection, name: str) -> Books:
     """See `Ledger.books`."""
     statements = db.execute(
         f"SELECT {_STATEMENT_COLUMNS} FROM book_statement WHERE provider = ? ORDER BY number",  # noqa: S608
-        (provider,),
+        (name,),
     )
     closed = db.execute(
         f"SELECT {_CLOSED_COLUMNS} FROM closed_month WHERE provider = ? ORDER BY month",  # noqa: S608
-        (provider,),
+        (name,),
     )
     return Books(
-        known(db, provider),
+        name,
+        known(db, name),
         tuple(_statement(row) for row in statements.fetchall()),
         tuple(_closed(row) for row in closed.fetchall()),
     )
 
 
-def facts(db: sqlite3.Connection, provider: str) -> Iterator[bytes]:
+def facts(db: sqlite3.Connection, name: str) -> Iterator[bytes]:
     """See `Ledger.facts`."""
     db.text_factory = bytes
-    rows = db.execute(f"{_SELECT} ORDER BY seq", (provider,))
+    rows = db.execute(f"{_SELECT} ORDER BY seq", (name,))
     while block := rows.fetchmany(_LINES):
         yield b"".join([line for (line,) in block])
 
 
-def lines(db: sqlite3.Connection, provider: str, after: int, until: int) -> Iterator[tuple[str]]:
-    """Yields some facts of a provider as lines of text, each a row of one column.
+def lines(db: sqlite3.Connection, name: str, after: int, until: int) -> Iterator[tuple[str]]:
+    """Yields some facts of an account as lines of text, each a row of one column.
 
     Args:
         db: the connection.
-        provider: the provider.
+        name: the name of its books.
         after: the number of the fact before the first one.
         until: the number of the last fact.
     """
-    return iter(db.execute(f"{_SELECT} AND seq > ? AND seq <= ? ORDER BY seq", (provider, after, until)))
+    return iter(db.execute(f"{_SELECT} AND seq > ? AND seq <= ? ORDER BY seq", (name, after, until)))
 
 
 def add(db: sqlite3.Connection, _now: datetime, update: BooksUpdate) -> None:
     """See `Ledger.add_to_books`."""
-    if known(db, update.provider) != update.known:
-        raise errors.books_changed(update.provider)
+    if known(db, update.name) != update.known:
+        raise errors.books_changed(update.name)
     if any(each.replaced_in and each.replaced_in <= update.known.closed for each in update.statements):
-        raise errors.books_changed(update.provider)
+        raise errors.books_changed(update.name)
     places = ", ".join("?" * len(RememberedStatement._fields))
     db.executemany(
         f"INSERT INTO book_statement ({_STATEMENT_COLUMNS}) VALUES ({places})",  # noqa: S608
@@ -85,8 +86,8 @@ def add(db: sqlite3.Connection, _now: datetime, update: BooksUpdate) -> None:
     )
     for fact in update.facts:
         if fact.period <= update.known.closed:
-            raise errors.books_changed(update.provider)
-        db.execute(_ADD, (update.provider, *map(_text, fact)))
+            raise errors.books_changed(update.name)
+        db.execute(_ADD, (update.name, *map(_text, fact)))
     if update.closed is not None:
         db.execute(
             f"INSERT INTO closed_month ({_CLOSED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
@@ -94,14 +95,12 @@ def add(db: sqlite3.Connection, _now: datetime, update: BooksUpdate) -> None:
         )
 
 
-def known(db: sqlite3.Connection, provider: str) -> Known:
-    """Returns how much the books of a provider contain."""
-    (newest,) = db.execute(
-        "SELECT ifnull(max(seq), 0) FROM book_fact WHERE provider = ?", (provider,)
-    ).fetchone()
+def known(db: sqlite3.Connection, name: str) -> Known:
+    """Returns how much the books of an account contain."""
+    (newest,) = db.execute("SELECT ifnull(max(seq), 0) FROM book_fact WHERE provider = ?", (name,)).fetchone()
     (statement,) = db.execute("SELECT ifnull(max(number), 0) FROM book_statement").fetchone()
     (closed,) = db.execute(
-        "SELECT ifnull(max(month), '') FROM closed_month WHERE provider = ?", (provider,)
+        "SELECT ifnull(max(month), '') FROM closed_month WHERE provider = ?", (name,)
     ).fetchone()
     return Known(newest, statement, closed)
 

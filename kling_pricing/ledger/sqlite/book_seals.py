@@ -1,6 +1,6 @@
 """The seals of the books, which depend on every row, so that `verify` finds a row that was changed or removed.
 
-Each update of the books adds a seal. It covers the rows of the update and the provider's seal before it.
+Each update of the books adds a seal. It covers the rows of the update and the seal of the same books before it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _NOTHING = Known(0, 0, "")
 _STATEMENT = ", ".join(RememberedStatement._fields)
 _CLOSED = ", ".join(ClosedMonth._fields)
 _SEALS = "SELECT number, facts, statements, closed, seal FROM book_seal WHERE provider = ? ORDER BY number"
-_PROVIDERS = (
+_NAMES = (
     "SELECT provider FROM book_seal UNION SELECT provider FROM book_fact"
     " UNION SELECT provider FROM book_statement UNION SELECT provider FROM closed_month ORDER BY provider"
 )
 
 
 class Sealed(NamedTuple):
-    """How much of a provider's books is sealed, and the seal."""
+    """How much of the books of an account is sealed, and the seal."""
 
     known: Known
     seal: str
@@ -39,28 +39,28 @@ _UNSEALED = Sealed(_NOTHING, "")
 def add(db: sqlite3.Connection, now: datetime, update: BooksUpdate) -> None:
     """Adds an update and its seal; see `Ledger.add_to_books`."""
     book_rows.add(db, now, update)
-    provider = update.provider
-    last = [_UNSEALED, *_kept(db, provider)][-1]
-    present = _present(db, provider)
+    name = update.name
+    last = [_UNSEALED, *_kept(db, name)][-1]
+    present = _present(db, name)
     db.execute(
         "INSERT INTO book_seal (provider, facts, statements, closed, seal) VALUES (?, ?, ?, ?, ?)",
-        (provider, *present, _seal(db, provider, last, present)),
+        (name, *present, _seal(db, name, last, present)),
     )
 
 
 def differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
     """Yields the differences between the seals and the books, with the columns of `steps.COLUMNS`."""
-    for (provider,) in db.execute(_PROVIDERS).fetchall():
+    for (name,) in db.execute(_NAMES).fetchall():
         last = _UNSEALED
-        for kept in _kept(db, provider):
-            derived = _seal(db, provider, last, kept.known)
+        for kept in _kept(db, name):
+            derived = _seal(db, name, last, kept.known)
             if kept.seal != derived:
-                yield difference(f"the books of {provider}", "seal", kept.seal, derived, "their rows give")
+                yield difference(f"the books of {name}", "seal", kept.seal, derived, "their rows give")
             last = kept
-        present = _present(db, provider)
+        present = _present(db, name)
         if present != last.known:
             yield difference(
-                f"the books of {provider}",
+                f"the books of {name}",
                 "newest rows",
                 _text(last.known),
                 _text(present),
@@ -68,36 +68,36 @@ def differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
             )
 
 
-def _kept(db: sqlite3.Connection, provider: str) -> Iterator[Sealed]:
-    for _, facts, statements, closed, seal in db.execute(_SEALS, (provider,)).fetchall():
+def _kept(db: sqlite3.Connection, name: str) -> Iterator[Sealed]:
+    for _, facts, statements, closed, seal in db.execute(_SEALS, (name,)).fetchall():
         yield Sealed(Known(facts, statements, closed), seal)
 
 
-def _present(db: sqlite3.Connection, provider: str) -> Known:
-    """Returns how much of a provider's own rows there is."""
+def _present(db: sqlite3.Connection, name: str) -> Known:
+    """Returns how much of an account's own rows there is."""
     (newest,) = db.execute(
-        "SELECT ifnull(max(number), 0) FROM book_statement WHERE provider = ?", (provider,)
+        "SELECT ifnull(max(number), 0) FROM book_statement WHERE provider = ?", (name,)
     ).fetchone()
-    return book_rows.known(db, provider)._replace(statements=newest)
+    return book_rows.known(db, name)._replace(statements=newest)
 
 
-def _seal(db: sqlite3.Connection, provider: str, before: Sealed, until: Known) -> str:
+def _seal(db: sqlite3.Connection, name: str, before: Sealed, until: Known) -> str:
     digest = hashlib.sha256(FACT_SEPARATOR.join(map(str, (before.seal, *until))).encode())
     statements = db.execute(
         f"SELECT {_STATEMENT} FROM book_statement"  # noqa: S608 (constants only)
         " WHERE provider = ? AND number > ? AND number <= ? ORDER BY number",
-        (provider, before.known.statements, until.statements),
+        (name, before.known.statements, until.statements),
     )
     months = db.execute(
         f"SELECT {_CLOSED} FROM closed_month"  # noqa: S608 (constants only)
         " WHERE provider = ? AND month > ? AND month <= ? ORDER BY month",
-        (provider, before.known.closed, until.closed),
+        (name, before.known.closed, until.closed),
     )
     for row in chain(statements, months):
         digest.update(
             (FACT_SEPARATOR.join("" if value is None else str(value) for value in row) + "\n").encode()
         )
-    for (line,) in book_rows.lines(db, provider, before.known.facts, until.facts):
+    for (line,) in book_rows.lines(db, name, before.known.facts, until.facts):
         digest.update(line.encode())
     return digest.hexdigest()[:32]
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 
-from kling_pricing.ledger.model import SENT, SENT_SEPARATOR
+from kling_pricing.ledger.sent_lines import SENT, SENT_SEPARATOR
 from kling_pricing.ledger.sqlite.codec import written
 from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 
@@ -15,6 +15,7 @@ _LINES = 250
 
 _VALUES = {
     **{name: name for name in (*SENT[:-1], *TERMS)},
+    "account": "ifnull(account, provider)",
     "task_id": "reservation.task_id",
     "state": "reservation.state",
     "dispatched_at": "substr(dispatched_at, 1, 26)",

@@ -6,6 +6,7 @@ import sqlite3
 from datetime import date, datetime
 from itertools import groupby
 
+from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests, WaivedRefusals
 from kling_pricing.ledger.rolled_up import rolled_up, rolling_length
 from kling_pricing.ledger.sqlite.balances import CAP
@@ -14,7 +15,17 @@ from kling_pricing.money import from_nanos
 
 _BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end, step_us"
 _CAP = CAP.replace("?", "?1")
-_ENTRY = "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail"
+_ENTRY = (
+    "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail, billed,"
+    " allowance"
+)
+
+_ACCOUNTS = """
+    WITH named AS (SELECT DISTINCT provider, account FROM reservation WHERE account IS NOT NULL)
+    SELECT provider, account FROM named
+    UNION SELECT provider, provider FROM named
+    WHERE EXISTS (SELECT 1 FROM reservation WHERE provider = named.provider AND account IS NULL)
+"""
 
 
 _OWN_BUCKETS = """
@@ -46,6 +57,14 @@ def buckets(
     return rolled_up(((definition, _bucket(*row)) for definition, *row in rows), at)
 
 
+def accounts(db: sqlite3.Connection) -> list[ProviderAccount]:
+    """See `Ledger.accounts`."""
+    return sorted(
+        {*map(ProviderAccount._make, db.execute(_ACCOUNTS))}
+        | {ProviderAccount.of_books(name) for (name,) in db.execute("SELECT provider FROM book_seal")}
+    )
+
+
 def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -> list[BucketHistory]:
     """Returns every bucket whose window overlaps a period, with its journal entries."""
     period = (written(since), written(until))
@@ -69,14 +88,33 @@ def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -
     ]
 
 
-def journal(db: sqlite3.Connection) -> list[Entry]:
-    """Returns every entry of the journal, the oldest first."""
+def journal(db: sqlite3.Connection, since: datetime | None, until: datetime | None) -> list[Entry]:
+    """See `Ledger.journal`."""
     rows = db.execute(
-        f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')},"  # noqa: S608
-        " allowance FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
-        " LEFT JOIN allowance ON allowance.id = journal.allowance ORDER BY seq"
+        f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')}"  # noqa: S608
+        " FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
+        " LEFT JOIN allowance ON allowance.id = journal.allowance"
+        " WHERE (?1 IS NULL OR at >= ?1) AND (?2 IS NULL OR at < ?2) ORDER BY seq",
+        (since and written(since), until and written(until)),
     )
     return [_entry(*row) for row in rows]
+
+
+def projects(db: sqlite3.Connection) -> list[str]:
+    """See `Ledger.projects`."""
+    return [project for (project,) in db.execute(_PROJECTS)]
+
+
+# Reads one entry of the index for each project, where DISTINCT would read the whole index.
+_PROJECTS = """
+    WITH RECURSIVE known (project) AS (
+      SELECT min(project) FROM reservation
+      UNION ALL
+      SELECT (SELECT min(project) FROM reservation WHERE project > known.project) FROM known
+      WHERE known.project IS NOT NULL
+    )
+    SELECT project FROM known WHERE project IS NOT NULL
+"""
 
 
 def waived(db: sqlite3.Connection, since: datetime, until: datetime) -> list[WaivedRefusals]:
@@ -149,7 +187,8 @@ def _entry(
     spent: int,
     currency: str | None,
     detail: str | None,
-    allowance: str | None = None,
+    billed: int | None,
+    allowance: str | None,
 ) -> Entry:
     return Entry(
         seq,
@@ -163,4 +202,5 @@ def _entry(
         currency,
         detail,
         allowance,
+        None if billed is None else from_nanos(billed),
     )

@@ -34,8 +34,8 @@ from kling_pricing.ledger.sqlite.codec import (
     written,
 )
 from kling_pricing.ledger.sqlite.schema import RESERVATION_COLUMNS
-from kling_pricing.ledger.sqlite.seals import seal
-from kling_pricing.ledger.terms import SEALED_COLUMNS, Terms, read_terms, written_terms
+from kling_pricing.ledger.sqlite.seals import reservation_seal
+from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_IF_GIVEN, Terms, read_terms, written_terms
 from kling_pricing.money import from_nanos
 
 COLUMNS = ", ".join(RESERVATION_COLUMNS)
@@ -46,7 +46,7 @@ _SELECT_BY_TASK = f"{SELECT} WHERE provider = ? AND task_id = ?"
 _DOUBTABLE = ("dispatching", "bound", "settled")
 """The states in which a mark of doubt counts."""
 
-_INSERTED = (*SEALED_COLUMNS, "seal", "state", "dispatched_at", "deadline")
+_INSERTED = (*SEALED_COLUMNS, SEALED_IF_GIVEN, "seal", "state", "dispatched_at", "deadline")
 _INSERT = f"INSERT INTO reservation ({', '.join(_INSERTED)}) VALUES ({', '.join('?' * len(_INSERTED))})"  # noqa: S608
 _SELECT_BY_KEY = f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1"
 
@@ -59,7 +59,8 @@ _others = itemgetter(
     *map(
         RESERVATION_COLUMNS.index,
         (
-            *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
+            *("id", "project", "key", "attempt", "state", "doubted", "provider", "account", "task_id"),
+            "wire_format",
             *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
             *("created_at", "dispatched_at", "closed_at", "deadline"),
         ),
@@ -76,14 +77,14 @@ def _terms(values: tuple[Any, ...]) -> Terms:
 def from_row(values: Sequence[Any], now: datetime) -> Reservation:
     """Returns the reservation in a row of `SELECT`. The instant decides whether it is in doubt."""
     (
-        name, project, key, attempt, state, doubted, provider, task_id, wire_format,
+        name, project, key, attempt, state, doubted, provider, account, task_id, wire_format,
         reserved, billed, basis, labels, changes, reason, fingerprint,
         created_at, dispatched_at, closed_at, deadline_text,
     ) = _others(values)  # fmt: skip
     deadline = instant(deadline_text)
     in_doubt = (bool(doubted) and state in _DOUBTABLE) or (state == "dispatching" and deadline <= now)
     return Reservation(
-        name, project, key, attempt, state, in_doubt, provider, task_id, wire_format,
+        name, project, key, attempt, state, in_doubt, provider, account or provider, task_id, wire_format,
         _terms(tuple(values[_TERMS])), from_nanos(reserved), None if billed is None else from_nanos(billed),
         basis, object_of(labels), object_of(changes), reason, fingerprint,
         instant(created_at), dispatched_at and instant(dispatched_at), closed_at and instant(closed_at),
@@ -203,6 +204,7 @@ def insert(
         reservation.fingerprint,
         written(reservation.created_at),
     )
+    account = None if reservation.account == reservation.provider else reservation.account
     dispatched_at = None if reservation.dispatched_at is None else written(reservation.dispatched_at)
     state = (reservation.state, dispatched_at, written(reservation.deadline))
-    db.execute(_INSERT, (*sealed, seal(*sealed), *state))
+    db.execute(_INSERT, (*sealed, account, reservation_seal(sealed, account), *state))

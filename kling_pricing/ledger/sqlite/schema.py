@@ -22,7 +22,7 @@ APPLICATION_ID = 0x4B50524C
 """Identifies a file as a ledger (`PRAGMA application_id`)."""
 
 RESERVATION_COLUMNS = (
-    *("id", "project", "key", "attempt", "state", "doubted", "provider", "task_id", "wire_format"),
+    *("id", "project", "key", "attempt", "state", "doubted", "provider", "account", "task_id", "wire_format"),
     *Terms._fields,
     *("reserved", "billed", "basis", "labels", "changes", "reason", "fingerprint"),
     *("created_at", "dispatched_at", "closed_at", "deadline"),
@@ -340,6 +340,11 @@ STEPS: dict[int, tuple[str, ...]] = {
         *ACCESS_KEY_TABLES,
         # The reservations of running jobs
         "CREATE INDEX reservation_bound ON reservation (created_at) WHERE state = 'bound'",
+        # Accounts: null stands for the account with the provider's name, which earlier versions had.
+        "ALTER TABLE reservation ADD COLUMN account TEXT",
+        "CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL",
+        # The amount of a settlement, in the currency of the quote, so that reports can look back.
+        "ALTER TABLE journal ADD COLUMN billed INTEGER",
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""

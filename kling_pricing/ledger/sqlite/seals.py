@@ -8,31 +8,41 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_OBSERVATION_COLUMNS
+from kling_pricing.ledger.terms import SEALED_COLUMNS, SEALED_IF_GIVEN, SEALED_OBSERVATION_COLUMNS
 
 _text = json.JSONEncoder(separators=(",", ":")).encode
 
+_COLUMNS = ", ".join(SEALED_COLUMNS)
+_RESERVATION = (
+    f"iif({SEALED_IF_GIVEN} IS NULL, json_array({_COLUMNS}), json_array({_COLUMNS}, {SEALED_IF_GIVEN}))"
+)
+
 SEALED = {
     "reservation": (
-        SEALED_COLUMNS,
+        _RESERVATION,
         "'reservation ' || id",
         "id IN (SELECT reservation FROM journal WHERE seq > :since)",
     ),
     "observation": (
-        SEALED_OBSERVATION_COLUMNS,
+        f"json_array({', '.join(SEALED_OBSERVATION_COLUMNS)})",
         "'observation ' || id || ' of task ' || task_id",
         "id > :observed",
     ),
 }
-"""The tables with a column `seal`: the sealed columns, the subject of a message, and the newer rows, as SQL."""
+"""The tables with a column `seal`: the sealed values, the subject of a message, and the newer rows, as SQL."""
 
 
 def seal(*values: str | int | None) -> str:
     """Returns the digest of values."""
     return _digest(_text(values))
+
+
+def reservation_seal(values: Sequence[str | int | None], account: str | None) -> str:
+    """Returns the digest of the values of `SEALED_COLUMNS`, and of the account if it is not None."""
+    return seal(*values) if account is None else seal(*values, account)
 
 
 def _digest(text: str) -> str:
@@ -53,11 +63,11 @@ def calendar_digest(db: sqlite3.Connection) -> str:
 
 def seal_all(db: sqlite3.Connection) -> None:
     """Seals the rows of a ledger that was written before rows had seals."""
-    for table, (columns, _, _) in SEALED.items():
-        rows = db.execute(f"SELECT rowid, {', '.join(columns)} FROM {table}").fetchall()  # noqa: S608
+    for table, (values, _, _) in SEALED.items():
+        rows = db.execute(f"SELECT rowid, {values} FROM {table}").fetchall()  # noqa: S608
         db.executemany(
             f"UPDATE {table} SET seal = ? WHERE rowid = ?",  # noqa: S608 (constants only)
-            [(seal(*values), rowid) for rowid, *values in rows],
+            [(seal(*json.loads(sealed)), rowid) for rowid, sealed in rows],
         )
 
 
@@ -69,9 +79,9 @@ def differences(db: sqlite3.Connection, table: str, parameters: Mapping[str, int
         table: a table in `SEALED`.
         parameters: the newest journal entry and the newest observation that are not read, or 0.
     """
-    columns, subject, newer = SEALED[table]
+    sealed, subject, newer = SEALED[table]
     where = f" WHERE {newer}" if any(parameters.values()) else ""
-    query = f"SELECT {subject}, seal, json_array({', '.join(columns)}) FROM {table}{where}"  # noqa: S608
+    query = f"SELECT {subject}, seal, {sealed} FROM {table}{where}"  # noqa: S608
     for name, kept, values in db.execute(query, parameters):
         if kept != _digest(values):  # SQLite writes texts that are not plain ASCII differently
             derived = seal(*json.loads(values))

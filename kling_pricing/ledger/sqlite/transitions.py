@@ -263,7 +263,7 @@ def _spend(
         amount = nanos if rate is None else nanos_up(multiply(billed, rate))
         moves.append(Move(bucket, -held if was_open else 0, amount - spent))
         db.execute(_SPEND_LINE, (amount, settled.id, bucket))
-    enter(db, now, "settle", settled.id, moves, settled.basis)
+    enter(db, now, "settle", settled.id, moves, settled.basis, nanos)
     allowances.spend(db, now, settled.id, was_open=was_open)
     alerts = threshold_alerts(db, grown(moves), settled.id, now)
     if billed > settled.reserved:

@@ -52,7 +52,7 @@ from kling_pricing.ledger.sqlite.balances import Move, grown
 from kling_pricing.ledger.sqlite.codec import object_text, text, written
 from kling_pricing.ledger.sqlite.seals import seal
 from kling_pricing.ledger.terms import SEALED_OBSERVATION_COLUMNS
-from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.money import format_decimal, from_nanos, nanos_up
 
 _OBSERVE = (
     f"INSERT OR IGNORE INTO observation ({', '.join(SEALED_OBSERVATION_COLUMNS)}, seal)"  # noqa: S608
@@ -268,7 +268,7 @@ def record(
             for move, room in zip(moves, rooms, strict=True)
         ],
     )
-    balances.enter(db, now, "record", reservation, moves, task_id)
+    balances.enter(db, now, "record", reservation, moves, task_id, nanos_up(spent.terms.expected))
     alerts = balances.threshold_alerts(db, grown(moves), reservation, now)
     recorded = reservations.get(db, reservation, now)
     if author is not None:

@@ -34,6 +34,7 @@ class FocusCharge(NamedTuple):
 
     Attributes:
         provider: who charged it.
+        account: the account at the provider that was charged.
         task_id: the provider's name for it.
         billed: the charge.
         expected: the expected charge; None if it is not known.
@@ -57,6 +58,7 @@ class FocusCharge(NamedTuple):
     """
 
     provider: str
+    account: str
     task_id: str | None
     billed: Decimal
     expected: Decimal | None
@@ -159,7 +161,7 @@ def write(
         charges: makes the charges anew.
         period: the billing period.
         book: the tables that they were quoted by, for the published prices.
-        billing_account: the provider's name for the account; None: the provider's own name.
+        billing_account: the provider's name for the account; None: the account of each charge.
         folder: where to write.
     """
     tables = {
@@ -174,7 +176,7 @@ def write(
         "One row for each task that was charged.",
         _COLUMNS,
         lambda: (
-            _row(charge, period, tables.get(charge.table or ""), billing_account or charge.provider)
+            _row(charge, period, tables.get(charge.table or ""), billing_account or safe(charge.account))
             for charge in charges()
         ),
     )

@@ -90,6 +90,7 @@ def create_reservation(
             project=project_of(caller, body.project),
             key=body.key or idempotency_key,
             labels=labels_of(caller, body.labels),
+            account=body.account,
             **body.options(),
         )
     admission, payload = admitted if isinstance(admitted, tuple) else (admitted, None)
@@ -160,8 +161,14 @@ def dispatch_reservation(
     options = body.options()
     options["provider"] = body.provider or reservation.provider
     options["wire_format"] = body.wire_format or reservation.wire_format
+    account = None if reservation.account == reservation.provider else reservation.account
     admission = guard.admit(
-        body.payload, project=reservation.project, key=reservation.key, labels=labels, **options
+        body.payload,
+        project=reservation.project,
+        key=reservation.key,
+        labels=labels,
+        account=account,
+        **options,
     )
     if admission.reservation_id != reservation.id:  # it has expired meanwhile, and this is a new attempt
         guard.close_admission(admission)
@@ -266,15 +273,16 @@ def _outcome_of(server: ServerState, caller: Caller, reservation_id: str) -> Res
 
 
 def _may_state_outcome(server: ServerState, caller: Caller, reservation: Reservation) -> bool:
-    asked = {upstream.provider for upstream in server.upstreams.values()}
-    return reservation.provider not in asked or caller.may("manage")
+    upstream = server.upstreams.get(reservation.account)
+    is_asked = upstream is not None and upstream.provider == reservation.provider
+    return not is_asked or caller.may("manage")
 
 
 def _asked_by_server(reservation: Reservation) -> AccessError:
     """Returns the error for a job that callers must send by way of the server."""
     return AccessError(
-        f"the server has an upstream for {reservation.provider}, and asks about its jobs itself; send the job "
-        "by way of the server, below /p/, or use an access key with the role manage",
+        f"the server sends the jobs of account {reservation.account} and asks about them itself; send the job "
+        f"through the server, below /p/{reservation.account}/, or use an access key with the role manage",
         status=FORBIDDEN,
     )
 

@@ -31,6 +31,7 @@ class ReservationView(View):
     state: State
     in_doubt: bool = Field(description="Whether it is unknown if the provider accepted the job; see `reason`.")
     provider: str
+    account: str = Field(description="The account at the provider from which the job is sent.")
     task_id: str | None
     wire_format: str
     model: str
@@ -56,6 +57,9 @@ class ReservationView(View):
 class AdmissionBody(DecideBody):
     """A payload to reserve money for."""
 
+    account: ShortText | None = Field(
+        None, description="The account from which you send the job; null: the one with the provider's name."
+    )
     dispatch: bool = Field(
         default=False,
         description="Whether to dispatch at once; the answer then contains the payload to submit.",

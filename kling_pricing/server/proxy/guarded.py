@@ -51,6 +51,7 @@ class GuardedUpstream:
         self.hook = Hook(
             guard,
             hosts=hosts,
+            account=upstream.name,
             keeps_keys=settings.keeps_keys,
             sends_once=True,
             refusals="respond",

@@ -1,4 +1,5 @@
--- The books of a provider. An update is several calls in one transaction: begin_books, add_facts for each block of facts,
+-- The books of the accounts. In these tables, `provider` is the name of an account's books: the name of the provider, or
+-- PROVIDER/ACCOUNT if the account has another name. An update is several calls in one transaction: begin_books, add_facts for each block of facts,
 -- close_month if a month is closed, and seal_books.
 
 CREATE OR REPLACE FUNCTION books_known(p_provider text) RETURNS jsonb LANGUAGE sql STABLE AS $$
@@ -12,6 +13,7 @@ $$;
 CREATE OR REPLACE FUNCTION books(p_provider text) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT jsonb_build_object(
+    'name', p_provider,
     'known', books_known(p_provider),
     'statements', (
       SELECT coalesce(jsonb_agg(to_jsonb(book_statement) - 'told' ORDER BY number), '[]')
@@ -22,6 +24,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
       FROM closed_month WHERE provider = p_provider
     )
   )
+$$;
+
+CREATE OR REPLACE FUNCTION book_names() RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+  SELECT DISTINCT provider FROM book_seal
 $$;
 
 -- Returns a fact as a line of text with the fields of books.FACT.

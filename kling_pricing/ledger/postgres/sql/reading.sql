@@ -34,7 +34,7 @@ BEGIN
   ORDER BY created_at, seq;
 END $$;
 
--- Returns lines of text with the fields of model.SENT. The last field has the fields of terms.TERMS. No text in a ledger
+-- Returns lines of text with the fields of sent_lines.SENT. The last field has the fields of terms.TERMS. No text in a ledger
 -- has a control character, so the separators are unambiguous.
 CREATE OR REPLACE FUNCTION sent(p_provider text, p_before timestamptz) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
@@ -47,7 +47,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
     )
     GROUP BY task_id
   )
-  SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(reservation.task_id, ''),
+  SELECT concat_ws(E'\x1f', id, project, key, reservation.state, coalesce(account, provider), coalesce(reservation.task_id, ''),
     coalesce(billed::text, ''), coalesce(basis, ''), labels::text,
     to_char(dispatched_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'),
     coalesce(to_char(closed_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), ''), coalesce(ended.state, ''),
@@ -56,6 +56,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   FROM reservation LEFT JOIN ended USING (task_id)
   WHERE provider = p_provider AND dispatched_at < p_before
     AND NOT (reservation.state = 'released' AND reservation.task_id IS NULL)
+$$;
+
+-- Returns the accounts of the providers at which an account was named.
+CREATE OR REPLACE FUNCTION accounts() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+  WITH named AS (SELECT DISTINCT provider, account FROM reservation WHERE account IS NOT NULL)
+  SELECT jsonb_build_array(provider, account) FROM named
+  UNION SELECT jsonb_build_array(provider, provider) FROM named
+  WHERE EXISTS (SELECT 1 FROM reservation WHERE reservation.provider = named.provider AND reservation.account IS NULL)
 $$;
 
 CREATE OR REPLACE FUNCTION unclaimed() RETURNS SETOF jsonb
@@ -128,13 +137,25 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   WHERE window_end > p_since AND window_start < p_until ORDER BY budget, labels, window_start, definition
 $$;
 
-CREATE OR REPLACE FUNCTION entries() RETURNS SETOF jsonb
+CREATE OR REPLACE FUNCTION entries(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(journal) || jsonb_build_object(
     'budget', budget, 'labels', labels, 'currency', coalesce(bucket.currency, allowance.currency)
   )
   FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket LEFT JOIN allowance ON allowance.id = journal.allowance
+  WHERE (p_since IS NULL OR at >= p_since) AND (p_until IS NULL OR at < p_until)
   ORDER BY journal.seq
+$$;
+
+-- Returns the projects that have reservations. Reads one entry of the index for each project.
+CREATE OR REPLACE FUNCTION projects() RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp AS $$
+  WITH RECURSIVE known (project) AS (
+    SELECT min(project) FROM reservation
+    UNION ALL
+    SELECT (SELECT min(project) FROM reservation WHERE project > known.project) FROM known WHERE project IS NOT NULL
+  )
+  SELECT project FROM known WHERE project IS NOT NULL
 $$;
 
 -- Facts for the administrator. The settings of the server can be read without a function.

@@ -46,7 +46,9 @@ BEGIN
   SELECT array_agg(bucket ORDER BY place), array_agg(amount ORDER BY place), array_agg(0::bigint)
   INTO buckets, amounts, nothing
   FROM unnest(bucket_ids, counted) WITH ORDINALITY AS part (bucket, amount, place) WHERE bucket IS NOT NULL;
-  PERFORM enter(now, 'record', p_id, buckets, nothing, amounts, p_task_id);
+  PERFORM enter(
+    now, 'record', p_id, buckets, nothing, amounts, p_task_id, (p_spent->'terms'->>'expected')::bigint
+  );
   PERFORM alert_thresholds(now, p_id, p_id, buckets, nothing, amounts);
   RETURN jsonb_build_object('reservation', shown(reread(p_id), now), 'alerts', alerts_of(p_id));
 END $$;

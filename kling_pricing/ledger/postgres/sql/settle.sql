@@ -59,7 +59,7 @@ BEGIN
   UPDATE reservation SET state = 'settled', billed = nanos, basis = p_basis, closed_at = p_now, doubted = false,
     reason = NULL
   WHERE id = p_kept.id;
-  has_alerts := enter(p_now, 'settle', p_kept.id, buckets, held, spent, p_basis);
+  has_alerts := enter(p_now, 'settle', p_kept.id, buckets, held, spent, p_basis, nanos);
   -- Comes before the alerts, because `reserve` also locks the allowances before it writes alerts.
   PERFORM spend_allowances(p_now, p_kept.id, p_kept.state IN ('reserved', 'dispatching', 'bound'));
   IF has_alerts THEN

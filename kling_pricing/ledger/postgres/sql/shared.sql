@@ -132,6 +132,7 @@ BEGIN
   kept.key := p_key;
   kept.attempt := p_attempt;
   kept.provider := p_order->>'provider';
+  kept.account := nullif(p_order->>'account', kept.provider);
   kept.wire_format := p_order->>'wire_format';
   kept.reserved := (p_candidate->>'reserved')::bigint;
   kept.labels := p_order->'labels';
@@ -139,13 +140,13 @@ BEGIN
   kept.fingerprint := p_order->>'fingerprint';
   kept.created_at := p_at;
   INSERT INTO reservation (
-    id, project, key, attempt, state, provider, wire_format,
+    id, project, key, attempt, state, provider, account, wire_format,
     model, resolution, tier, quantity, unit, currency,
     expected, minimum, list_total, price_table, table_digest,
     statement_unit, unit_value, pack_units, account_currency, failed_tasks,
     reserved, labels, changes, fingerprint, created_at, deadline, seal
   ) VALUES (
-    kept.id, kept.project, kept.key, kept.attempt, 'reserved', kept.provider, kept.wire_format,
+    kept.id, kept.project, kept.key, kept.attempt, 'reserved', kept.provider, kept.account, kept.wire_format,
     kept.model, kept.resolution, kept.tier, kept.quantity, kept.unit, kept.currency,
     kept.expected, kept.minimum, kept.list_total, kept.price_table, kept.table_digest,
     kept.statement_unit, kept.unit_value, kept.pack_units, kept.account_currency, kept.failed_tasks,
@@ -153,25 +154,25 @@ BEGIN
   );
 END $$;
 
--- Changes balances and writes the journal entry for each change. The caller holds the locks of the buckets.
+-- Changes balances and writes the journal entry for each change; of a settlement, with its amount. The caller holds the locks of the buckets.
 -- Returns whether any of the buckets has thresholds.
 CREATE OR REPLACE FUNCTION enter(
   p_now timestamptz, p_kind text, p_reservation text,
-  p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text
+  p_buckets bigint[], p_held bigint[], p_spent bigint[], p_detail text, p_billed bigint DEFAULT NULL
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
   has_thresholds boolean;
   watched boolean := false;
 BEGIN
   IF coalesce(cardinality(p_buckets), 0) = 0 THEN
-    INSERT INTO journal (at, kind, reservation, detail) VALUES (p_now, p_kind, p_reservation, p_detail);
+    INSERT INTO journal (at, kind, reservation, detail, billed) VALUES (p_now, p_kind, p_reservation, p_detail, p_billed);
     RETURN false;
   END IF;
   FOR place IN 1..cardinality(p_buckets) LOOP   -- one plain statement per bucket is faster than a statement for all
     UPDATE bucket SET held = held + p_held[place], spent = spent + p_spent[place] WHERE id = p_buckets[place]
     RETURNING alerts <> '{}' INTO has_thresholds;
-    INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail)
-    VALUES (p_now, p_kind, p_reservation, p_buckets[place], p_held[place], p_spent[place], p_detail);
+    INSERT INTO journal (at, kind, reservation, bucket, held_delta, spent_delta, detail, billed)
+    VALUES (p_now, p_kind, p_reservation, p_buckets[place], p_held[place], p_spent[place], p_detail, p_billed);
     watched := watched OR has_thresholds;
   END LOOP;
   RETURN watched;
@@ -436,15 +437,15 @@ CREATE OR REPLACE FUNCTION instant_text(p_at timestamptz) RETURNS text LANGUAGE 
   SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
 $$;
 
--- Returns the digest of the columns of a reservation that never change; see terms.SEALED_COLUMNS.
+-- Returns the digest of the columns of a reservation that never change; see terms.SEALED_COLUMNS and SEALED_IF_GIVEN.
 CREATE OR REPLACE FUNCTION sealed(p_kept reservation) RETURNS text LANGUAGE sql STABLE AS $$
-  SELECT left(encode(sha256(convert_to(jsonb_build_array(
+  SELECT left(encode(sha256(convert_to((jsonb_build_array(
     p_kept.id, p_kept.project, p_kept.key, p_kept.attempt, p_kept.provider, p_kept.wire_format, p_kept.model,
     p_kept.resolution, p_kept.tier, p_kept.quantity::text, p_kept.unit, p_kept.currency, p_kept.expected, p_kept.minimum,
     p_kept.list_total, p_kept.price_table, p_kept.table_digest, p_kept.statement_unit, p_kept.unit_value::text,
     p_kept.pack_units, p_kept.account_currency, p_kept.failed_tasks, p_kept.reserved, p_kept.labels, p_kept.changes,
     p_kept.fingerprint, instant_text(p_kept.created_at)
-  )::text, 'UTF8')), 'hex'), 32)
+  ) || CASE WHEN p_kept.account IS NULL THEN '[]' ELSE jsonb_build_array(p_kept.account) END)::text, 'UTF8')), 'hex'), 32)
 $$;
 
 -- Returns the digest of the columns of an observation that never change; see terms.SEALED_OBSERVATION_COLUMNS.

@@ -33,3 +33,14 @@ CREATE TABLE access_key_use (
 -- Pages of reservations, in the order of their numbers; and the reservations of running jobs.
 CREATE INDEX reservation_number ON reservation (seq);
 CREATE INDEX reservation_unsettled ON reservation (created_at, seq) WHERE state IN ('dispatching', 'bound');
+
+-- Accounts: null stands for the account with the provider's name, which earlier versions had.
+ALTER TABLE reservation ADD COLUMN account text COLLATE "C";
+ALTER TABLE reservation ADD CONSTRAINT account_is_a_name CHECK (
+  account <> provider AND length(account) BETWEEN 1 AND 200 AND account !~ '[\u0001-\u001f\u007f-\u009f]'
+) NOT VALID;
+CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL;
+DROP FUNCTION IF EXISTS entries();
+-- The amount of a settlement, in the currency of the quote, so that reports can look back.
+ALTER TABLE journal ADD COLUMN billed bigint;
+DROP FUNCTION IF EXISTS enter(timestamptz, text, text, bigint[], bigint[], bigint[], text);
