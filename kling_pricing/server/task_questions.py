@@ -91,9 +91,15 @@ class TaskQuestions:
         await asyncio.gather(*(self._ask_upstream(name, found) for name, found in due.items()))
 
     def _upstream_of(self, reservation: Reservation) -> Upstream | None:
-        """Returns the account that has a reservation's task; None: the server does not know it."""
-        upstream = self._state.upstreams.get(reservation.account)
-        return upstream if upstream is not None and upstream.provider == reservation.provider else None
+        """Returns the account that has a reservation's task; None: the server does not know it.
+
+        A reservation without a named account belongs to the only upstream of its provider.
+        """
+        found = [each for each in self._state.upstreams.values() if each.provider == reservation.provider]
+        is_unnamed = reservation.account == reservation.provider
+        if is_unnamed and len(found) == 1:
+            return found[0]
+        return next((each for each in found if each.name == reservation.account), None)
 
     def _is_due(self, reservation: Reservation, now: datetime) -> bool:
         if reservation.task_id is None and not reservation.in_doubt:
