@@ -10,7 +10,7 @@
       BudgetExceededError     the request does not fit a budget: budget, requested, available, window_end
       BudgetFrozenError       spending is frozen: budget, actor, reason, frozen_at
       BudgetError             budgets are invalid, or differ from the installed ones: file, line, key path
-        BudgetWeakenedError        a change lessens protection without consent: removed, weaker
+        BudgetWeakenedError        a change weakens protection without consent: removed, weaker
       LedgerError             the ledger cannot carry out the operation
         ReservationNotFoundError   the reservation is not in the ledger
         ReservationStateError      the reservation's state does not allow it: reservation_id, state, task_id
@@ -261,11 +261,11 @@ class BudgetError(KlingPricingError):
 
 
 class BudgetWeakenedError(BudgetError):
-    """A change of budgets removes a budget or lessens protection without consent; nothing was changed.
+    """A change of budgets removes a budget or weakens protection without consent; nothing was changed.
 
     Attributes:
         removed: the names of the budgets that the change removes and that were not named.
-        weaker: the changes that lessen protection, as text; empty if weaker protection was allowed.
+        weaker: the changes that weaken protection, as text; empty if weaker protection was allowed.
     """
 
     def __init__(self, message: str, *, removed: Sequence[str], weaker: Sequence[str]) -> None:

@@ -314,9 +314,9 @@ def test_a_service_gets_the_sentence_through_apprise(
     [
         (None, SECRET, "the variable HOOK is not set; set it to the receiver's URL"),
         ("https://a:hush@example.invalid/x", None, "set the variable HOOK_SECRET to the secret that signs"),
-        ("https://a:hush@example.invalid/x", "whsec_hush", "the variable HOOK_SECRET is not a secret"),
-        ("nonsense://hush", SECRET, "contains neither the URL of a webhook nor a URL that Apprise knows"),
-        ("http://[hush", SECRET, "contains neither the URL of a webhook nor a URL that Apprise knows"),
+        ("https://a:hush@example.invalid/x", "whsec_hush", "the variable HOOK_SECRET is not a webhook secret"),
+        ("nonsense://hush", SECRET, "contains neither a webhook URL nor an Apprise URL"),
+        ("http://[hush", SECRET, "contains neither a webhook URL nor an Apprise URL"),
         ("http://127.0.0.1:1/hush", SECRET, "the connection failed"),
     ],
 )

@@ -119,9 +119,8 @@ def test_a_check_names_every_mistake(tmp_path: Path) -> None:
     assert places >= {*FOUND, (2, "budgets")}
     result = run("budget", "check", path)
     assert (result.returncode, len(result.stderr.splitlines())) == (1, len(mistakes.value.problems))
-    assert (
-        "no request of project traler may spend, because projects does not list it; did you mean 'trailer'?"
-        in (result.stderr)
+    assert "project traler may not spend, because `projects` does not list it; did you mean 'trailer'?" in (
+        result.stderr
     )
     problems = json.loads(run("budget", "check", "--json", path).stdout)["problems"]
     assert [problem["line"] for problem in problems] == sorted(problem["line"] for problem in problems)
@@ -170,7 +169,7 @@ def test_a_budget_that_is_probably_not_meant_so_is_named() -> None:
     found = warnings_about(Budgets([over, typo, fine]), datetime(2026, 11, 16, tzinfo=UTC))
     assert found == [
         "budget typo matches only requests with the label projct; did you mean 'project'?",
-        "budget over matches no request any more, because its window ended at 2026-11-16 00:00 UTC",
+        "budget over no longer matches any request, because its window ended at 2026-11-16 00:00 UTC",
     ]
     assert len(warnings_about(Budgets([over, typo]), datetime(2026, 11, 15, tzinfo=UTC))) == 1
 

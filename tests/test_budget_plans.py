@@ -1,4 +1,4 @@
-"""Plans: what new budgets would change, and that nothing lessens protection by mistake. On both stores."""
+"""Plans: what new budgets would change, and that nothing weakens protection by mistake. On both stores."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_plan_shows_balances_and_effects(ledger: str, book: PriceBook, clock: 
 
 
 def test_a_plan_is_applied_only_to_the_budgets_it_was_made_for(ledger: str, book: PriceBook) -> None:
-    """A plan that somebody agreed to is refused if the budgets in force have changed since."""
+    """A plan that somebody agreed to is refused if the current budgets have changed since."""
     with BudgetGuard(ledger, budgets(TRAILER), book=book) as guard:
         plan = guard.plan(budgets(TRAILER | {"cap": "50"}))
         guard.apply(budgets(TRAILER | {"cap": "40"}), allow_weaker=True)

@@ -497,7 +497,7 @@ def test_a_budget_matches_requests_by_their_labels(
     guard = BudgetGuard(ledger, [Budget(**BUDGET, match=match)], clock=clock)
     if bucket is None:
         with pytest.raises(
-            BudgetExceededError, match=r"no budget in force matches .*; add a matching budget"
+            BudgetExceededError, match=r"no budget matches .*; add a matching budget"
         ) as refused:
             guard.admit(video(), project="a", labels=labels)
         assert (refused.value.budget, refused.value.available) == (None, Decimal(0))
@@ -521,7 +521,7 @@ def test_a_budget_matches_nothing_outside_its_fixed_window(ledger: str, clock: C
     for hours, held in ((-1, None), (0, "0.357"), (23, "0.714"), (24, None)):
         clock.now = AT + timedelta(hours=hours)
         if held is None:
-            with pytest.raises(BudgetExceededError, match="no budget in force"):
+            with pytest.raises(BudgetExceededError, match="no budget matches"):
                 guard.admit(video(), project="a")
             with pytest.raises(LedgerError, match="budget all has no current window: its period"):
                 guard.open_budget("all", 1)

@@ -619,7 +619,7 @@ def test_periods_of_single_models_are_shown_and_compared(tmp_path: Path) -> None
     (tmp_path / "prices" / "acme" / "a.yaml").write_text(earlier, encoding="utf-8")
     (tmp_path / "prices" / "acme" / "b.yaml").write_text(later, encoding="utf-8")
     shown = run("tables", "show", "acme/b", "--tables", tmp_path)
-    assert "kling-v3 in force: from 2026-12-01" in shown.stdout
+    assert "kling-v3 applies: from 2026-12-01" in shown.stdout
     data = json.loads(run("tables", "show", "acme/b", "--json", "--tables", tmp_path).stdout)
     assert data["model_periods"] == {
         "kling-v3": {"valid_from": "2026-12-01T00:00:00+00:00", "valid_until": None}

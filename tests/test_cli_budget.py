@@ -153,7 +153,7 @@ def test_a_terminal_asks(tmp_path: Path, answer: str, is_weaker: bool) -> None: 
     desk.run("apply", desk.file(FILE))
     path = desk.file(WEAKER if is_weaker else STRICTER)
     code, shown = desk.on_a_terminal("apply", path, *(["--yes"] if is_weaker else []), answers=f"{answer}\n")
-    assert ("Protection becomes weaker" in shown, "Make these changes? [y/N]" in shown) == (is_weaker, True)
+    assert ("weaken protection" in shown, "Make these changes? [y/N]" in shown) == (is_weaker, True)
     assert code == (0 if answer == "y" else 1)
     cap = {("y", True): "50", ("y", False): "20"}.get((answer, is_weaker), "25")
     assert desk.in_force()["trailer"] == cap
@@ -179,7 +179,7 @@ def test_the_shown_file_applies_as_no_change(desk: Desk) -> None:
     assert (desk.run("plan", desk.file(shown)).returncode, desk.run("apply", path).returncode) == (0, 0)
     assert desk.run("log", "--json").stdout == log
     alone = desk.run("show", "trailer", "--yaml").stdout
-    assert alone.splitlines()[0].startswith("# one of the 3 budgets in force")
+    assert alone.splitlines()[0].startswith("# one of the 3 current budgets")
     assert [budget.name for budget in load_budgets(desk.file(alone)).budgets] == ["trailer"]
 
 
@@ -192,7 +192,7 @@ def test_show_and_log_read_well(desk: Desk) -> None:
     for line in ("  cap              50 USD", "  window           month", "  match            every request"):
         assert f"{line}\n" in shown
     assert "  now              spent 12.5, held 0, left 37.5 USD\n" in shown
-    assert re.search(r"in force since .* wang.* set trailer: the second trailer\n", shown)
+    assert re.search(r"in effect since .* wang.* set trailer: the second trailer\n", shown)
     assert desk.run("show", "trailr").returncode == 2
     assert "did you mean 'trailer'?" in desk.run("show", "trailr").stderr
     lines = desk.run("log").stdout.splitlines()

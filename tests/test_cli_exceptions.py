@@ -65,7 +65,7 @@ def test_freezing_by_name_and_thawing_as_people_read_it(run: Run) -> None:
     assert lines(run("budget", "freeze", "trailer", "--reason", "again", "--actor", "wang")) == [frozen]
     lines(run("budget", "freeze", "--all", "--reason", "fire", "--actor", "wang"))
     over, still = lines(run("budget", "thaw", "--all", "--reason", "out"))
-    assert (over, still) == ("The freeze on all spending has been lifted.", f"Still in force: {frozen}")
+    assert (over, still) == ("The freeze on all spending has been lifted.", f"This freeze remains: {frozen}")
     assert frozen in lines(run("budget", "status"), width=90)
     assert lines(run("budget", "thaw", "trailer", "everyone", "--reason", "done")) == [
         "Budget trailer is thawed.",
@@ -124,7 +124,9 @@ def test_an_allowance_from_the_question_to_its_end(run: Run, tmp_path: Path) -> 
     listed = lines(run("budget", "allowances"))
     assert listed[0] == f"{allowance['id']}  trailer: 0.286 of 0.714 USD left, open"
     status = [line for line in lines(run("budget", "status"), width=90) if line.startswith("Allowance")]
-    assert status == [f"Allowance {allowance['id']}: trailer has 0.286 USD more until 2100-01-01 00:00 UTC"]
+    assert status == [
+        f"Allowance {allowance['id']}: trailer may spend 0.286 USD more until 2100-01-01 00:00 UTC"
+    ]
     revoked = lines(run("budget", "revoke", allowance["id"], "--reason", "enough"))
     assert revoked == [f"Allowance {allowance['id']} is revoked; 0.428 USD of it had been used."]
     assert submitted(run).returncode == 1

@@ -126,7 +126,7 @@ def test_map_writes_a_mapping_from_options(in_folder: Path, book: PriceBook) -> 
             "task,cost,time",
             "t,5,2026-11-05 12:00:00",
             (),
-            "m.csv does not show every answer; give --unit or --unit-column",
+            "m.csv does not show everything that a mapping needs; give --unit or --unit-column",
         ),
         (
             "task,cost,time",
@@ -139,7 +139,7 @@ def test_map_writes_a_mapping_from_options(in_folder: Path, book: PriceBook) -> 
             "thing,cost,time",
             "t,5,2026-11-05T12:00:00Z",
             ("--unit", "USD"),
-            "m.csv does not show every answer; give --task",
+            "m.csv does not show everything that a mapping needs; give --task",
         ),
         (
             "task,cost",

@@ -65,7 +65,7 @@ def test_a_total_that_differs_leaves_the_month_open(finance: Finance) -> None:
     """A row that is missing from the file shows in its total."""
     result = finance.month(NOVEMBER, whole(finance, "Total,,,,1071000"), max_unreadable_percent=50)
     assert gaps(result) == (
-        "november.csv:4 gives a total of 1071000 quota, but the rows that can be read come to 714000",
+        "november.csv:4 gives a total of 1071000 quota, but the sum of the readable rows is 714000",
     )
 
 
@@ -76,11 +76,14 @@ def test_a_total_that_differs_leaves_the_month_open(finance: Finance) -> None:
         (Invoice(Decimal("1.43"), "USD", "A-7"), None),
         (
             Invoice(Decimal("1.44"), "USD", "A-7"),
-            "invoice A-7 asks for 1.44 USD, but the rows come to 1.428 USD, 0.012 less",
+            "invoice A-7 has a total of 1.44 USD, but the sum of the rows is 1.428 USD, 0.012 less",
         ),
         (
             Invoice(Decimal("1.43"), "CNY"),
-            "the invoice asks for 1.43 CNY, but the rows come to 0 CNY (and to amounts in USD), 1.43 less",
+            (
+                "the invoice has a total of 1.43 CNY, but the sum of the rows is 0 CNY (plus amounts in USD), "
+                "1.43 less"
+            ),
         ),
     ],
 )
@@ -102,7 +105,7 @@ def test_an_invoice_and_a_percentage_are_checked(finance: Finance) -> None:
 def test_unreadable_rows_leave_the_month_open_above_a_limit(finance: Finance) -> None:
     """One row of three that cannot be read is too much, unless the caller allows it."""
     path = whole(finance, "v,kling-v3,completed,soon,357000")
-    assert gaps(finance.month(NOVEMBER, path)) == ("1 of 3 rows cannot be read, and at most 1 % may be",)
+    assert gaps(finance.month(NOVEMBER, path)) == ("1 of 3 rows cannot be read, which is more than 1%",)
     assert gaps(finance.month(NOVEMBER, path, max_unreadable_percent=40)) == ()
 
 
@@ -112,7 +115,7 @@ def test_unreadable_rows_leave_the_month_open_above_a_limit(finance: Finance) ->
         ("", "nothing was compared, because the statement has no rows"),
         (
             "x,kling-v3,completed,1793880000000,357000\n",
-            "nothing was compared, because the ledger has none of the tasks on the statement",
+            "nothing was compared, because none of the tasks on the statement is in the ledger",
         ),
         (
             "x,kling-v3,completed,1760000000000,357000\n",
@@ -154,7 +157,9 @@ def test_reports_begin_with_pay_dispute_and_accrue(finance: Finance, tmp_path: P
         write_reports(result, out, formats=["json", "focus", "html"], book=finance.world.book)
     report = json.loads((out / "report.json").read_text())
     assert report["verdict"]["headline"] == "Not reconciled"
-    assert report["verdict"]["about"].startswith("Invoice A-7 asks for 1.5 USD, but the rows come to 1.428 USD")
+    assert report["verdict"]["about"].startswith(
+        "Invoice A-7 has a total of 1.5 USD, but the sum of the rows is 1.428 USD"
+    )
     assert [(figure["title"], figure["amount"]) for figure in report["figures"][:3]] == [
         ("Pay", "1.428"),
         ("In dispute", "0"),
@@ -172,7 +177,7 @@ def test_the_command_exits_2_and_says_why(finance: Finance) -> None:
     done = commands.run(*command, *invoice, ledger=ledger)
     assert done.returncode == 2
     assert done.stdout.splitlines()[-1] == (
-        "not reconciled: invoice A-7 asks for 2 USD, but the rows come to 1.428 USD, 0.572 less"
+        "not reconciled: invoice A-7 has a total of 2 USD, but the sum of the rows is 1.428 USD, 0.572 less"
     )
     answer = json.loads(commands.run(*command, "--json", ledger=ledger).stdout)
     assert (answer["gaps"], answer["confirmed"]) == ([], [])
@@ -201,7 +206,7 @@ def test_one_command_reconciles_several_providers(finance: Finance) -> None:
     assert [answer["provider"] for answer in answers] == ["qingbo", "kling"]
     assert done.returncode == 1
     refused = commands.run(*command, "--replaces", "x", ledger=ledger)
-    assert (refused.returncode, "--replaces concerns one provider" in refused.stderr) == (2, True)
+    assert (refused.returncode, "--replaces applies to a single provider" in refused.stderr) == (2, True)
     unnamed = commands.run("reconcile", "--statement", packs, "--month", NOVEMBER, ledger=ledger)
     assert "needs its provider; give --provider, or write PROVIDER=FILE" in unnamed.stderr
 

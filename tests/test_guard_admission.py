@@ -108,7 +108,7 @@ def test_a_refused_request_leaves_nothing_behind(open_guard: OpenGuard) -> None:
 def test_a_request_that_nothing_matches_is_refused(open_guard: OpenGuard) -> None:
     """A request that matches no budget is refused unless the budgets allow it."""
     guard = open_guard()
-    with pytest.raises(BudgetExceededError, match="no budget in force matches project=other") as caught:
+    with pytest.raises(BudgetExceededError, match="no budget matches project=other") as caught:
         guard.admit(CLIP, project="other")
     assert (caught.value.budget, caught.value.requested, caught.value.available) == (None, COST, ZERO)
 
@@ -264,7 +264,7 @@ def test_a_request_is_not_dispatched_at_an_old_price(
         first = guard.admit(request, project="trailer", key="k", provider="acme")
         assert first.reservation.reserved == Decimal("0.5")
         clock.pass_by(minutes=10)
-        with pytest.raises(ReservationStateError, match="a new price came into force after reservation"):
+        with pytest.raises(ReservationStateError, match="a new price took effect after reservation"):
             guard.dispatch(first)
         second = guard.admit(request, project="trailer", key="k", provider="acme")
         assert (second.reservation.reserved, guard.dispatch(second)) == (Decimal("4.5"), request)

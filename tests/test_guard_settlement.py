@@ -299,7 +299,7 @@ def test_an_answer_corrects_an_amount_settled_at_the_quote(open_guard: OpenGuard
 def test_an_answer_without_a_task_or_provider_is_refused(open_guard: OpenGuard) -> None:
     """An answer without a task and an unknown provider are refused with the reason."""
     guard = open_guard()
-    with pytest.raises(WireFormatError, match="names no task"):
+    with pytest.raises(WireFormatError, match="does not name a task"):
         guard.observe({"status": "completed"}, provider="qingbo")
     with pytest.raises(PriceNotFoundError, match="unknown provider 'nobody'"):
         guard.observe(answer("completed"), provider="nobody")
@@ -324,7 +324,7 @@ def test_a_task_that_was_read_already_is_observed_like_its_answer(open_guard: Op
     assert settled is not None
     assert (settled.id, settled.task_id, settled.billed) == (found.id, "task-1", Decimal("0.7"))
     assert guard.observe_task(Task(None, "succeeded"), provider="qingbo", reservation=found) == settled
-    with pytest.raises(WireFormatError, match="names no task"):
+    with pytest.raises(WireFormatError, match="does not name a task"):
         guard.observe_task(Task(None, "succeeded"), provider="qingbo")
 
 

@@ -186,7 +186,7 @@ def test_apply_shows_the_bounds_that_move(tmp_path: Path, zones: dict[str, str])
         ).stdout
         for name in ("old", "old", "new", "new")
     ]
-    assert ["window bounds; the first moves from" in output for output in outputs] == [
+    assert ["window boundaries; the first moves from" in output for output in outputs] == [
         False, False, True, False,
     ]  # fmt: skip
     assert "day in America/Vancouver: time zone data new " in outputs[2]
@@ -301,7 +301,7 @@ def test_a_calendar_that_ends_soon_warns(
     BudgetGuard(url, [monthly], book=book, clock=Clock(long_ago)).close()
     assert caplog.messages == []
     BudgetGuard(url, book=book).close()
-    remedy = "to extend the calendar, run `kling-pricing budget apply FILE` with the budgets in force"
+    remedy = "to extend the calendar, run `kling-pricing budget apply FILE` with the current budgets"
     assert [remedy in message for message in caplog.messages] == [True]
     assert [remedy in warning for warning in info(url).warnings] == [True]
     assert remedy in " ".join(run("ledger", "info", url).stderr.split())

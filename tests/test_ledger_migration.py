@@ -385,7 +385,7 @@ def test_a_file_that_is_not_a_ledger_is_not_migrated(tmp_path: Path) -> None:
     assert "the file is empty" in run("ledger", "migrate", url).stderr
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE films (name TEXT)")
-    assert "the file is another kind of database, not a ledger" in " ".join(
+    assert "the file is a different kind of database, not a ledger" in " ".join(
         run("ledger", "migrate", url).stderr.split()
     )
     assert list(tmp_path.iterdir()) == [path]

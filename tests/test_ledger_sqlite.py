@@ -118,7 +118,7 @@ def test_a_database_that_is_not_a_ledger_is_refused_and_left_alone(
     before = contents(path.parent)
     with pytest.raises(
         LedgerError,
-        match=("the file is another kind of database, not a ledger; give a file that does not exist yet"),
+        match=("the file is a different kind of database, not a ledger; give a file that does not exist yet"),
     ):
         opened()
     assert contents(path.parent) == before

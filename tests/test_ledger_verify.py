@@ -436,7 +436,7 @@ IDENTITIES = {"budget_revision.revision", "bucket.id", "book_fact.seq"}
 
 DELETIONS = {
     "budget_revision": ("revision = 1", "its budget revision is missing"),
-    "budget": ("name = 'all'", "budget all: its row in the table of budgets in force is missing"),
+    "budget": ("name = 'all'", "budget all: its row in the table of current budgets is missing"),
     "bucket": ("budget = 'trailer'", "the bucket that a line refers to is missing"),
     "reservation": ("key = 'quoted'", "the reservation that a line refers to is missing"),
     "reservation_line": ("bucket = 1", "its line in bucket 1 is missing"),

@@ -28,7 +28,7 @@ from tests.conftest import AT, video
 VIDEO = [{"video_url": "https://example.com/v.mp4"}]
 EXAMPLES = Path(__file__).parent.parent / "examples" / "requests"
 
-# Typed from the page of 2026-04-29 (seed 000), section Pricing: USD per second.
+# Typed from the page of 2026-04-29, section Pricing: USD per second.
 # model as written, resolution, field that selects the tier, tier, price
 QINGBO_2026_04_29 = [
     ("kling-v2.6", "720p", {}, "silent", "0.0391"),

@@ -93,9 +93,9 @@ def test_an_amount_with_one_meaning_is_read(world: World, kind: str, written: st
         ("$1.25 USD", "is not an amount in plain digits"),
         ("1.25 or 2", "is not an amount in plain digits"),
         ("1e3", "is not an amount in plain digits"),
-        ("\u00a51.25", "names another unit than that of the row: text of 5 characters"),
-        ("1.25 EUR", "names another unit than that of the row: '1.25 EUR'"),
-        ("1.25 credits", "names another unit than that of the row"),
+        ("\u00a51.25", "names a different unit from the row's: text of 5 characters"),
+        ("1.25 EUR", "names a different unit from the row's: '1.25 EUR'"),
+        ("1.25 credits", "names a different unit from the row's"),
         ("$1.2501", "has more digits than its unit allows"),
     ],
 )

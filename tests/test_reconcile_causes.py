@@ -388,7 +388,7 @@ def test_a_constant_ratio_is_named_once_for_all_lines(kling: World) -> None:
         assert (ratio.lines, ratio.cause) == (len(CLIPS), "charged 1.1 times the expected amount")
         assert (odd.lines, odd.example) == (1, "odd")
         line = next(result.lines())
-        assert line.cause == "the charge is 1.1 times the expected amount, as on 12 lines"
+        assert line.cause == "on 12 lines, the charge is 1.1 times the expected amount"
 
 
 def test_four_lines_with_a_ratio_are_not_many(kling: World) -> None:

@@ -195,11 +195,11 @@ def test_a_number_that_was_formatted_is_restored(world: World, task_id: str, wri
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
-        ("'stranger", "is not an id as the provider writes it"),
-        ('=""stranger""', "is not an id as the provider writes it"),
-        ("stranger ", "is not an id as the provider writes it"),
-        ("1,234,567", "is not an id as the provider writes it"),
-        ("12345.0", "is not an id as the provider writes it"),
+        ("'stranger", "is not how the provider writes ids"),
+        ('=""stranger""', "is not how the provider writes ids"),
+        ("stranger ", "is not how the provider writes ids"),
+        ("1,234,567", "is not how the provider writes ids"),
+        ("12345.0", "is not how the provider writes ids"),
         ("8.67E+17", "a spreadsheet has rounded the ids"),
         ("'8.67E+17", "a spreadsheet has rounded the ids"),
         ("123", "a spreadsheet seems to have removed its leading zeros"),
@@ -210,8 +210,8 @@ def test_a_number_that_was_formatted_is_restored(world: World, task_id: str, wri
         ("End of the report", "is not a task id but several words"),
         ("#N/A", "stands for a missing task id"),
         ("nan", "stands for a missing task id"),
-        ("Sep-26", "has made a date of the id"),
-        ("2026-09-26", "has made a date of the id"),
+        ("Sep-26", "has turned the id into a date"),
+        ("2026-09-26", "has turned the id into a date"),
     ],
 )
 def test_nobody_is_told_to_book_a_changed_id(world: World, written: str, problem: str) -> None:

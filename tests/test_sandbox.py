@@ -661,7 +661,7 @@ def test_a_steering_call_that_cannot_be_read_is_refused(path: str, body: str, pr
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
-        ("from=2026-12-01&until=2026-11-01", "from 2026-12-01 until 2026-11-01 is empty; give a later until"),
+        ("from=2026-12-01&until=2026-11-01", "from 2026-12-01 until 2026-11-01 is empty; give a later `until`"),
         ("since=2026-11-01", "unknown key since; use one of: as, export, from, until"),
         ("export=balances", "unknown export balances; did you mean 'balance'?"),
         ("as=cvs", "unknown statement form cvs; did you mean 'csv'?"),

@@ -65,7 +65,7 @@ def test_the_status_shows_them(open_guard: OpenGuard, ledger: str, clock: Clock)
     at = f"{clock.now:%Y-%m-%dT%H:%M:%SZ}"
     shown = run("budget", "status", "--ledger", ledger, "--at", at)
     assert shown.stdout.endswith(
-        f"in the last 30 days, hooks let 4 requests to {CHAT} at qingbo-ai through without a price; "
+        f"in the last 30 days, hooks let through 4 requests to {CHAT} at qingbo-ai without a price; "
         "no budget counts the cost\n"
     )
     document = json.loads(run("budget", "status", "--ledger", ledger, "--at", at, "--json").stdout)

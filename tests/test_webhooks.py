@@ -208,7 +208,7 @@ def test_a_callback_that_arrives_twice_at_once_is_not_lost(
 
 def test_a_callback_that_names_no_task_is_an_error(guard: BudgetGuard) -> None:
     """A valid signature makes no difference; the provider is answered 400, never 500."""
-    assert_unreadable(guard, b'{"hello": 1}', "the response names no task")
+    assert_unreadable(guard, b'{"hello": 1}', "the response does not name a task")
 
 
 def assert_unreadable(guard: BudgetGuard, body: bytes, reason: str) -> None:
@@ -230,7 +230,7 @@ def assert_unreadable(guard: BudgetGuard, body: bytes, reason: str) -> None:
         (b"[" * 100_000, "the JSON is nested too deeply"),
         (b'{"id": 5, "status": "succeeded"}', "id must be text"),
         (b'{"task_id": ["t"]}', "task_id must be text"),
-        (b'{"task_id": "", "status": "succeeded"}', "the response names no task"),
+        (b'{"task_id": "", "status": "succeeded"}', "the response does not name a task"),
         (b'{"task_id": "\\u0000", "status": "succeeded"}', "task_id must be text of 1 to 200 printable"),
         (b'{"task_id": "a", "task_id": "b"}', "key 'task_id' appears twice"),
         (b'{"code": 0, "data": [{"id": 5, "status": "failed"}]}', "id must be text"),

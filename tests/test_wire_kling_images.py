@@ -87,8 +87,8 @@ def test_a_job_before_the_first_known_prices_is_refused_with_their_day(book: Pri
     with pytest.raises(PriceNotFoundError) as caught:
         quote(PROMPT, url=f"{OFFICIAL}/v1/images/generations", at=datetime(2026, 9, 14, tzinfo=UTC), book=book)
     assert str(caught.value) == (
-        "kling/2026-07, the table in force at that time, has no price for requests in wire format "
-        "kling_images; kling/2026-09-20 has prices for them and is in force from 2026-09-15; choose a time in "
+        "kling/2026-07, the table for that time, has no price for requests in wire format "
+        "kling_images; kling/2026-09-20 has prices for them and applies from 2026-09-15; choose a time in "
         "that period, or add your own price table"
     )
 

@@ -374,13 +374,13 @@ def test_the_path_names_the_model_and_empty_settings_are_defaults(
 )
 def test_without_a_url_the_error_asks_for_it(payload: dict[str, Any], wire_format: str | None) -> None:
     """`settings` and `contents` identify the format, and the error lists the paths."""
-    with pytest.raises(CapabilityError, match="this API names the model in the path of the URL") as caught:
+    with pytest.raises(CapabilityError, match="this API takes the model from the path of the URL") as caught:
         quote(payload, wire_format=wire_format, at=AT)
     (violation,) = caught.value.violations
     assert (violation.code, violation.field) == ("model_required", "url")
     assert violation.allowed[:2] == ["/text-to-video/kling-3.0-turbo", "/image-to-video/kling-3.0-turbo"]
     assert len(violation.allowed) == 12
-    with pytest.raises(CapabilityError, match="names the model in the path"):
+    with pytest.raises(CapabilityError, match="takes the model from the path"):
         quote(payload, url=url("omni-video/kling-9"), wire_format="kling_v2", at=AT)
 
 

@@ -804,7 +804,7 @@ def test_a_model_has_no_price_before_its_launch() -> None:
     with pytest.raises(PriceNotFoundError) as caught:
         quote(v2("kling-3.0-turbo"), at=LAUNCH - JUST_BEFORE)
     assert str(caught.value) == (
-        "no price for kling-3.0-turbo is in force at 2026-06-23T23:59:59.999999+00:00: qingbo-ai/2026-06-19 "
+        "kling-3.0-turbo has no price at 2026-06-23T23:59:59.999999+00:00: qingbo-ai/2026-06-19 "
         "prices it only from 2026-06-24 until 2026-09-04, because the model was launched on that day; "
         "choose a time in that period, or add your own price table"
     )
@@ -867,7 +867,7 @@ def test_a_reference_video_needs_no_length() -> None:
 
 def test_before_the_first_list_no_table_is_in_force() -> None:
     """A request from before the first known list is never priced by a later one."""
-    with pytest.raises(PriceNotFoundError, match="no price table for qingbo-ai is in force at 2026-06-18"):
+    with pytest.raises(PriceNotFoundError, match="qingbo-ai has no price table for 2026-06-18"):
         quote(v2(), wire_format="tasks_v2", at=FIRST_DAY - JUST_BEFORE)
 
 

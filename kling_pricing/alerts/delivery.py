@@ -43,11 +43,11 @@ _RENEWALS = 4
 
 
 class ReceiverStatus(NamedTuple):
-    """A receiver, and the number of alerts that it has not got yet.
+    """A receiver, and the number of alerts that it has not received yet.
 
     Attributes:
         receiver: the state of its deliveries.
-        waiting: the number of alerts that wait for their delivery to this receiver.
+        waiting: the number of alerts that wait to be delivered to this receiver.
     """
 
     receiver: AlertReceiver
@@ -134,7 +134,7 @@ class AlertDelivery:
         return alerts if limit is None else alerts[max(0, len(alerts) - limit) :]
 
     def receivers(self) -> list[ReceiverStatus]:
-        """Returns every receiver that the budgets in force name, with its progress, sorted by name."""
+        """Returns every receiver that the current budgets name, with its progress, sorted by name."""
         budgets, receivers = self._budgets(), self._ledger.receivers()
         oldest = min((receiver.delivered for receiver in receivers), default=0)
         alerts = self._ledger.alerts(after=oldest) if receivers else []
@@ -150,18 +150,18 @@ class AlertDelivery:
         ]
 
     def resume(self, receiver: str) -> None:
-        """Lets a receiver that was stopped, or that waits after a failure, get its alerts with the next round.
+        """Lets a receiver that was stopped, or is paused after a failure, get its alerts in the next round.
 
         Raises:
-            KlingPricingError: the budgets in force name no such receiver.
+            KlingPricingError: the current budgets do not name this receiver.
             LedgerError: the ledger has no budgets yet.
         """
         self._budgets()
         if not self._ledger.resume_receiver(receiver):
             names = ", ".join(known.name for known in self._ledger.receivers()) or "none"
             raise KlingPricingError(
-                f"the budgets in force do not name the receiver {receiver}; use a receiver under `notify`: "
-                f"{names}"
+                f"the current budgets do not name the receiver {receiver}; use one of the receivers under "
+                f"`notify`: {names}"
             )
 
     def deliver(self) -> Delivered:
@@ -210,7 +210,8 @@ class AlertDelivery:
         """Sends a test message to a receiver.
 
         Args:
-            receiver: the name of the receiver, `env:NAME` or `file:PATH`. The budgets need not name it yet.
+            receiver: the name of the receiver, `env:NAME` or `file:PATH`. It does not have to be in the budgets
+                yet.
 
         Raises:
             ReceiverError: the receiver is not set up, or did not accept the message.
@@ -327,7 +328,7 @@ class AlertDelivery:
         self._ledger.raise_alerts(expected, doubtful_for=self._doubtful_for)
 
     def _budgets(self) -> BudgetsFile:
-        """Returns the budgets in force.
+        """Returns the current budgets.
 
         Raises:
             LedgerError: the ledger has no budgets yet.

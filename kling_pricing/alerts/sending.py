@@ -37,7 +37,7 @@ class DeliveryResult(NamedTuple):
 
     Attributes:
         problem: why the receiver did not accept the alert; None: it did.
-        is_gone: whether the receiver wants no further alerts.
+        is_gone: whether the receiver does not want any more alerts.
         retry_after: how long the receiver asks to wait; None: it does not say.
     """
 
@@ -105,7 +105,7 @@ def _sender(receiver: str, timeout: timedelta) -> Callable[[StoredAlert], Delive
     if service is not None:  # the address that a chat service gives for its own webhooks
         return partial(_notify, service)
     raise _Unusable(
-        f"the URL is a webhook's, but the webhook has no secret; set {name} to the secret that signs the "
+        f"the URL belongs to a webhook, but no signing secret is set; set {name} to the secret that signs the "
         "webhooks, or give an Apprise URL"
     )
 
@@ -143,7 +143,7 @@ def _signing_key(name: str, secret: str) -> bytes:
         key = b""
     if len(key) < _MIN_SECRET_BYTES:
         raise _Unusable(
-            f"{name} is not a secret for webhooks; it must be whsec_ and the base64 encoding of at least "
+            f"{name} is not a webhook secret; write whsec_ followed by the base64 encoding of at least "
             f"{_MIN_SECRET_BYTES} bytes"
         )
     return key
@@ -190,7 +190,9 @@ def _post(url: str, key: bytes, timeout: timedelta, alert: StoredAlert) -> Deliv
     if status // 100 == 2:  # noqa: PLR2004 (every 2xx)
         return DeliveryResult()
     if status == _GONE:
-        return DeliveryResult("the receiver answered 410 Gone: it wants no further alerts", is_gone=True)
+        return DeliveryResult(
+            "the receiver answered 410 Gone, which means that it does not want any more alerts", is_gone=True
+        )
     if status // 100 == 3:  # noqa: PLR2004 (every 3xx)
         return DeliveryResult(
             f"the receiver answered HTTP {status}; redirects are not followed, so give the receiver's final URL"
@@ -239,7 +241,7 @@ def _service(receiver: str, url: str, *, is_optional: bool = False) -> Any:
         kind, _, place = receiver.partition(":")
         where = f"the variable {place}" if kind == "env" else f"the file {place}"
         raise _Unusable(
-            f"{where} contains neither the URL of a webhook nor a URL that Apprise knows; correct it with "
+            f"{where} contains neither a webhook URL nor an Apprise URL; correct the URL with the help of "
             "Apprise's list of services"
         )
     return service

@@ -13,7 +13,7 @@ from kling_pricing.windows import FOREVER
 
 _REASONS = {
     "cap": "not enough of the budget was left",
-    "max_request": "they cost more than a single request may",
+    "max_request": "the cost exceeded the maximum for a single request",
     "frozen": "spending was frozen",
     "unmatched": "no budget matched them",
 }
@@ -71,15 +71,15 @@ def _instant(text: str) -> str:
 
 def _threshold(alert: StoredAlert) -> str:
     part = format_decimal(multiply(alert.threshold or Decimal(0), 100))
-    used = _used(alert) or f"{part} % of its cap"
-    return f"Budget {_budget(alert)} has used {used}{_until(alert)} and has reached its threshold of {part} %."
+    used = _used(alert) or f"{part}% of its cap"
+    return f"Budget {_budget(alert)} has used {used}{_until(alert)} and has reached its threshold of {part}%."
 
 
 def _overrun(alert: StoredAlert) -> str:
     used = _used(alert)
     total = f", and the budget has now used {used}" if used else ""
     return (
-        f"Budget {_budget(alert)}: a job was billed {alert.facts['billed']}, more than its reservation "
+        f"Budget {_budget(alert)}: the charge for a job is {alert.facts['billed']}, which exceeds reservation "
         f"{alert.reservation_id}{total}."
     )
 
@@ -104,7 +104,7 @@ def _refusals(alert: StoredAlert) -> str:
     requests = "1 request was" if number == "1" else f"{number} requests were"
     reason = _REASONS.get(alert.facts["reason"], alert.facts["reason"])
     if number == "1":
-        reason = reason.replace("they cost", "it cost").replace("matched them", "matched it")
+        reason = reason.replace("matched them", "matched it")
     budget = "" if alert.budget is None else f"Budget {_budget(alert)}: "
     return f"{budget}{requests} refused on {alert.facts['day']}, because {reason}."
 
@@ -126,7 +126,7 @@ def _in_doubt(alert: StoredAlert) -> str:
 
 
 def _test(alert: StoredAlert) -> str:
-    return f"This is a test. The alerts of ledger {alert.facts['ledger']} can arrive here."
+    return f"This is a test: alerts from ledger {alert.facts['ledger']} reach this receiver."
 
 
 _SENTENCES: Mapping[str, Callable[[StoredAlert], str]] = {

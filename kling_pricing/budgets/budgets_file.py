@@ -147,7 +147,7 @@ class BudgetsFile(FileModel):
         return unordered_digest(self.model_dump(mode="json", exclude_defaults=True))
 
     def refusal(self, labels: Mapping[str, str]) -> str | None:
-        """Returns why requests with these labels may not spend at all; None if they may.
+        """Returns the reason why requests with these labels may not spend; None if they may.
 
         Args:
             labels: the labels of the request, including its project.

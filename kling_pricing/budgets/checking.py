@@ -38,9 +38,7 @@ def contradictions(tree: Any) -> Iterator[tuple[Path, str]]:
         for value in pattern if isinstance(pattern, list | tuple) else [pattern]:
             if isinstance(value, str) and value not in {ANY, EACH, *names}:
                 remedy = did_you_mean(value, names)
-                problem = (
-                    f"no request of project {value} may spend, because projects does not list it; {remedy}"
-                )
+                problem = f"project {value} may not spend, because `projects` does not list it; {remedy}"
                 yield ("budgets", place, "match", "project"), problem
 
 
@@ -58,7 +56,7 @@ def warnings_about(budgets: BudgetsFile, now: datetime) -> list[str]:
         now: the current instant, UTC.
     """
     ended = [
-        f"budget {budget.name} matches no request any more, because its window ended at "
+        f"budget {budget.name} no longer matches any request, because its window ended at "
         f"{end:%Y-%m-%d %H:%M} UTC"
         for budget in budgets.budgets
         if budget.only_period is not None and (end := budget.only_period.end) <= now

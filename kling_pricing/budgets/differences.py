@@ -1,4 +1,4 @@
-"""Compares budgets in force with new ones, and decides which differences lessen protection. Pure."""
+"""Compares the current budgets with new ones, and decides which differences weaken protection. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FieldDifference(NamedTuple):
         field: the key; for accounting rates, the two currencies, such as `USD to CNY`.
         old: the old value, as JSON data; None: there was none.
         new: the new value, as JSON data; None: there is none.
-        weaker: whether the change lessens protection: more may be spent, or fewer requests are checked.
+        weaker: whether the change weakens protection: more may be spent, or fewer requests are checked.
     """
 
     field: str
@@ -51,17 +51,17 @@ class BudgetDifference(NamedTuple):
 
     @property
     def weaker(self) -> tuple[FieldDifference, ...]:
-        """The differences that lessen protection."""
+        """The differences that weaken protection."""
         return tuple(field for field in self.fields if field.weaker)
 
 
 class Consent(NamedTuple):
-    """The changes to which an administrator agrees, because they lessen protection.
+    """The changes to which an administrator agrees, because they weaken protection.
 
     Attributes:
         remove: the names of the budgets to remove.
         allow_weaker: whether protection may become weaker in other ways.
-        base: digest of the budgets in force to which the administrator agrees the changes; `NO_BUDGETS`: there
+        base: digest of the budgets for which the administrator agrees to the changes; `NO_BUDGETS`: there
             are none; None: any.
     """
 
@@ -140,7 +140,7 @@ BUDGET_RULES: dict[str, _EntryRule] = {
     "keep": lambda old, new: not {*old.keep} <= {*new.keep},
     "carry_over": _never,
 }
-"""Key of a budget -> whether a change of it lessens protection. A key without a rule always does."""
+"""Key of a budget -> whether a change of it weakens protection. A key without a rule always does."""
 
 FILE_RULES: dict[str, _FileRule] = {
     "unmatched": lambda _, new: new.unmatched == "allow",
@@ -154,7 +154,7 @@ FILE_RULES: dict[str, _FileRule] = {
         )
     ),
 }
-"""Key of a file -> whether a change of it lessens protection. A key without a rule always does."""
+"""Key of a file -> whether a change of it weakens protection. A key without a rule always does."""
 
 
 def differences(old: BudgetsFile | None, new: BudgetsFile) -> tuple[BudgetDifference, ...]:
@@ -163,7 +163,7 @@ def differences(old: BudgetsFile | None, new: BudgetsFile) -> tuple[BudgetDiffer
     The order of the budgets has no meaning, so it is no difference.
 
     Args:
-        old: the budgets in force; None: there are none, so that every budget is added.
+        old: the current budgets; None: there are none, so that every budget is added.
         new: the new budgets.
     """
     before = {} if old is None else {budget.name: budget for budget in old.budgets}
@@ -284,7 +284,7 @@ def ensure_known(remove: Collection[str], known: Collection[str]) -> None:
 
 
 def ensure_named(old: BudgetsFile, new: BudgetsFile, consent: Consent) -> None:
-    """Refuses changes that lessen protection and to which the administrator has not agreed.
+    """Refuses changes that weaken protection and to which the administrator has not agreed.
 
     Raises:
         BudgetWeakenedError: a budget is removed or protection becomes weaker without consent.
@@ -313,7 +313,7 @@ def _refusal(unnamed: Sequence[str], weaker: Sequence[str]) -> str:
 
 
 def weaker_texts(change: BudgetDifference) -> list[str]:
-    """Returns the differences that lessen protection as texts, such as `trailer: cap 25 -> 50 USD`."""
+    """Returns the differences that weaken protection as texts, such as `trailer: cap 25 -> 50 USD`."""
     subject = "" if change.budget is None else f"{change.budget}: "
     return [f"{subject}{difference_text(field, change.currency)}" for field in change.weaker]
 

@@ -95,8 +95,8 @@ def ensure_label_text(text: str, remedy: str) -> None:
     """
     if len(text) > MAX_LABEL_CHARS or not text.isprintable():
         raise ValueError(
-            f"a label cannot be {shown(text)}, because labels have at most {MAX_LABEL_CHARS} printable "
-            "characters; correct it"
+            f"{shown(text)} cannot be a label, because a label has at most {MAX_LABEL_CHARS} characters, all "
+            "of them printable; correct it"
         )
     if glob := next((char for char in text if char in _GLOB), None):
         raise ValueError(
@@ -145,7 +145,7 @@ class BudgetEntry(FileModel):
     )
     notify: ReceiverNames = Field(
         (),
-        description="Further receivers of this budget's alerts, besides those at the top level of the file.",
+        description="Receivers of this budget's alerts, in addition to those at the top level of the file.",
     )
     min_duration_s: Annotated[int, Field(gt=0)] | None = Field(
         None, description="The shortest length, in seconds, to which capping may shorten a video."

@@ -34,7 +34,7 @@ class Budget(BudgetEntry):
         max_request: the maximum cost of a single request; None if only the cap limits it.
         alerts: the fractions of the cap at which an alert fires, once per window; in a rolling window, once
             per crossing.
-        notify: further receivers of this budget's alerts, besides those of `Budgets`: `env:NAME` or
+        notify: receivers of this budget's alerts, in addition to those of `Budgets`: `env:NAME` or
             `file:PATH`, the environment variable or file that contains the receiver's URL.
         min_duration_s: capping never makes the video shorter than this.
         min_resolution: capping never lowers the resolution below this.

@@ -21,7 +21,7 @@ from kling_pricing.cli.ledger_options import READING_EXIT_CODES, json_option, le
 from kling_pricing.cli.output import counted, echo, to_json
 
 _DELIVER_EXIT_CODES = exit_codes_help(
-    done="every receiver has all of its alerts, or --watch was stopped",
+    done="every alert has been delivered, or --watch was stopped",
     refused="alerts are still waiting for a receiver or another process",
     unreadable="bad usage, or a ledger that cannot be used",
 )
@@ -111,9 +111,10 @@ def deliver_command(watch: bool, every: int, ledger: str, as_json: bool) -> None
     """Send the alerts that are due to their receivers.
 
     Each alert reaches each receiver at least once, in order. After a failure, the command tries again after 10
-    seconds, and then after longer and longer times, up to an hour. A receiver that answers 410 Gone is stopped
-    until `alerts resume`. Only one process at a time delivers; if it dies, another one takes over within a
-    minute. Set the variables of the receivers' URLs before you run the command.
+    seconds, and then at longer and longer intervals, up to an hour. If a receiver answers 410 Gone, the command
+    stops sending to it until you run `alerts resume`. Only one process at a time delivers; if it dies, another
+    one takes over within a minute. Before you run the command, set the variables that contain the receivers'
+    URLs.
 
     \b
     Examples:
@@ -147,10 +148,10 @@ def deliver_command(watch: bool, every: int, ledger: str, as_json: bool) -> None
 @ledger_option
 @json_option
 def resume_command(receiver: str, ledger: str, as_json: bool) -> None:
-    """Resume deliveries to a receiver for which they were stopped.
+    """Resume sending alerts to a receiver.
 
     RECEIVER is a name under `notify` in the budgets file, such as env:ALERTS_URL. The receiver gets all alerts
-    that it has missed. If delivery is paused after a failure, the pause ends.
+    that it has missed. If the receiver is paused after a failure, the pause ends.
 
     \b
     Example:
@@ -172,7 +173,7 @@ def resume_command(receiver: str, ledger: str, as_json: bool) -> None:
 def test_command(receiver: str, ledger: str, as_json: bool) -> None:
     """Send a test message to a receiver.
 
-    RECEIVER is env:NAME or file:PATH. The budgets need not name it yet.
+    RECEIVER is env:NAME or file:PATH. The receiver does not have to be in the budgets file yet.
 
     \b
     Example:
@@ -220,7 +221,7 @@ def _show_round(result: Delivered, *, as_json: bool) -> None:
 
 def _receiver_line(status: ReceiverStatus) -> str:
     receiver = status.receiver
-    waiting = f"{counted(status.waiting, 'alert')} waiting" if status.waiting else "has all of its alerts"
+    waiting = f"{counted(status.waiting, 'alert')} waiting" if status.waiting else "every alert delivered"
     parts = [f"{receiver.name}: {waiting}"]
     if receiver.stopped_at is not None:
         parts.append(

@@ -48,7 +48,7 @@ _PLACES = {
 
 @contextmanager
 def _arguments_printable() -> Iterator[None]:
-    """Shows control characters in the errors about arguments, which repeat them."""
+    """Escapes control characters in errors about arguments, because these errors repeat the arguments."""
     try:
         yield
     except click.ClickException as error:

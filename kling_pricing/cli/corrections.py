@@ -17,7 +17,7 @@ from kling_pricing.ledger.model import Basis, Ref, Reservation
 from kling_pricing.money import add, format_decimal, ledger_amount
 
 _NEEDED, _OPTIONAL = ("ref", "amount"), ("reason",)
-_COLUMNS = "write the columns ref and amount and, if you like, reason"
+_COLUMNS = "write the columns ref and amount, and optionally reason"
 _SENT = {"dispatching", "bound", "settled", "released"}
 
 

@@ -57,7 +57,8 @@ def decide_command(
     how much each matching budget has left before and afterwards.
 
     Several requests are decided in order. Each request that would be admitted counts as reserved for the
-    requests after it. A request that would be refused takes nothing, so a cheaper one after it may still fit.
+    requests after it. A request that would be refused does not count, so a cheaper request after it may still
+    fit.
 
     The command changes nothing in the ledger. Other requests may be admitted before yours.
 

@@ -34,7 +34,7 @@ _actor_option = click.option(
 def dispute() -> None:
     """Dispute charges with a provider.
 
-    A disputed amount is not to be paid, and its task is not settled until you resolve the dispute.
+    Do not pay a disputed amount. Its task is not settled until you resolve the dispute.
     `kling-pricing reconcile --dispute` disputes every charge that is too high.
 
     \b
@@ -69,13 +69,13 @@ def open_command(
     book: PriceBook,  # noqa: ARG001 (which providers there are)
     as_json: bool,
 ) -> None:
-    """Dispute a part of the charge for TASK_ID.
+    """Dispute part of the charge for TASK_ID.
 
     The charge must be on a statement in the books; see `kling-pricing reconcile --remember`.
 
     \b
     Example:
-      kling-pricing dispute open task-2 --provider qingbo --reason "too dear"
+      kling-pricing dispute open task-2 --provider qingbo --reason "too expensive"
     """
     from kling_pricing.reconcile import open_dispute  # noqa: PLC0415 (an extra, and slow to import)
 
@@ -87,7 +87,7 @@ def open_command(
 @dispute.command("list", epilog=exit_codes_help())
 @ledgers_option
 @_provider_option
-@click.option("--all", "everything", is_flag=True, help="Include disputes that are over.")
+@click.option("--all", "everything", is_flag=True, help="Include disputes that have ended.")
 @tables_option
 @json_option
 def list_command(
@@ -136,7 +136,7 @@ def resolve_command(
     """Resolve the dispute with this NUMBER.
 
     The charge counts again, and `kling-pricing reconcile --settle` can settle its task. If the provider gives
-    the money back, the refund is a row of a later statement.
+    the money back, the refund appears as a row of a later statement.
 
     \b
     Example:
@@ -155,7 +155,11 @@ def _line(each: Dispute) -> str:
         f"{each.opened_at:%Y-%m-%d} by {each.actor}: {each.reason}"
     )
     if each.resolved_at is None:
-        return f"{line}; a corrected statement no longer has the row" if each.is_withdrawn else line
+        return (
+            f"{line}; ended, because a corrected statement no longer contains the row"
+            if each.is_withdrawn
+            else line
+        )
     return f"{line}; resolved {each.resolved_at:%Y-%m-%d}: {each.resolution}"
 
 

@@ -109,7 +109,7 @@ def _show(months: list[MonthBooks], *, as_json: bool) -> None:
     for each in months:
         closed = each.closed
         reason = f" ({closed.reason})" if closed.reason else ""
-        state = "intact" if each.is_intact else "CHANGED: its journal is not the one that was closed"
+        state = "intact" if each.is_intact else "CHANGED: its journal differs from the one that was closed"
         echo(
             f"{each.month}: closed at {closed.closed_at:%Y-%m-%d %H:%M} UTC by {closed.actor}{reason}; {state}"
         )

@@ -195,7 +195,7 @@ _PROVIDER_OPTIONS = [
 
 _REQUEST_OPTIONS = [
     *_PROVIDER_OPTIONS,
-    instant_option("--at", "Use the prices in force at this time (ISO 8601). Default: now."),
+    instant_option("--at", "Use the prices that apply at this time (ISO 8601). Default: now."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line."),
 ]
 

@@ -108,13 +108,13 @@ def show_command(table_id: str, book: PriceBook, as_json: bool) -> None:
     console.print(grid)
     for source in table.sources:
         console.print(f"{source.authority} source: {source.ref}, checked {source.checked:%Y-%m-%d}")
-    console.print(f"{table.id} in force: {period(table)}")
+    console.print(f"{table.id} applies: {period(table)}")
     if table.contract is not None:
         console.print(f"{table.id} is a contract: {_contract_text(table, table.contract)}")
         if table.contract.discount:
             console.print("the prices above do not include the contract discount")
     for model, validity in table.model_periods.items():
-        console.print(f"{model} in force: {period(validity)}")
+        console.print(f"{model} applies: {period(validity)}")
 
 
 @tables.command(

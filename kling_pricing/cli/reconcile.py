@@ -105,7 +105,7 @@ def reconcile_command(
             "of these amounts; give both options"
         )
     if dispute and not reason:
-        raise click.UsageError("--dispute needs a --reason, which the books keep")
+        raise click.UsageError("--dispute needs a --reason; the books keep the reason")
     if also and not settle:
         raise click.UsageError("--settle-also needs --settle")
     if (invoice_total is None) != (invoice_currency is None) or (invoice_id and invoice_total is None):
@@ -121,7 +121,7 @@ def reconcile_command(
         }
         if wrong := next((name for name, value in of_one.items() if value), None):
             raise click.UsageError(
-                f"--{wrong} concerns one provider; run the command for one provider at a time"
+                f"--{wrong} applies to a single provider; run the command for one provider at a time"
             )
     refuse_without_folder(out, format=formats)
     invoice = None

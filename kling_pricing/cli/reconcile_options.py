@@ -100,9 +100,8 @@ _OPTIONS = (
     click.option(
         "--account-currency",
         metavar="CODE",
-        help="Currency of amounts whose currency the statement does not state. Default: the account "
-        "currency in "
-        "the price table, or else the currency of the table's prices.",
+        help="Currency of amounts for which the statement does not state one. Default: the account "
+        "currency in the price table, or else the currency of the table's prices.",
     ),
     click.option(
         "--grace",
@@ -116,9 +115,8 @@ _OPTIONS = (
         callback=_time,
         default="24h",
         show_default=True,
-        help="Maximum time between a request whose task is unknown and a charge for an unknown task if the "
-        "two are "
-        "to be treated as a possible match.",
+        help="Maximum time between a request without a known task and a charge for an unknown task that may "
+        "belong together.",
     ),
     click.option(
         "--tolerance",
@@ -133,8 +131,7 @@ _OPTIONS = (
         default="0",
         show_default=True,
         help="Maximum total of the tolerated amounts of all lines. If the total is larger, none of these "
-        "amounts "
-        "is tolerated.",
+        "amounts is tolerated.",
     ),
     click.option(
         "--pair",
@@ -159,8 +156,7 @@ _OPTIONS = (
         default="1",
         show_default=True,
         metavar="PERCENT",
-        help="Maximum part of the rows that may be unreadable, in percent. Beyond it, the period is not "
-        "reconciled.",
+        help="Maximum percentage of unreadable rows. Above this limit, the period is not reconciled.",
     ),
     click.option(
         "--settle",
@@ -173,7 +169,7 @@ _OPTIONS = (
         "also",
         type=click.Choice(["unexplained"]),
         multiple=True,
-        help="Category that --settle settles in addition to those that are explained.",
+        help="Additional category to settle with --settle.",
     ),
     click.option(
         "--remember",
@@ -184,9 +180,8 @@ _OPTIONS = (
     click.option(
         "--replaces",
         metavar="NAME|DIGEST",
-        help="Statement in the books that the file corrects. Its charges no longer count. The command "
-        "first shows "
-        "what changes.",
+        help="Statement in the books that the new file replaces. The charges of the replaced statement no "
+        "longer count. The command first shows the changes.",
     ),
     click.option(
         "--dry-run",

@@ -82,6 +82,7 @@ def serve_command(
         state = processes.ServerState(settings)
         with processes.listen(settings.host, settings.port) as listening:
             echo(processes.opening_text(state, listening.getsockname()[1]))
+            processes.log_as_json(settings.log_level)
             has_started = processes.serve(state, listening)
     if not has_started:
         raise click.exceptions.Exit(2)

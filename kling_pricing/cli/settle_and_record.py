@@ -50,7 +50,7 @@ def _correction_options(command: F) -> F:
 @click.option(
     "--file",
     metavar="FILE",
-    help="CSV file with the columns ref, amount and, if you like, reason: settles many reservations on the "
+    help="CSV file with the columns ref and amount, and optionally reason: settles many reservations with the "
     "basis operator. Without --yes, the command only shows what would change.",
 )
 @click.option("--yes", "is_confirmed", is_flag=True, help="Make the changes in --file.")
@@ -145,7 +145,7 @@ def record_command(
     """Record spend that did not go through this ledger.
 
     AMOUNT is the amount that PROVIDER charged for TASK_ID. The amount counts immediately towards every
-    matching budget, even if a cap is then exceeded. Repeating the command changes nothing.
+    matching budget, even if a cap is then exceeded. You can safely repeat the command.
 
     \b
     Example:

@@ -64,7 +64,7 @@ def statement() -> None:
 @click.option(
     "--account-currency",
     metavar="CODE",
-    help="Currency of amounts whose currency the statement does not state.",
+    help="Currency of amounts for which the statement does not state one.",
 )
 @click.option(
     "--rows", type=click.IntRange(1, 1000), default=10, show_default=True, help="Number of rows to show."
@@ -83,8 +83,8 @@ def check_command(
 ) -> None:
     """Show how FILE is read, and which rows cannot be read.
 
-    The command reads the whole file as `kling-pricing reconcile` does, but it uses no ledger and changes
-    nothing. Compare the rows and the sums with the file before you reconcile it.
+    The command reads the whole file as `kling-pricing reconcile` does, but it does not use a ledger or
+    change anything. Compare the rows and the sums with the file before you reconcile it.
 
     \b
     Example:
@@ -180,7 +180,7 @@ def _print(sample: StatementSample) -> None:
 @click.option("--resolution", metavar="COLUMN", help="Column with the resolution.")
 @click.option("--duration", "duration_s", metavar="COLUMN", help="Column with the length of the video.")
 @click.option("--duration-unit", type=click.Choice(["s", "ms", "min"]), help="Unit of the lengths.")
-@click.option("--yes", is_flag=True, help="Ask nothing: use the options, and the suggestions for the rest.")
+@click.option("--yes", is_flag=True, help="Do not ask: use the options, and the suggestions for the rest.")
 @tables_option
 @json_option
 def map_command(
@@ -196,9 +196,9 @@ def map_command(
 ) -> None:
     """Write a mapping for the columns of FILE, and try it.
 
-    The command looks at the columns and the first rows of the file, suggests their meaning, and asks you about
-    each. Options answer a question in advance. Without a terminal, the command asks nothing, and needs options
-    for all that the file does not show, such as the unit of the amounts.
+    The command looks at the columns and the first rows of the file, suggests the meaning of each column, and
+    asks you to confirm it. Each option answers a question in advance. Without a terminal, the command does not
+    ask, and needs an option for everything that the file does not show, such as the unit of the amounts.
 
     \b
     Example:
@@ -278,7 +278,9 @@ def _answers(draft: MappingDraft, given: dict[str, Any], *, asks: bool) -> Mappi
         )
         if value is None
     ]:
-        raise KlingPricingError(f"{draft.file} does not show every answer; give {', '.join(lacking)}")
+        raise KlingPricingError(
+            f"{draft.file} does not show everything that a mapping needs; give {', '.join(lacking)}"
+        )
     return _with_times(draft, answers, given, asks=asks)
 
 

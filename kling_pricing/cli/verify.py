@@ -35,8 +35,9 @@ def verify_command(since_last: bool, ledger: str) -> None:
     checks all other columns that affect money; in a SQLite ledger, it checks the indexes too. Guards can
     continue while the command runs.
 
-    The ledger remembers a verification that finds no difference. --since-last continues from there: run it
-    often, and run the command without the option regularly, because only that finds damage to older rows.
+    The ledger remembers a verification that finds no difference. --since-last continues from there. Use it for
+    frequent checks, but also run the command without it regularly, because only a full verification finds
+    damage to older rows.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`kling-pricing write-off`: writes off what remains owed of a task that was charged too little."""
+"""`kling-pricing write-off`: writes off the rest of a task that was charged too little."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def write_off_command(
     book: PriceBook,  # noqa: ARG001 (which providers there are)
     as_json: bool,
 ) -> None:
-    """Write off what remains owed for TASK_ID.
+    """Write off the amount that is still owed for TASK_ID.
 
     If a task is charged less than expected, the rest stays in the accrued liabilities, because the provider may
     still charge it. Write it off once you know that the provider will not. Amounts that were rounded down are
-    written off automatically. What is written off counts as a billing variance in the current month, and the
-    spend that budgets count does not change.
+    written off automatically. The amount counts as a billing variance in the current month. The spend that
+    budgets count does not change.
 
     \b
     Example:

@@ -105,7 +105,7 @@ class GuardAdministration:
         budget_changes.open_budget(self._state, budget, spent, labels, reason)
 
     def budgets(self) -> BudgetsFile:
-        """Returns the budgets in force. `budgets_yaml` writes them as a budgets file."""
+        """Returns the current budgets. `budgets_yaml` writes them as a budgets file."""
         return self._state.newest_budgets().budgets
 
     def plan(self, budgets: BudgetsLike) -> BudgetPlan:
@@ -129,7 +129,7 @@ class GuardAdministration:
     ) -> BudgetsFile:
         """Replaces the ledger's budgets.
 
-        A change that lessens protection must be named, so that nobody makes it by mistake. Each budget that the
+        A change that weakens protection must be named, so that nobody makes it by mistake. Each budget that the
         new ones lack must be in `remove`. `allow_weaker` allows any other change after which more may be spent
         or fewer requests are checked; `BudgetPlan.weaker` lists these changes.
 
@@ -137,11 +137,11 @@ class GuardAdministration:
         change a budget's match, window, time zone or currency, give the budget another name or set
         `carry_over: true`. With `carry_over`, the new buckets count the amounts that are already in the ledger.
 
-        A budget that was in force before and comes back carries over, unless it has `carry_over: false`.
+        A budget that is added again after its removal carries over, unless it has `carry_over: false`.
 
         Args:
             budgets: the path of a budgets file, `Budget` objects, or a plan from `plan`. A plan is applied only
-                if the budgets in force have not changed since.
+                if the current budgets have not changed since.
             remove: the names of the budgets that the new ones do not contain.
             allow_weaker: whether protection may become weaker.
             reason: the reason, for `log`.
@@ -163,9 +163,9 @@ class GuardAdministration:
     ) -> None:
         """Changes the cap of one budget immediately, for every process.
 
-        With `until`, the new cap is in force until that instant, and then the budget's own cap is in force
-        again. Without it, the budgets get a new revision with the new cap, and a cap that was set until an
-        instant ends.
+        With `until`, the new cap applies until that instant, and then the budget's own cap applies again.
+        Without it, the budgets get a new revision with the new cap, and a cap that was set until an instant
+        ends.
 
         Args:
             budget: the budget's name.
@@ -174,7 +174,7 @@ class GuardAdministration:
             reason: the reason, for `log`.
 
         Raises:
-            BudgetError: no such budget is in force.
+            BudgetError: the ledger has no such budget.
         """
         budget_changes.set_cap(self._state, budget, cap, until, reason)
 
@@ -182,7 +182,7 @@ class GuardAdministration:
         """Returns the effect that `set_cap` would have, and changes nothing.
 
         Raises:
-            BudgetError: no such budget is in force.
+            BudgetError: the ledger has no such budget.
         """
         return budget_changes.cap_change_of(self._state, budget, cap, until)
 
@@ -203,8 +203,8 @@ class GuardAdministration:
     ) -> AllowanceRequest:
         """Files a request for an allowance that would let a refused request pass.
 
-        It asks for the price of the request, above the budgets that have too little left now. An allowance
-        covers only the shortfall, so what is not needed is left over.
+        The amount is the price of the request, and the budgets are those that have too little left now. An
+        allowance covers only the shortfall, so any amount that is not needed stays available.
 
         Args:
             payload: the refused request.
@@ -216,7 +216,7 @@ class GuardAdministration:
 
         Raises:
             BudgetFrozenError: spending is frozen, and an allowance cannot lift a freeze.
-            LedgerError: the request needs no allowance, or an allowance cannot help.
+            LedgerError: the request does not need an allowance, or an allowance cannot help.
             KlingPricingError: the request is invalid or has no known price, as for `quote`.
         """
         return allowing.ask(self._state, payload, project, key, labels, reason, options)
@@ -230,7 +230,7 @@ class GuardAdministration:
         return self._state.ledger.allowance_requests()
 
     def freezes(self) -> list[Freeze]:
-        """Returns the freezes in force: first that of all spending, then the oldest."""
+        """Returns the current freezes: first that of all spending, then the oldest."""
         return self._state.ledger.freezes()
 
     def waived(self, *, since: datetime | None = None, until: datetime | None = None) -> list[WaivedRefusals]:

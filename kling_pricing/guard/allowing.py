@@ -41,9 +41,9 @@ def allow(
 ) -> Allowance:
     """Grants a project an allowance: an amount above the limits of named budgets, until an instant.
 
-    It covers the shortfall of a request: the amount that the request needs and a named budget does not have
-    left, for the budget that lacks most. The request still counts in full in every budget. Releasing and
-    settling the reservation give back what is not needed.
+    It covers the shortfall of a request: the part of its price that exceeds the amount left in a named budget;
+    if several have too little left, the largest part. The request still counts in full in every budget. When
+    the reservation is settled or released, the allowance gets back any amount that is not needed.
     It never lifts a freeze, or the refusal of a request that no budget matches. It lifts `max_request` only if
     it is for one key.
 
@@ -53,7 +53,7 @@ def allow(
         amount: the amount that it covers in total.
         currency: the currency of the amount.
         budgets: the names of the budgets above whose limits it may be used.
-        until: the instant from which it covers no further request, with a time zone.
+        until: the instant from which it does not cover more requests, with a time zone.
         key: the only key for which it may be used; by default, any key of the project.
         request: the id of a filed request, which gives the other arguments; those that are given prevail.
         actor: the person or program that grants it; by default, the system's user.
@@ -182,7 +182,7 @@ def _short(verdict: int | Reservation | Refused | KlingPricingError, *, is_for_k
     """Returns the names of the budgets that refuse a request, sorted.
 
     Raises:
-        LedgerError: the request needs no allowance, or an allowance cannot help.
+        LedgerError: the request does not need an allowance, or an allowance cannot help.
         KlingPricingError: a freeze or the key of the request forbids it.
     """
     if isinstance(verdict, KlingPricingError):

@@ -95,7 +95,7 @@ class AsyncBudgetGuard:
 
     @property
     def max_concurrency(self) -> int:
-        """The maximum number of verbs that run simultaneously; further verbs wait for a thread."""
+        """The maximum number of verbs that run simultaneously; other verbs wait for a thread."""
         return self._guard.max_concurrency
 
     def acting_as(self, actor: str) -> AsyncBudgetGuard:
@@ -117,6 +117,7 @@ class AsyncBudgetGuard:
     bind = _awaited(BudgetGuard.bind)
     settle = _awaited(BudgetGuard.settle)
     release = _awaited(BudgetGuard.release)
+    release_expired = _awaited(BudgetGuard.release_expired)
     release_refused = _awaited(BudgetGuard.release_refused)
     mark_in_doubt = _awaited(BudgetGuard.mark_in_doubt)
     observe = _awaited(BudgetGuard.observe)
@@ -135,6 +136,8 @@ class AsyncBudgetGuard:
     in_doubt = _awaited(BudgetGuard.in_doubt)
     unclaimed = _awaited(BudgetGuard.unclaimed)
     history = _awaited(BudgetGuard.history)
+    unsettled = _awaited(BudgetGuard.unsettled)
+    history_page = _awaited(BudgetGuard.history_page)
     journal = _awaited(BudgetGuard.journal)
     status = _awaited(BudgetGuard.status)
     balances_of = _awaited(BudgetGuard.balances_of)

@@ -32,11 +32,11 @@ class BudgetPlan(NamedTuple):
 
     Attributes:
         budgets: the new budgets.
-        base: digest of the budgets in force when the plan was made; None: the ledger has none.
-        changes: every difference to the budgets in force; empty: the new budgets are in force already.
-        balances: the current balances of each budget in force that has counted anything, by its name.
-        notes: further effects, in sentences, such as a cap that is lower than the amount already spent.
-        problems: reasons why `apply` refuses the new budgets whatever it is allowed, in sentences.
+        base: digest of the current budgets when the plan was made; None: the ledger has none.
+        changes: every difference from the current budgets; empty: there is none.
+        balances: the current balances of each current budget that has counted anything, by its name.
+        notes: other effects, in sentences, such as a cap that is lower than the amount already spent.
+        problems: reasons why `apply` refuses the new budgets, regardless of its arguments, in sentences.
         warnings: ways to bypass the new budgets, in sentences; see `budget check`.
     """
 
@@ -55,7 +55,7 @@ class BudgetPlan(NamedTuple):
 
     @property
     def weaker(self) -> tuple[str, ...]:
-        """The changes that lessen protection, such as `trailer: cap 25 -> 50 USD`; see `allow_weaker`."""
+        """The changes that weaken protection, such as `trailer: cap 25 -> 50 USD`; see `allow_weaker`."""
         return tuple(text for change in self.changes for text in weaker_texts(change))
 
     def as_dict(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class CapChange(NamedTuple):
         old: the cap in force, and the instant at which it ends; None: it stays.
         new: the new cap, and the instant at which it ends.
         weaker: whether more may be spent, now or at any later instant.
-        notes: further effects, in sentences, such as a cap that is lower than the amount already spent.
+        notes: other effects, in sentences, such as a cap that is lower than the amount already spent.
     """
 
     budget: str
@@ -211,7 +211,7 @@ def _notes(
     overlay = overlays.get(change.budget)
     changed = {field.field for field in change.fields}
     if overlay is not None and change.kind == "removed":
-        yield f"the cap of {change.budget} until {overlay.until:%Y-%m-%d %H:%M} UTC is removed with it"
+        yield f"the cap of {change.budget} until {overlay.until:%Y-%m-%d %H:%M} UTC is removed too"
     elif overlay is not None and "currency" in changed:
         yield (
             f"the cap of {change.budget} until {overlay.until:%Y-%m-%d %H:%M} UTC ends now, because it is in "
@@ -219,7 +219,7 @@ def _notes(
         )
     elif overlay is not None and any(field.field == "cap" for field in change.fields):
         yield (
-            f"until {overlay.until:%Y-%m-%d %H:%M} UTC, the cap of {change.budget} stays "
+            f"until {overlay.until:%Y-%m-%d %H:%M} UTC, the cap of {change.budget} stays at "
             f"{format_decimal(overlay.cap)} {change.currency}, which {overlay.actor} set"
         )
     for budget in new.budgets:
@@ -262,7 +262,10 @@ def _returning(
             budget = budgets[change.subject]
             carries = budget.carry_over or "carry_over" not in budget.model_fields_set
             counts = "counts" if carries else "does not count, because of carry_over: false,"
-            yield f"{change.budget} was removed earlier and {counts} the money spent in its window meanwhile"
+            yield (
+                f"{change.budget} was removed earlier; it {counts} the money that was spent in its window "
+                "while it was removed"
+            )
 
 
 def undone(changes: Sequence[BudgetDifference], actions: Sequence[AdministrativeAction]) -> list[str]:

@@ -32,9 +32,9 @@ def dispatch(state: GuardState, admission: Admission) -> dict[str, Any]:
     """Hands out the payload of an admission; see `BudgetGuard.dispatch`."""
     changes_at = state.book.next_change(admission.quote.provider, admission.reservation.created_at)
     if changes_at is not None and changes_at <= state.clock():
-        released = release(state, admission, "another price came into force")
+        released = release(state, admission, "a new price took effect")
         raise ReservationStateError(
-            f"a new price came into force after reservation {released.id} was quoted; admit the request again",
+            f"a new price took effect after reservation {released.id} was quoted; admit the request again",
             reservation_id=released.id,
             state=released.state,
         )

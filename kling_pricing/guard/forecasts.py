@@ -25,7 +25,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class BudgetForecast(NamedTuple):
-    """The pace of spending in one bucket, and what it leads to.
+    """The pace of spending in one bucket, and its consequence.
 
     Attributes:
         bucket: the balance of the bucket.

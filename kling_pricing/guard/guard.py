@@ -72,7 +72,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
 
     @property
     def max_concurrency(self) -> int:
-        """The maximum number of verbs that the ledger executes simultaneously; further verbs wait."""
+        """The maximum number of verbs that the ledger executes simultaneously; other verbs wait."""
         return self._state.ledger.max_concurrency
 
     @property
@@ -113,7 +113,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             key: the caller's name for the job, unique within the project. Admitting the same key again returns
                 the same reservation while the job is unsent, starts a new attempt after a release, and never
                 creates a second job. Without a key, each call is a separate job.
-            labels: further labels that budgets may match.
+            labels: other labels that budgets may match.
             options: as for `quote`: provider, wire_format, media, allow_unknown, url.
 
         Raises:
@@ -131,7 +131,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
 
         Raises:
             ReservationStateError: the payload was already handed out, the reservation was released or has
-                expired, or a new price came into force, which releases it; admit the request again.
+                expired, or a new price took effect, which releases it; admit the request again.
             LedgerUnavailableError: the ledger cannot be used, so nothing may be sent.
         """
         return dispatch.dispatch(self._state, admission)
@@ -238,6 +238,13 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         """
         return settlement.release(self._state, ref, reason)
 
+    def release_expired(self) -> int:
+        """Releases the reservations that have expired, and returns their number.
+
+        Their money counts as available from their deadline on, whether or not this is called.
+        """
+        return self._state.ledger.expire()
+
     def release_refused(self, ref: Reference, reason: str = "refused by the provider") -> Reservation:
         """Releases the money of a request that the provider definitely refused.
 
@@ -278,7 +285,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             The updated reservation; None if the response does not list exactly one task of a reservation.
 
         Raises:
-            WireFormatError: the body cannot be read or names no task.
+            WireFormatError: the body cannot be read or does not name a task.
             PriceNotFoundError: the provider is unknown.
         """
         return settlement.observe(self._state, body, provider, reservation, wire_format)

@@ -17,9 +17,9 @@ class GuardOutlook:
     def forecasts(self) -> list[BudgetForecast]:
         """Returns each balance of `status` with the pace of spending, and when the budget would be exhausted.
 
-        The pace is what was held and spent since the start of the window, per day. If the ledger began to count
-        later, it is measured since then, without the opening balance. There is no pace until a tenth of the
-        window, or a day, has passed.
+        The pace is the amount held and spent since the start of the window, per day. If the ledger began to
+        count later, it is measured since then, without the opening balance. There is no pace until a tenth of
+        the window, or a day, has passed.
         """
         state = self._state
         return forecasts(state.ledger, state.newest_budgets().budgets, state.clock())
@@ -28,7 +28,7 @@ class GuardOutlook:
         """Returns the numbers of refused requests by bucket, reason and day: from `since`, before `until`.
 
         The numbers reach the ledger within a second; a process that is killed loses those that it has not
-        written yet. `admit` counts a request that it refuses, and not one that capping made fit.
+        written yet. `admit` counts a request that it refuses, but not a request that capping made fit.
         """
         self._state.refusals.write()
         return self._state.ledger.refusals(since, until)

@@ -41,7 +41,7 @@ def reservation_request(
         key: the caller's name for the job.
         mark: the fingerprint of the request.
         labels: the labels of the request, including its project.
-        budgets: the budgets in force.
+        budgets: the current budgets.
         revision: the digest of these budgets in the ledger.
         at: the instant of the quote.
         priced_until: the instant at which a new price may come into force; None if no such instant is known.
@@ -201,7 +201,7 @@ def exceeded(
     if not refused.shortfalls:
         labels = ", ".join(f"{name}={value}" for name, value in order.labels.items())
         return BudgetExceededError(
-            f"no budget in force matches {labels}, so nothing may be spent; add a matching budget, or set "
+            f"no budget matches {labels}, so nothing may be spent; add a matching budget, or set "
             "unmatched: allow",
             budget=None,
             requested=quote.maximum,

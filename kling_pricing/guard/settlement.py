@@ -164,7 +164,7 @@ def observe_task(
         task_id = state.ledger.reservation(ref).task_id
     if task_id is None:
         raise WireFormatError(
-            "the response names no task; release the reservation as refused if the provider definitely "
+            "the response does not name a task; release the reservation as refused if the provider definitely "
             "refused the request; otherwise, leave the reservation in doubt"
         )
     seen = observation(task, provider, short_text("task_id", task_id), state.clock())

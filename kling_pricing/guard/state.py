@@ -1,4 +1,4 @@
-"""The state that the verbs of a guard share: the ledger, the price book, the budgets in force, the alerts."""
+"""The state that the verbs of a guard share: the ledger, the price book, the current budgets, the alerts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class GuardState:
         actor: the name under which the ledger keeps administrative actions.
         expires_after: how long a reservation waits for dispatch.
         doubtful_after: how long a dispatched reservation waits for a task before it is in doubt.
-        in_force: the budgets in force when this guard last read the ledger.
+        in_force: the current budgets when this guard last read the ledger.
         unpriced: counts requests that pass without a price.
         refusals: counts requests that are refused.
     """

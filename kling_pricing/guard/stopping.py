@@ -19,8 +19,8 @@ def freeze_budgets(
     """Freezes budgets immediately, for every process. Jobs that were sent are settled as usual.
 
     When this returns, no request that one of the budgets matches is admitted or dispatched until the budget is
-    thawed. A reservation that is not dispatched yet is released at its dispatch. No allowance and no observe
-    mode passes a freeze, and a frozen budget cannot be removed or renamed.
+    thawed. A reservation that is not dispatched yet is released at its dispatch. Neither an allowance nor
+    observe mode bypasses a freeze, and a frozen budget cannot be removed or renamed.
 
     Args:
         ledger: the ledger's URL.
@@ -29,7 +29,7 @@ def freeze_budgets(
         reason: the reason.
 
     Returns:
-        The freezes of these budgets that are in force now. A budget that was frozen already keeps its freeze.
+        The current freezes of these budgets. A budget that was frozen already keeps its freeze.
 
     Raises:
         BudgetError: a budget is unknown; nothing has changed.
@@ -45,7 +45,7 @@ def thaw_budgets(
 ) -> tuple[Freeze, ...]:
     """Ends the freezes of budgets; the arguments are those of `freeze_budgets`.
 
-    A freeze of all spending stays in force.
+    A freeze of all spending remains.
 
     Returns:
         The freezes that it ended; empty: none of the budgets was frozen.
@@ -71,7 +71,7 @@ def freeze_all(ledger: str, *, actor: str | None = None, reason: str) -> Freeze:
         reason: the reason.
 
     Returns:
-        The freeze that is in force.
+        The current freeze.
 
     Raises:
         LedgerError: the ledger cannot be used, or this role may not freeze spending.
@@ -82,7 +82,7 @@ def freeze_all(ledger: str, *, actor: str | None = None, reason: str) -> Freeze:
 
 
 def thaw_all(ledger: str, *, actor: str | None = None, reason: str) -> bool:
-    """Ends the freeze of all spending, and returns whether it was in force.
+    """Ends the freeze of all spending, and returns whether there was one.
 
     Budgets that were frozen by name stay frozen. The arguments are those of `freeze_all`.
 
@@ -94,7 +94,7 @@ def thaw_all(ledger: str, *, actor: str | None = None, reason: str) -> bool:
 
 
 def freezes(ledger: str) -> list[Freeze]:
-    """Returns the freezes in force: first that of all spending, then the oldest.
+    """Returns the current freezes: first that of all spending, then the oldest.
 
     Raises:
         LedgerError: the ledger cannot be used.

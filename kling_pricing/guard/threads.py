@@ -14,7 +14,7 @@ _Result = TypeVar("_Result")
 
 
 class WorkerPool:
-    """Runs up to `max_concurrency` functions simultaneously; further functions wait for a thread.
+    """Runs up to `max_concurrency` functions simultaneously; other functions wait for a thread.
 
     The threads end when the pool is closed or no longer referenced.
     """

@@ -25,7 +25,7 @@ def spending(*, project: str | None = None, key: str | None = None, **labels: st
         project: the project of the submissions.
         key: the caller's name for the one job that the block submits. Every submission under this key is the
             same job, so a retry never creates a second one.
-        labels: further labels for budgets to match.
+        labels: other labels for budgets to match.
     """
     changes = {PROJECT: project, KEY: key, **labels}
     token = _SCOPE.set(

@@ -72,7 +72,7 @@ class Hook:
 
     @property
     def max_concurrency(self) -> int:
-        """The maximum number of steps that the ledger executes at the same time; further steps wait."""
+        """The maximum number of steps that the ledger executes at the same time; other steps wait."""
         return self._guard.max_concurrency
 
     @property

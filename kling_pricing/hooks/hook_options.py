@@ -16,9 +16,9 @@ class Options(TypedDict, total=False):
 
     Attributes:
         project: the project of every request, unless a scope or `labels` names another.
-        labels: further labels for budgets to match; or a function that takes the request and returns them,
+        labels: other labels for budgets to match; or a function that takes the request and returns them,
             possibly with `project` and `key`.
-        hosts: further hosts, with or without a port -> the provider that bills there:
+        hosts: additional hosts, with or without a port -> the provider that bills there:
             `{"gw.example.com": "qingbo"}`.
         keeps_keys: whether the hosts in `hosts` honour idempotency keys and share one backend with each other
             and with the provider's own hosts. Otherwise a hook with such hosts never resends a job of that

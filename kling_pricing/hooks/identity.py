@@ -35,7 +35,7 @@ class Identity(NamedTuple):
     Attributes:
         project: the project that spends.
         key: the name of the job, the same for each attempt.
-        labels: further labels for budgets to match.
+        labels: other labels for budgets to match.
     """
 
     project: str

@@ -30,7 +30,7 @@ from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.media import MediaLike
 
 _MAX_ROUNDS = 3
-"""How often a job is admitted again because a new price came into force before its dispatch."""
+"""How often a job is admitted again because a new price took effect before its dispatch."""
 
 
 class Preparation:

@@ -184,7 +184,7 @@ def _task_id(pending: PendingSubmission, body: bytes) -> str | None:
 
 
 def _bind_command(pending: PendingSubmission, body: bytes) -> str:
-    """Returns the command that binds a response's task by hand; empty: the response names no task."""
+    """Returns the command that binds a response's task by hand; empty: the response does not name a task."""
     task_id = _task_id(pending, body)
     return (
         (f" (to bind it, run `kling-pricing bind {pending.reservation_id} {shlex.quote(task_id)}`)")

@@ -97,7 +97,7 @@ class Routes:
 
     Args:
         book: the price book with the hosts and paths.
-        hosts: further hosts, with or without a port -> the provider that bills there. A host
+        hosts: additional hosts, with or without a port -> the provider that bills there. A host
             that a price table lists may be given to another provider.
         allow_paths: paths at and below which everything except submissions passes.
 

@@ -18,10 +18,10 @@ class StoredAlert(NamedTuple):
 
     Attributes:
         seq: the number of the alert; later alerts have higher numbers.
-        id: the id of the alert, which is unique in all ledgers. Receivers use it to recognise a repetition.
+        id: the id of the alert, which is unique in all ledgers. Receivers use it to recognize a repetition.
         at: the instant of the alert, UTC.
         kind: `threshold`, `overrun`, `charge`, `freeze`, `thaw`, `refusals`, `forecast` or `in_doubt`.
-        budget: the budget's name; None: the alert concerns no single budget.
+        budget: the budget's name; None: the alert is not about a particular budget.
         labels: the labels of the bucket, or of the reservation if no budget is given.
         threshold: the fraction of the cap that was reached; None for the other kinds.
         cap: the bucket's cap at that instant; None: no bucket, or an alert older than the outbox.
@@ -30,7 +30,7 @@ class StoredAlert(NamedTuple):
         window_start: the start of the bucket's window, UTC; None: no bucket, or a rolling window.
         window_end: the end of the bucket's window, UTC; None: no bucket, or a rolling window.
         reservation_id: the reservation that caused the alert; None: another cause.
-        facts: further facts as text, by name: `billed` of an overrun; `detail` of a doubtful charge, a freeze
+        facts: other facts as text, by name: `billed` of an overrun; `detail` of a doubtful charge, a freeze
             or a job in doubt; `reason`, `day` and `requests` of refusals; `exhausted_at` and `pace_per_day` of
             a forecast.
     """
@@ -52,7 +52,7 @@ class StoredAlert(NamedTuple):
 
 
 class AlertReceiver(NamedTuple):
-    """A receiver that the budgets in force name, and the state of its deliveries.
+    """A receiver that the current budgets name, and the state of its deliveries.
 
     Attributes:
         name: the name in the budgets file, `env:NAME` or `file:PATH`. The ledger never stores the URL.
@@ -156,7 +156,7 @@ class Outbox(Protocol):
         """
 
     def receivers(self) -> list[AlertReceiver]:
-        """Returns the receivers that the budgets in force name, sorted by name.
+        """Returns the receivers that the current budgets name, sorted by name.
 
         A receiver gets the alerts that follow the revision which named it first.
         """
@@ -175,7 +175,7 @@ class Outbox(Protocol):
         """
 
     def resume_receiver(self, receiver: str) -> bool:
-        """Allows the next attempt immediately. Returns False if the budgets in force name no such receiver."""
+        """Allows the next attempt immediately. Returns False if the current budgets name no such receiver."""
 
     def raise_alerts(self, forecasts: Sequence[ExpectedExhaustion], *, doubtful_for: timedelta) -> int:
         """Writes the alerts that no verb of a guard causes, each once, and returns the number of new ones.

@@ -223,13 +223,13 @@ def ends_soon(windows: Iterable[ScheduledWindow], budgets: BudgetsFile, now: dat
 
     Args:
         windows: the last window of each schedule in the ledger.
-        budgets: the budgets in force.
+        budgets: the current budgets.
         now: the instant on the ledger's clock.
     """
     recurring = {budget.schedule for budget in budgets.budgets if budget.recurs}
     return [
         f"the calendar for {window.schedule} ends at {window.period.end.isoformat()}, and nothing is admitted "
-        "after that; to extend the calendar, run `kling-pricing budget apply FILE` with the budgets in force"
+        "after that; to extend the calendar, run `kling-pricing budget apply FILE` with the current budgets"
         for window in windows
         if window.schedule in recurring and window.period.end <= now + ENDS_SOON
     ]

@@ -25,12 +25,11 @@ def ensure_agreed(before: Revision, installed: BudgetsFile, budgets: BudgetsFile
 
     Raises:
         BudgetWeakenedError: a budget is removed or protection becomes weaker without consent.
-        BudgetError: the budgets in force are not those to which the administrator agreed the changes.
+        BudgetError: the current budgets are not those to which the administrator agreed the changes.
     """
     if consent.base not in {None, before.digest}:
         raise BudgetError(
-            "nothing was changed: the budgets in force have changed since the plan was made; make the plan "
-            "again"
+            "nothing was changed: the current budgets have changed since the plan was made; make the plan again"
         )
     ensure_named(installed, budgets, consent)
 
@@ -45,7 +44,7 @@ def carrying_over(
 
     Args:
         budgets: the new budgets.
-        installed: the budgets in force.
+        installed: the current budgets.
         known: every budget that was ever in force, the oldest first.
 
     Raises:
@@ -77,7 +76,7 @@ def of_another_currency(budgets: BudgetsFile, installed: BudgetsFile) -> list[st
 
 
 def budget_named(budgets: BudgetsFile, name: str) -> BudgetEntry:
-    """Returns one of the budgets in force.
+    """Returns one of the current budgets.
 
     Raises:
         BudgetError: there is no such budget.

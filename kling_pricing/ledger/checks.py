@@ -178,10 +178,10 @@ _LINE_EVENTS = """
       CASE WHEN kind = 'reserve' THEN held_delta END AS set_aside,
       CASE WHEN kind = 'record' THEN 1 END AS recorded, 1 AS entry, CAST(NULL AS {integer}) AS line,
       CAST(NULL AS {integer}) AS line_held, CAST(NULL AS {integer}) AS line_spent, CAST(NULL AS {rate}) AS rate
-    FROM journal WHERE reservation {begun} AND bucket IS NOT NULL
+    FROM journal WHERE reservation {part} AND reservation {begun} AND bucket IS NOT NULL
     UNION ALL
     SELECT reservation, bucket, 0, 0, NULL, NULL, NULL, 1, held, spent, rate
-    FROM reservation_line WHERE reservation {begun}
+    FROM reservation_line WHERE reservation {part} AND reservation {begun}
   ) AS moves GROUP BY reservation, bucket
 ) AS events
 LEFT JOIN reservation ON reservation.id = events.reservation

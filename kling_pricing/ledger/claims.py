@@ -18,7 +18,7 @@ def claims(budgets: BudgetsFile, labels: Mapping[str, str], currency: str) -> tu
     """Returns the claims of a request on every budget that matches it.
 
     Args:
-        budgets: the budgets in force.
+        budgets: the current budgets.
         labels: the labels of the request, including its project.
         currency: the currency of its quote.
 

@@ -257,7 +257,7 @@ def calendar_over(budget: str, ended: datetime) -> LedgerUnavailableError:
     """Returns the error for an instant after the last window in the ledger's calendar."""
     return LedgerUnavailableError(
         f"budget {budget}: the ledger's calendar ended at {ended.isoformat()}, so nothing may be spent; to "
-        "extend the calendar, run `kling-pricing budget apply FILE` with the budgets in force"
+        "extend the calendar, run `kling-pricing budget apply FILE` with the current budgets"
     )
 
 

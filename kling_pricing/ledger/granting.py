@@ -23,7 +23,7 @@ class Grant(NamedTuple):
         currency: the currency of the amount.
         budgets: the names of the budgets above whose limits it may be used, sorted.
         key: the only key for which it may be used; None: any key of the project.
-        until: the instant from which it covers no further request, UTC.
+        until: the instant from which it does not cover more requests, UTC.
         request_id: the request that it grants; None: nobody filed a request.
     """
 
@@ -48,7 +48,7 @@ class Allowance(NamedTuple):
         currency: the currency of the amounts.
         budgets: the names of the budgets above whose limits it may be used, sorted.
         key: the only key for which it may be used; None: any key of the project.
-        until: the instant from which it covers no further request.
+        until: the instant from which it does not cover more requests.
         actor: the person or program that granted it.
         reason: the reason.
         request_id: the request that it granted; None: nobody filed a request.

@@ -33,10 +33,11 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.paging import Pages
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
-class Ledger(Interventions, Outbox, AccessKeys, Protocol):
+class Ledger(Interventions, Outbox, AccessKeys, Pages, Protocol):
     """The interface of every store.
 
     Every verb raises:
@@ -50,21 +51,21 @@ class Ledger(Interventions, Outbox, AccessKeys, Protocol):
 
     @property
     def max_concurrency(self) -> int:
-        """The maximum number of verbs that run simultaneously. Further verbs wait for their turn."""
+        """The maximum number of verbs that run simultaneously. Other verbs wait for their turn."""
 
     def install(self, budgets: BudgetsFile, author: Author) -> Revision:
-        """Installs budgets if the ledger has none yet, and returns the budgets in force."""
+        """Installs budgets if the ledger has none yet, and returns the current budgets."""
 
     def installed(self) -> Revision | None:
-        """Returns the budgets in force, or None if the ledger has none yet."""
+        """Returns the current budgets, or None if the ledger has none yet."""
 
     def apply(self, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
-        """Replaces the budgets in force. Balances do not change.
+        """Replaces the current budgets. Balances do not change.
 
         Args:
             budgets: the new budgets.
             author: who replaces them, and why.
-            consent: the removals and other changes that lessen protection, to which the author agrees.
+            consent: the removals and other changes that weaken protection, to which the author agrees.
 
         Returns:
             Alerts for the new thresholds that existing balances already reach.
@@ -204,8 +205,9 @@ class Ledger(Interventions, Outbox, AccessKeys, Protocol):
             seen: the observation.
             ref: the reservation to bind to the task; None: the reservation that has the task.
             compared: the comparison of the observation with the quote, used if the reservation is bound
-                already; None: it was not compared. The price of what was made counts if the task succeeded and
-                the response names no charge. A remark becomes an alert if the observation is new.
+                already; None: it was not compared. The price of the generated video counts if the task
+                succeeded and the response does not name a charge. A remark becomes an alert if the observation
+                is new.
 
         Returns:
             The change to the reservation, or None if no reservation has the task yet; or the observations that

@@ -35,7 +35,7 @@ class Interventions(Protocol):
             Alerts for the new thresholds that existing balances already reach.
 
         Raises:
-            BudgetError: no such budget is in force.
+            BudgetError: the ledger has no such budget.
         """
 
     def cap_overlays(self) -> list[CapOverlay]:
@@ -51,7 +51,7 @@ class Interventions(Protocol):
             budgets: the names of the budgets; None: all spending.
 
         Returns:
-            The freezes of these budgets that are in force now.
+            The current freezes of these budgets.
 
         Raises:
             BudgetError: a budget is unknown; nothing has changed.
@@ -72,7 +72,7 @@ class Interventions(Protocol):
         """
 
     def freezes(self) -> list[Freeze]:
-        """Returns the freezes in force: first that of all spending, then the oldest."""
+        """Returns the current freezes: first that of all spending, then the oldest."""
 
     def allow(self, grant: Grant, author: Author) -> Allowance:
         """Grants an allowance.

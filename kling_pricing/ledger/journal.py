@@ -119,10 +119,10 @@ class Observation(NamedTuple):
         provider: the provider that sent the response or callback.
         task_id: the provider's id for the task.
         state: `queued`, `processing`, `succeeded`, `failed` or `cancelled`; None: not stated.
-        charge: the charge that the response names; None if it names no charge.
+        charge: the charge that the response names; None if it does not name one.
         duration_s: the length that was generated or billed, in seconds; None: not stated.
         model: the provider's name for the model.
-        facts: further facts that the response about a successful task states, such as the resolution; empty:
+        facts: other facts that the response about a successful task states, such as the resolution; empty:
             none.
         seen_at: the instant at which the observation was first stored, UTC.
     """

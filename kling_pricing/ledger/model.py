@@ -86,7 +86,7 @@ class ReservationRequest(NamedTuple):
         claims: one claim for each budget that matches.
         may_be_unmatched: whether the request is allowed if no budget is in force for it.
         holds: the period in which the request may be reserved.
-        budgets: digest of the budgets in force.
+        budgets: digest of the current budgets.
     """
 
     project: str

@@ -23,7 +23,7 @@ def steps(dialect: Dialect, *, since_last: bool, halved: bool = False) -> tuple[
     Args:
         dialect: the store's dialect.
         since_last: whether to read only the journal entries and the observations after the last verification.
-        halved: whether two connections run the queries, so that the longest one is divided into two.
+        halved: whether two connections run the queries, so that each of the longest is divided into two.
     """
     extra = {"reservations": dialect.extra_reservation_checks, "buckets": dialect.extra_bucket_checks}
     fillings = {"nothing": _NOTHING, "begun": _begun(dialect, since_last=since_last)}
@@ -31,7 +31,7 @@ def steps(dialect: Dialect, *, since_last: bool, halved: bool = False) -> tuple[
     found = []
     for common in (*checks.SCOPES, alert_checks.SCOPE):
         scope = common._replace(checks=common.checks + extra.get(common.name, ()))
-        is_halved = halved and scope.name == "reservations"
+        is_halved = halved and "{part}" in scope.tables
         for number, part in enumerate(_PARTS if is_halved else ("IS NOT NULL",), start=1):
             name = f"{scope.name}, half {number}" if is_halved else scope.name
             text = _scope_query(scope, since_last=since_last).replace("{part}", part)

@@ -231,7 +231,7 @@ def _by_budgets(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
         names = {row["name"] for row in in_force}
         for budget in revisions[-1].budgets.budgets:
             if budget.name not in names:
-                yield f"budget {budget.name}: its row in the table of budgets in force is missing"
+                yield f"budget {budget.name}: its row in the table of current budgets is missing"
 
 
 def _bucket(row: Row, revisions: Sequence[_Revision]) -> Iterator[str]:

@@ -130,7 +130,7 @@ def check(
     A valid request may still have no published price; `quote` reports that.
 
     Raises:
-        PriceNotFoundError: `provider` is unknown, or has no table in force.
+        PriceNotFoundError: `provider` is unknown, or has no table for that instant.
         TableError: a table cannot be loaded.
         KlingPricingError: `at`, `media` or `url` cannot be used, or the payload is not a JSON object.
     """

@@ -295,7 +295,7 @@ def _unknown_model(
             message += "; or pass the URL of the request, if its path has a default model"
         elif paths:
             message = (
-                "this API names the model in the path of the URL, and no URL with such a path is given; "
+                "this API takes the model from the path of the URL, but no URL with a model was given; "
                 f"pass the URL of the request, which ends with one of: {', '.join(paths)}"
             )
             known = paths
@@ -319,7 +319,7 @@ def _unknown_model(
 def _out_of_period(table: PriceTable, model: str, validity: Validity, at: datetime) -> PriceNotFoundError:
     why = table.period_reasons.get(model)
     return PriceNotFoundError(
-        f"no price for {model} is in force at {at.isoformat()}: {table.id} prices it only "
+        f"{model} has no price at {at.isoformat()}: {table.id} prices it only "
         f"{period(validity)}{f', because {why}' if why else ''}; "
         "choose a time in that period, or add your own price table",
         provider=table.provider,
@@ -339,8 +339,8 @@ def _format_not_priced(table: PriceTable, request: VideoRequest, book: PriceBook
         )
     else:
         problem = (
-            f"{table.id}, the table in force at that time, has no price for requests in wire format {name}; "
-            f"{other.id} has prices for them and is in force {period(other)}; choose a time in that period, or "
+            f"{table.id}, the table for that time, has no price for requests in wire format {name}; "
+            f"{other.id} has prices for them and applies {period(other)}; choose a time in that period, or "
             "add your own price table"
         )
     return PriceNotFoundError(problem, provider=table.provider, model=request.facts["model"])

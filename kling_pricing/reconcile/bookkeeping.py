@@ -160,7 +160,7 @@ def journal(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
 
 
 def payable(workspace: Workspace, period: BooksPeriod) -> list[Payable]:
-    """Returns what is to be paid, disputed and accrued, by currency.
+    """Returns the amounts to pay, to dispute and to accrue, by currency.
 
     A dispute counts in the period of the row that is disputed, whenever it was opened. It does not count if a
     corrected statement no longer has the row.

@@ -51,9 +51,11 @@ def close_month(
     reason: str | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> list[MonthBooks]:
-    """Closes the books of a month and of every month before it. What is learnt later appears in later months.
+    """Closes the books of a month and of every month before it.
 
-    First adds what the tasks of the month should cost to the books, where the books do not know it.
+    Facts that become known later appear in later months.
+
+    First adds the expected costs of the month's tasks to the books, if the books lack them.
 
     Args:
         ledgers: URL of a ledger, or of several.
@@ -79,7 +81,7 @@ def close_month(
             if first_open_month(each) > month:
                 raise LedgerError(
                     f"ledger {ledger.name}: the books of {provider} are closed until {each.closed[-1].month}; "
-                    f"the first month that is open is {first_open_month(each)}"
+                    f"the first open month is {first_open_month(each)}"
                 )
         with ThreadPoolExecutor(1) as loader:
             nothing: Future[None] = Future()

@@ -54,7 +54,7 @@ class ControlTotal(NamedTuple):
         if self.stated == self.counted:
             return f"{self.row} gives a total of {stated}, which is the sum of the rows"
         return (
-            f"{self.row} gives a total of {stated}, but the rows that can be read come to "
+            f"{self.row} gives a total of {stated}, but the sum of the readable rows is "
             f"{format_decimal(self.counted)}"
         )
 
@@ -158,8 +158,8 @@ def check_completeness(
     read = rows.read - rows.ignored
     if unreadable * 100 > max_unreadable_percent * read:
         gaps.append(
-            f"{unreadable:,} of {read:,} rows cannot be read, and at most "
-            f"{format_decimal(max_unreadable_percent)} % may be"
+            f"{unreadable:,} of {read:,} rows cannot be read, which is more than "
+            f"{format_decimal(max_unreadable_percent)}%"
         )
     for control in controls:
         (confirmed if control.stated == control.counted else gaps).append(str(control))
@@ -173,7 +173,7 @@ def _nothing_compared(rows: Rows) -> str:
     if not rows.read:
         return "nothing was compared, because the statement has no rows"
     if rows.charges:
-        return "nothing was compared, because the ledger has none of the tasks on the statement"
+        return "nothing was compared, because none of the tasks on the statement is in the ledger"
     if rows.invalid and rows.invalid == rows.read - rows.ignored - rows.outside:
         return "nothing was compared, because no row of the period can be read"
     return "nothing was compared, because the statement charges nothing in the period"
@@ -188,15 +188,15 @@ def _compared(invoice: Invoice, totals: Sequence[Total]) -> tuple[bool, str]:
     step = min(_CENT, Decimal(1).scaleb(int(invoice.total.as_tuple().exponent)))
     difference = add(billed, -invoice.total)
     name = "the invoice" if invoice.id is None else f"invoice {invoice.id}"
-    asks = f"{name} asks for {format_decimal(invoice.total)} {invoice.currency}"
+    asks = f"{name} has a total of {format_decimal(invoice.total)} {invoice.currency}"
     if abs(difference) < step:
-        rounded = f" of {format_decimal(billed)} {invoice.currency}, rounded" if difference else ""
+        rounded = f", {format_decimal(billed)} {invoice.currency}, rounded" if difference else ""
         return True, f"{asks}, which is the sum of the rows{rounded}"
     others = sorted({total.currency for total in totals if total.billed} - {invoice.currency})
-    more = f" (and to amounts in {', '.join(others)})" if others else ""
+    more = f" (plus amounts in {', '.join(others)})" if others else ""
     side = "more" if difference > 0 else "less"
     return False, (
-        f"{asks}, but the rows come to {format_decimal(billed)} {invoice.currency}{more}, "
+        f"{asks}, but the sum of the rows is {format_decimal(billed)} {invoice.currency}{more}, "
         f"{format_decimal(abs(difference))} {side}"
     )
 

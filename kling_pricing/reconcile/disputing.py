@@ -77,13 +77,13 @@ def open_dispute(
     reason: str,
     clock: Callable[[], datetime] | None = None,
 ) -> Dispute:
-    """Disputes a part of a task's charge. The task is not settled until the dispute is resolved.
+    """Disputes part of a task's charge. The task is not settled until the dispute is resolved.
 
     Args:
         ledgers: URL of a ledger, or of several.
         task_id: the provider's id for the task.
         provider: the provider.
-        amount: the disputed amount; by default, the part of the charges that exceeds what was expected.
+        amount: the disputed amount; by default, the part of the charges that exceeds the expected amount.
         actor: the person who opens the dispute; by default, the system's user.
         reason: the reason.
         clock: returns the current instant, with a time zone.
@@ -175,7 +175,7 @@ def resolve_dispute(
             )
         if len(known) > 1:
             raise LedgerError(
-                f"dispute {number} is in {len(known)} of the ledgers; give only the ledger that you mean"
+                f"dispute {number} is in {len(known)} of the ledgers; give only one of these ledgers"
             )
         (dispute,) = known
         if dispute.resolved_at is not None:
@@ -226,14 +226,14 @@ def _dispute(
             {"task": task_id, "currency": rows[0][2]},
         )
         if part <= 0:
-            raise LedgerError(f"task {task_id} is not charged more than expected; give the disputed amount")
+            raise LedgerError(f"task {task_id} was not charged more than expected; give the disputed amount")
         part = min(part, max(undisputed for *_, undisputed in rows))
     enough = [row for row in rows if row[3] >= part]
     if part <= 0 or not enough:
         most = format_decimal(from_nanos(max(undisputed for *_, undisputed in rows)))
         raise LedgerError(
-            f"the largest amount of task {task_id} that is not in dispute is {most} {rows[0][2]}; dispute at "
-            "most that amount"
+            f"at most {most} {rows[0][2]} of a charge for task {task_id} is not in dispute yet; dispute this "
+            "amount or less"
         )
     ledger, seq, currency, _ = enough[0]
     month = max(f"{now:%Y-%m}", first_open_month(books[ledger]))

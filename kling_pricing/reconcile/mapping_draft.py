@@ -66,7 +66,7 @@ _FRACTION = re.compile(r"[.,]([0-9]+)[^0-9]*$")
 
 
 class MappingAnswers(NamedTuple):
-    """What a mapping says of a statement; None: not known.
+    """The answers from which a mapping is written; None: not known.
 
     Attributes:
         task_id: the column with the provider's id of the task.
@@ -194,7 +194,7 @@ class MappingDraft(NamedTuple):
             "time_format": answers.time_format if answers.billed_at else "",
         }
         if lacking := [name for name, value in needed.items() if value is None]:
-            raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; answer each of them")
+            raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; give a value for each")
         named = (answers.task_id, answers.amount, answers.unit_column, answers.billed_at, answers.model)
         for column in (*named, answers.resolution, answers.duration_s):
             if column:

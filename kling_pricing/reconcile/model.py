@@ -11,7 +11,7 @@ from kling_pricing.reconcile.categories import Category
 
 
 class Line(NamedTuple):
-    """One task of the ledger, of the statement, or of both; or one row of the statement that names no task.
+    """One task of the ledger, of the statement, or of both; or one row of the statement without a task.
 
     Attributes:
         category: its category.
@@ -146,8 +146,8 @@ class JournalLine(NamedTuple):
     """An amount that a period's journal adds to an account.
 
     Attributes:
-        account: `expense`: what was used, at the expected amounts; `variance`: what is charged beyond that;
-            `disputed`: charges that are disputed; `liability`: what is invoiced and what is owed.
+        account: `expense`: the usage, at the expected amounts; `variance`: charges beyond that; `disputed`:
+            charges that are disputed; `liability`: amounts that are invoiced or owed.
         project: the project; empty: unknown.
         currency: the currency.
         amount: the amount: debit of an expense, a variance or a disputed charge, credit of a liability.
@@ -162,12 +162,12 @@ class JournalLine(NamedTuple):
 
 
 class Payable(NamedTuple):
-    """What to do about the money of a period in a currency.
+    """The amounts of a period to pay, to dispute and to accrue, in one currency.
 
     Attributes:
         currency: the currency.
         invoiced: the sum of the period's rows.
-        pay: the amount to pay: what is invoiced, less what is disputed.
+        pay: the amount to pay: the invoiced amount minus the disputed amount.
         disputed: the amount in dispute.
         accrue: the amount that is owed at the end of the period.
     """
@@ -183,7 +183,7 @@ class Invoice(NamedTuple):
     """An invoice, with which the statement's rows are compared.
 
     Attributes:
-        total: the amount that it asks for.
+        total: the total amount.
         currency: its currency.
         id: its number; None: unknown.
     """
@@ -228,7 +228,7 @@ class Reconciled(Protocol):
         """Returns the journal of the period, by project and currency; debits equal credits exactly."""
 
     def payable(self) -> list[Payable]:
-        """Returns what is to be paid, disputed and accrued, by currency."""
+        """Returns the amounts to pay, to dispute and to accrue, by currency."""
 
 
 def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:

@@ -71,7 +71,7 @@ def name_ratios(workspace: Workspace) -> None:
     for number, (ratio, alike) in enumerate(_common_ratios(charges), start=1):
         lines = sum(charge.lines for charge in alike)
         times = f"{format_decimal(ratio)} times the expected amount"
-        cause = f"the charge is {times}, as on {lines} lines"
+        cause = f"on {lines} lines, the charge is {times}"
         workspace.insert("explanation", [(-number, cause, f"charged {times}", None, "", False)])
         workspace.run("CREATE OR REPLACE TABLE alike (id BIGINT)")
         workspace.insert("alike", [(charge.id,) for charge in alike])

@@ -52,14 +52,13 @@ PROBLEMS: Mapping[str, Problem] = {
         f"is not a task id: it has more than {MAX_LABEL_CHARS} characters, or an invisible character"
     ),
     "guarded": Problem(
-        "is {text}, which is not an id as the provider writes it: a program has put other characters around or "
-        "into it",
+        "is {text}, which is not how the provider writes ids: a program has added characters to the id",
         _EXPORT_AGAIN,
     ),
     "zeros": Problem("is {text}: a spreadsheet seems to have removed its leading zeros", _EXPORT_AGAIN),
     "words": Problem("is not a task id but several words"),
     "no_id": Problem("is {text}, which stands for a missing task id"),
-    "date_id": Problem("is {text}: a spreadsheet has made a date of the id", _EXPORT_AGAIN),
+    "date_id": Problem("is {text}: a spreadsheet has turned the id into a date", _EXPORT_AGAIN),
     "number": Problem(_NO_AMOUNT),
     "grouped": Problem(
         _NO_AMOUNT,
@@ -68,11 +67,11 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "separator": Problem(
         "has a separator that may be a decimal separator or a thousands separator: {text}",
-        "Set `decimal` or `thousands` in your own mapping to that separator of the statement; the row's charge "
-        "is not counted anywhere.",
+        "Set `decimal` or `thousands` in your own mapping to the separator that the statement uses; the row's "
+        "charge is not counted anywhere.",
     ),
     "other_unit": Problem(
-        "names another unit than that of the row: {text}",
+        "names a different unit from the row's: {text}",
         "Find out in which unit the provider charges, and correct `unit` or `unit_column` in your own mapping; "
         "until then, the row's charge is not counted anywhere.",
     ),

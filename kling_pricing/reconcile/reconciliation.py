@@ -140,8 +140,8 @@ def reconcile(
         replaces: the name or digest of a remembered statement that the given file corrects. The charges of that
             statement no longer count.
         invoice: the invoice for the period, whose total is compared with the rows.
-        max_unreadable_percent: the largest part of the rows that may be unreadable, in percent. Beyond it, the
-            period is not reconciled.
+        max_unreadable_percent: the maximum percentage of unreadable rows. Above it, the period is not
+            reconciled.
         clock: returns the current instant, with a time zone.
         on_progress: called with the current stage and its progress, from the thread that does the work.
 

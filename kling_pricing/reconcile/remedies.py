@@ -120,7 +120,7 @@ def remedy_of(line: Line, details: LineDetails, difference: Decimal) -> str:
         return f"The charge is {compared}. Check whether the delivered clip is the one that was requested."
     if details.kind == "table":
         return (
-            f"Check which prices were in force when the request was sent, and dispute the extra {extra} or "
+            f"Check which prices applied when the request was sent, and dispute the extra {extra} or "
             "correct the "
             "price tables."
         )

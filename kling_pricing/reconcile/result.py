@@ -122,12 +122,12 @@ class Reconciliation:
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
-        """Returns what is to be paid, disputed and accrued, by currency."""
+        """Returns the amounts to pay, to dispute and to accrue, by currency."""
         self._learn()
         return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
 
     def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
-        """Adds the statements, and what their tasks should cost, to the books of the ledgers.
+        """Adds the statements, and the expected costs of their tasks, to the books of the ledgers.
 
         Later reconciliations then count these charges. A second call, or a second reconciliation of the same
         files, adds nothing.
@@ -153,7 +153,7 @@ class Reconciliation:
         )
 
     def dispute(self, *, actor: str | None = None, reason: str) -> int:
-        """Disputes what the statements charge too much on the lines that are exceptions.
+        """Disputes the excess of every charge that is too high, on the lines that are exceptions.
 
         First remembers the statements. A disputed task is not settled until its dispute is resolved.
 
@@ -180,7 +180,7 @@ class Reconciliation:
         return added
 
     def replacement(self) -> Replacement | None:
-        """Returns what changes if the given file replaces a statement; None: it replaces none."""
+        """Returns the changes if the given file replaces a statement; None: it does not replace one."""
         self._learn()
         return replacement(self._workspace)
 
@@ -188,7 +188,7 @@ class Reconciliation:
         """Returns the number of reservations that `settle` would settle.
 
         Args:
-            also: further categories to settle: `unexplained`, or none.
+            also: additional categories to settle: `unexplained`, or none.
         """
         return count_to_settle(self._workspace, also)
 
@@ -211,7 +211,7 @@ class Reconciliation:
         the result and needs action.
 
         Args:
-            also: further categories to settle: `unexplained`, or none.
+            also: additional categories to settle: `unexplained`, or none.
             actor: the person who settles; by default, the system's user.
             reason: the reason.
             on_progress: called as each task is done.

@@ -38,7 +38,7 @@ class SampleRow(NamedTuple):
         duration_s: the stated length in seconds; None: not stated.
         state: the state of the task; None: not stated.
         problem: why the row cannot be read, in words; None: it can be read.
-        remedy: what to do about the problem; empty if there is none.
+        remedy: the action that solves the problem; empty if there is none.
     """
 
     row: int

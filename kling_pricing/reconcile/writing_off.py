@@ -48,7 +48,9 @@ def write_off(
     reason: str,
     clock: Callable[[], datetime] | None = None,
 ) -> WriteOff:
-    """Writes off what remains owed of a task. It then counts as a billing variance, and not as a liability.
+    """Writes off the amount that is still owed for a task.
+
+    It then counts as a billing variance, and not as a liability.
 
     If the provider charges the rest after all, the charge is a billing variance too.
 
@@ -61,7 +63,7 @@ def write_off(
         clock: returns the current instant, with a time zone.
 
     Raises:
-        LedgerError: the books do not know the task, nothing is owed for it, or somebody else changed the books
+        LedgerError: the task is not in the books, nothing is owed for it, or somebody else changed the books
             in the meantime.
     """
     who = author(actor, reason)
@@ -70,7 +72,7 @@ def write_off(
         known = owed(workspace, task_id)
         if not known:
             raise LedgerError(
-                f"the books of {provider} do not know task {task_id}; remember the statement first, with "
+                f"task {task_id} is not in the books of {provider}; remember the statement first, with "
                 "`kling-pricing reconcile --remember`"
             )
         remaining = [each for each in known if each[3]]

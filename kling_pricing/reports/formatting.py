@@ -56,7 +56,7 @@ def decimals_of(number: Decimal) -> int:
 def percent(part: Decimal | int, whole: Decimal | int) -> Decimal | None:
     """Returns a part of a whole in percent, rounded to two decimals, for display only; None if the whole is 0.
 
-    Rounding never makes it 0 or 100: only nothing is 0 %, and only all of it is 100 %.
+    Rounding never makes it 0 or 100: only nothing is 0%, and only all of it is 100%.
     """
     if not whole:
         return None

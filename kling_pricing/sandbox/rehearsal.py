@@ -296,7 +296,8 @@ def _period(query: Mapping[str, str]) -> tuple[int, int]:
     until_ms = END_OF_TIME_MS if not until else to_ms(_instant(until))
     if since_ms >= until_ms:
         raise KlingPricingError(
-            f"the period from {shown(since or '1970-01-01')} until {shown(until)} is empty; give a later until"
+            f"the period from {shown(since or '1970-01-01')} until {shown(until)} is empty; "
+            "give a later `until`"
         )
     return since_ms, until_ms
 

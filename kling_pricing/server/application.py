@@ -12,6 +12,7 @@ from kling_pricing.server.asgi_messages import Receive, Scope, Send, refuse_fram
 from kling_pricing.server.background import BACKGROUND_WORK
 from kling_pricing.server.proxy.passing import Proxy
 from kling_pricing.server.proxy.targets import PREFIX
+from kling_pricing.server.request_log import ProxyLog
 from kling_pricing.server.server_state import ServerState
 
 _log = logging.getLogger("kling_pricing.server")
@@ -29,7 +30,7 @@ class ServerApplication:
     def __init__(self, state: ServerState) -> None:
         self.state = state
         self._api = api_application(state)
-        self._proxy = Proxy(state)
+        self._proxy = ProxyLog(Proxy(state), state.metrics, state.upstreams)
         self._working: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from kling_pricing.display import not_installed
@@ -20,7 +22,9 @@ try:
 
     from kling_pricing.server.application import ServerApplication
     from kling_pricing.server.connections import bounded_protocol
+    from kling_pricing.server.metrics import SHARED_FOLDER_VARIABLE
     from kling_pricing.server.server_state import ServerState
+    from kling_pricing.server.structured_logs import log_as_json
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         not_installed("the server", f"{missing.name}", "server"), name=missing.name
@@ -176,6 +180,8 @@ class _Workers:
     def run(self) -> bool:
         """Runs the processes until a signal arrives; then waits for them."""
         before = [signal.signal(each, lambda *_: self._stopping.set()) for each in _HANDLED]
+        shared = TemporaryDirectory(prefix="kling-pricing-metrics-")
+        os.environ[SHARED_FOLDER_VARIABLE] = shared.name
         processes = [self._started() for _ in range(self._settings.workers)]
         try:
             while not self._stopping.wait(_RESTART_PAUSE_S):
@@ -187,6 +193,7 @@ class _Workers:
                 process.join()
             for each, handler in zip(_HANDLED, before, strict=True):
                 signal.signal(each, handler)
+            shared.cleanup()
         return True
 
     def _started(self) -> BaseProcess:
@@ -200,4 +207,5 @@ class _Workers:
 def _serve_in_process(settings: str, listening: socket.socket) -> None:
     """Serves in a separate process."""
     state = ServerState(ServerSettings.model_validate_json(settings))
+    log_as_json(state.settings.log_level)
     ServedApplication(state, listening).run()

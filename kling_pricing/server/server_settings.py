@@ -129,6 +129,12 @@ class ServerSettings(FileModel):
     """The number of processes that answer requests."""
     stop_timeout_s: Seconds = 150
     """The seconds that a stopping server waits for the responses to submissions that it has sent."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important messages to log. The log has one JSON object per line, on standard error."""
+    ask_after_s: Seconds = 10
+    """The seconds after which the server first asks an upstream about a job; it then asks ever less often."""
+    lease_s: int = Field(60, ge=1, le=3600)
+    """The seconds after which another process takes over the background work of one that died."""
     upstreams: dict[Name, UpstreamSettings] = {}
     """Name of an account -> the account."""
     limits: ServerLimits = ServerLimits()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ from kling_pricing.guard.threads import WorkerPool
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.server.access import Access, Caller
+from kling_pricing.server.leases import BackgroundStatus
+from kling_pricing.server.metrics import LedgerGauges, Metrics
 from kling_pricing.server.server_settings import ServerSettings
 from kling_pricing.server.upstreams import Upstream, upstreams
 from kling_pricing.tables.price_book import PriceBook
@@ -41,6 +44,9 @@ class ServerState:
         book: the price tables.
         ledger: the ledger, for access keys.
         access: recognises callers.
+        metrics: counts and times of this process.
+        gauges: metrics that are read from the ledger.
+        background: what the background work of this process does.
         upstreams: the accounts by name.
         session: the client for all upstreams; it exists between `start` and `stop`.
 
@@ -60,6 +66,9 @@ class ServerState:
         clock = utc_clock(None) if guard is None else guard.clock
         self.ledger: Ledger = connect(settings.ledger, clock=clock)
         self.access = Access(self.ledger, clock)
+        self.metrics = Metrics()
+        self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
+        self.background = BackgroundStatus(timedelta(seconds=settings.lease_s))
         self._given = guard
         self._guard = guard
         self._opening = Lock()

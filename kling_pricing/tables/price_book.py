@@ -226,7 +226,7 @@ class PriceBook:
         return find_endpoint(url, self.hosts, self.paths, self.formats)
 
     def table(self, provider: str, at: datetime, model: str | None = None) -> PriceTable:
-        """Returns the provider's table in force at an instant.
+        """Returns the provider's table for an instant.
 
         Args:
             provider: the provider.
@@ -247,7 +247,7 @@ class PriceBook:
         tables = self.tables_of(provider)
         periods = "; ".join(f"{period(table)} ({table.id})" for table in tables)
         raise PriceNotFoundError(
-            f"no price table for {provider} is in force at {at.isoformat()}; choose a time in one of these "
+            f"{provider} has no price table for {at.isoformat()}; choose a time in one of these "
             f"periods: {periods}",
             provider=provider,
         )

@@ -97,7 +97,7 @@ class Endpoint(NamedTuple):
 
     @property
     def is_submission(self) -> bool:
-        """Whether a POST to the URL submits a job, which a status, cancellation or unknown path does not."""
+        """Whether a POST to the URL submits a job; False for the path of a status or a cancellation."""
         return bool(self.submissions)
 
     @property

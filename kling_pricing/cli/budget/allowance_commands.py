@@ -61,8 +61,10 @@ def ask_command(
 ) -> None:
     """Ask for an allowance for a request that was refused.
 
-    FILE contains one JSON request; - means standard input. The command files its price and the budgets that
-    have too little left now. An administrator grants it with `budget allow --request`. Asking spends nothing.
+    FILE contains one JSON request; - means standard input. The command files a request for
+    an allowance: the amount is the price of the request, and the budgets are those that have too little left
+    now. An administrator can then grant the allowance with `budget allow --request`. Asking does not spend
+    anything.
 
     \b
     Example:
@@ -118,9 +120,9 @@ def allow_command(
 ) -> None:
     """Let PROJECT spend an extra amount beyond the caps.
 
-    The allowance covers the part of a request that a named budget does not have left. The request still counts
-    in full in every budget, and releasing or settling it gives back what is not needed. The allowance does not
-    lift a freeze, and other budgets still limit the project.
+    The allowance covers the part of a request's price that exceeds the amount left in a named budget. The
+    request still counts in full in every budget, and the allowance gets back any part that the released or
+    settled job does not need. The allowance does not lift a freeze, and other budgets still limit the project.
 
     \b
     Examples:
@@ -165,7 +167,7 @@ def revoke_command(allowance: str, reason: str, actor: str | None, ledger: str, 
 
     \b
     Example:
-      kling-pricing budget revoke 5f0c2a9b71de --reason "not needed any more"
+      kling-pricing budget revoke 5f0c2a9b71de --reason "no longer needed"
     """
     with errors_shown(as_json=as_json):
         revoked = revoke(ledger, allowance, actor=actor, reason=reason)
@@ -180,7 +182,7 @@ def revoke_command(allowance: str, reason: str, actor: str | None, ledger: str, 
 @ledger_option
 @json_option
 def allowances_command(ledger: str, as_json: bool) -> None:
-    """List the allowances, and the requests for allowances.
+    """List allowances and requests for allowances.
 
     \b
     Example:
@@ -215,7 +217,7 @@ def allowances_command(ledger: str, as_json: bool) -> None:
         echo(f"  above {_above(request)}{_for_key(request)}")
         echo(f"  asked by {request.actor}, {_minute(request.created_at)}: {request.reason}")
     if not granted and not waiting:
-        echo("no allowances, and no requests for allowances")
+        echo("no allowances or requests for allowances")
 
 
 def allowance_dict(allowance: Allowance, at: datetime) -> dict[str, Any]:
@@ -238,7 +240,9 @@ def allowance_dict(allowance: Allowance, at: datetime) -> dict[str, Any]:
 def allowance_line(allowance: Allowance) -> str:
     """Returns an open allowance as a sentence."""
     left = _amount(allowance.available, allowance.currency)
-    return f"Allowance {allowance.id}: {allowance.project} has {left} more until {_minute(allowance.until)}"
+    return (
+        f"Allowance {allowance.id}: {allowance.project} may spend {left} more until {_minute(allowance.until)}"
+    )
 
 
 def request_dict(request: AllowanceRequest) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def plan_command(file: str, ledger: str, as_json: bool) -> None:
     """Show how the budgets in FILE differ from a ledger's budgets.
 
     The command changes nothing. Lines with + are budgets that `budget apply` would add, lines with - are
-    budgets that it would remove, and lines with ~ are changes. A change after which more may be spent, or after
-    which fewer requests are checked, is marked `weaker`.
+    budgets that it would remove, and lines with ~ are changes. A change is marked `weaker` if it allows more
+    spending, or if fewer requests are checked after it.
 
     \b
     Example:
@@ -72,7 +72,7 @@ def plan_command(file: str, ledger: str, as_json: bool) -> None:
 @click.command(
     "apply",
     epilog=exit_codes_help(
-        "the budgets are in force",
+        "the budgets are installed",
         "refused; nothing changed",
         "bad usage, or budgets or a ledger that cannot be used",
     ),
@@ -84,7 +84,7 @@ def plan_command(file: str, ledger: str, as_json: bool) -> None:
     metavar="NAME",
     help="Remove a budget that FILE does not contain. Repeat the option for several budgets.",
 )
-@click.option("--allow-weaker", is_flag=True, help="Make the changes that lessen protection.")
+@click.option("--allow-weaker", is_flag=True, help="Make the changes that weaken protection.")
 @_yes_option
 @optional_reason_option
 @actor_option
@@ -102,16 +102,16 @@ def apply_command(
 ) -> None:
     """Replace a ledger's budgets with the budgets in FILE.
 
-    The command first shows what changes, as `budget plan` does. Balances do not change. To change a budget's
+    The command first shows the changes, as `budget plan` does. Balances do not change. To change a budget's
     match, window, time zone or currency, rename the budget or set carry_over: true.
 
     Nothing is removed or weakened by mistake. A budget that FILE does not contain is removed only if you name
-    it with --remove. A change after which more may be spent, or after which fewer requests are checked, needs
+    it with --remove. A change that allows more spending, or after which fewer requests are checked, needs
     --allow-weaker, or your consent in a terminal. --yes does not give this consent.
 
     The command also extends the ledger's calendar, so that it covers the windows of the budgets for at least
-    ten years. If this machine's time zone data has new rules, the command shows the window bounds that move.
-    The start of a window that is already open does not move.
+    ten years. If this machine's time zone data has new rules, the command shows the window boundaries that
+    move. The start of a window that is already open does not move.
 
     \b
     Example:
@@ -154,7 +154,7 @@ def _confirmed(plan: BudgetPlan, remove: tuple[str, ...], *, allow_weaker: bool,
     if not plan.changes or not _is_terminal() or {*plan.removed} - {*remove}:
         return allow_weaker
     if plan.weaker and not allow_weaker:
-        _ask("Protection becomes weaker where it is marked. Make these changes?")
+        _ask("The marked changes weaken protection. Make these changes?")
         return True
     if plan.base is not None and not yes:
         _ask("Make these changes?")
@@ -195,9 +195,9 @@ def set_command(
 ) -> None:
     """Change the cap of one budget immediately, for every process.
 
-    With --until, the new cap is temporary: after that time, the budget's own cap is in force again. Without
-    --until, the new cap stays, and your budgets file differs from the ledger: write the new cap into the file
-    too, or save the output of `budget show --yaml`.
+    With --until, the new cap is temporary: after that time, the budget's own cap applies again. Without
+    --until, the new cap stays, and your budgets file no longer matches the ledger: write the new cap into the
+    file too, or save the output of `budget show --yaml`.
 
     \b
     Examples:
@@ -210,7 +210,7 @@ def set_command(
             echo(_cap_text(change))
             print_lines([PlanLine(f"note: {note}") for note in change.notes])
             if change.weaker and not yes and _is_terminal():
-                _ask("Protection becomes weaker. Make this change?")
+                _ask("This change weakens protection. Make the change?")
         guard.set_cap(name, cap, until=until, reason=reason)
     if as_json:
         echo(to_json(change.as_dict()))
@@ -273,7 +273,7 @@ def open_command(
 def _show_moved(change: CalendarChange) -> None:
     """Prints the bounds of windows that move because of new time zone data."""
     before, after = (f"{bound:%Y-%m-%d %H:%M} UTC" for bound in change.moved[0])
-    number = counted(len(change.moved), "window bound")
+    number = counted(len(change.moved), "window boundary", "window boundaries")
     echo(
         f"{change.schedule}: time zone data {change.zone_data} moves {number}; the first moves from "
         f"{before} to {after}"

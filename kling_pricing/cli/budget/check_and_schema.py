@@ -23,9 +23,9 @@ from kling_pricing.errors import BudgetError
 def check_command(file: str, as_json: bool) -> None:
     """Check the budgets in FILE.
 
-    The command reports every mistake with its line number. It also warns about budgets for each value of a
-    label, such as a user, if requests without that label can bypass them, and about budgets that can match
-    no request any more.
+    The command reports every mistake with its line number. It also warns about budgets that can no
+    longer match any request. If a budget counts each user (or each value of another label) separately, the
+    command warns you if requests without the label can bypass the budget.
 
     \b
     Example:

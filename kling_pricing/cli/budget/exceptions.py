@@ -19,7 +19,7 @@ from kling_pricing.windows import FOREVER
 
 
 class Exceptions(NamedTuple):
-    """The freezes in force, the open allowances, and the refusals that budgets waived in the shown windows."""
+    """The current freezes, the open allowances, and the refusals that budgets waived in the shown windows."""
 
     freezes: tuple[Freeze, ...]
     allowances: tuple[Allowance, ...]

@@ -31,7 +31,7 @@ _names_argument = click.argument("names", nargs=-1, metavar="[NAME]...")
 def freeze_command(
     names: tuple[str, ...], everything: bool, reason: str, actor: str | None, ledger: str, as_json: bool
 ) -> None:
-    """Stop the spending of budgets, or all spending, immediately.
+    """Stop spending from budgets, or all spending, immediately.
 
     Until you thaw a budget, no request that it matches is admitted, in any process. If a program tries to send
     a job that is already reserved, the job is not sent, and its reservation is released. Jobs that were sent
@@ -103,7 +103,7 @@ def thaw_command(
             else f"Budget {name} is not frozen; there is nothing to thaw."
         )
     for freeze in remaining:
-        echo(f"Still in force: {freeze_line(freeze)}")
+        echo(f"This freeze remains: {freeze_line(freeze)}")
 
 
 def freeze_dict(freeze: Freeze) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`budget show` and `budget log`: the budgets in force, and who changed them."""
+"""`budget show` and `budget log`: the current budgets, and who changed them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _NAME_CHARS = 16
 @json_option
 @ledger_option
 def show_command(name: str | None, as_yaml: bool, as_json: bool, ledger: str) -> None:
-    """Show the budgets in force, or one of them.
+    """Show the current budgets, or one of them.
 
-    With --yaml, the command prints a budgets file. The file contains all settings in force,
+    With --yaml, the command prints a budgets file. The file contains all current settings,
     so `budget apply` with this file changes nothing. Temporary caps from `budget set --until` are comments.
 
     \b
@@ -61,7 +61,7 @@ def _show_yaml(
 ) -> None:
     if name is not None:
         count = len(budgets.budgets)
-        echo(f"# one of the {count} budgets in force; a file with this budget alone would remove the others")
+        echo(f"# one of the {count} current budgets; a file with this budget alone would remove the others")
     for overlay in overlays:
         echo(f"# {overlay.budget}: {_overlay(overlay, budget_named(budgets, overlay.budget).currency)}")
     echo((budgets_yaml(budgets) if name is None else budget_yaml(shown[0])).rstrip())
@@ -139,7 +139,7 @@ def _setting_lines(budgets: BudgetsFile, actions: Sequence[AdministrativeAction]
         *(_fact(key, value_shown(value)) for key, value in settings.items()),
     ]
     newest = _newest(actions)
-    return lines if newest is None else [*lines, PlanLine(""), PlanLine(f"in force since {_heading(newest)}")]
+    return lines if newest is None else [*lines, PlanLine(""), PlanLine(f"in effect since {_heading(newest)}")]
 
 
 def _fact(key: str, text: str) -> PlanLine:
@@ -152,8 +152,8 @@ def _fact(key: str, text: str) -> PlanLine:
 def log_command(as_json: bool, ledger: str) -> None:
     """Show who changed the budgets, when, and why.
 
-    The newest action comes last. In a PostgreSQL ledger, the actor is followed by the
-    session's database role, in parentheses.
+    The newest action comes last. In a PostgreSQL ledger, the database role of the session follows
+    the actor in parentheses.
 
     \b
     Example:

@@ -33,7 +33,7 @@ _SHORT_BAR_CHARS = 8
 
 _REASONS = {
     "cap": "not enough was left",
-    "max_request": "a single request may not cost so much",
+    "max_request": "the cost exceeded the maximum for a single request",
     "frozen": "spending was frozen",
     "unmatched": "no budget matched",
 }
@@ -74,18 +74,18 @@ def status_command(watch: bool, every: int, ledger: str, at: datetime | None, as
     """Show the amount left in each budget.
 
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
-    settled yet, and the money left. Below the table, the command lists the freezes in force, the open
-    allowances, the requests that budgets in observe mode would have refused, the budgets that, at their present
-    pace, will be exhausted before their windows end, the requests that were refused today, and the
-    requests from the last 30 days that hooks let through without a price. No budget counts these unpriced
-    requests.
+    settled yet, and the money left. Below the table, the command lists the current freezes, the open
+    allowances, and the requests that budgets in observe mode would have refused. It also lists the budgets
+    that, at their present pace, will be exhausted before their windows end, and the requests that were refused
+    today. Finally, it lists the requests of the last 30 days that hooks let through without a price, and that
+    no budget counts.
 
     The pace is the money spent and held since the start of the window, per day. The pace is unknown until a
     tenth of the window, or a day, has passed.
 
-    With --watch, the balances, the pace and the forecasts stay on the screen and are updated. If
-    the output is not a terminal, the command prints a line whenever a balance changes; with --json, it prints
-    one document per reading.
+    With --watch, the command keeps the balances, the pace and the forecasts on the screen. If the output is not
+    a terminal, the command prints a line whenever a balance changes; with --json, it prints a JSON document at
+    every update.
 
     \b
     Examples:
@@ -226,8 +226,8 @@ def _unpriced_lines(unpriced: Sequence[UnpricedRequests]) -> Iterator[str]:
     for (provider, path), group in groupby(unpriced, lambda row: row[:2]):
         requests = counted(sum(row.requests for row in group), "request")
         yield (
-            f"in the last {counted(_UNPRICED_PERIOD.days, 'day')}, hooks let {requests} to {path} at "
-            f"{provider} through without a price; no budget counts the cost"
+            f"in the last {counted(_UNPRICED_PERIOD.days, 'day')}, hooks let through {requests} to {path} at "
+            f"{provider} without a price; no budget counts the cost"
         )
 
 

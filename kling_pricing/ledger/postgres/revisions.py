@@ -55,7 +55,7 @@ class _Revising(NamedTuple):
 
 
 def install(server: Server, budgets: BudgetsFile, author: Author) -> Revision:
-    """Installs budgets if the ledger has none yet, and returns the budgets in force.
+    """Installs budgets if the ledger has none yet, and returns the current budgets.
 
     Raises:
         BudgetError: the role may not install budgets.
@@ -81,7 +81,7 @@ def install(server: Server, budgets: BudgetsFile, author: Author) -> Revision:
 
 
 def replace(server: Server, budgets: BudgetsFile, author: Author, consent: Consent) -> tuple[Alert, ...]:
-    """Replaces the budgets in force.
+    """Replaces the current budgets.
 
     Returns:
         Alerts for the new thresholds that existing balances already reach.
@@ -195,7 +195,7 @@ def _put(
 
 
 def in_force_text(budgets: BudgetsFile) -> str:
-    """Returns the rows of the budgets in force as JSON."""
+    """Returns the rows of the current budgets as JSON."""
     return json.dumps([row_in_force(budget, place) for place, budget in enumerate(budgets.budgets)])
 
 

@@ -52,14 +52,11 @@ from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, writt
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.interventions import SQLiteInterventions
 from kling_pricing.ledger.sqlite.outbox import SQLiteOutbox
+from kling_pricing.ledger.sqlite.pages import IN_DOUBT, SQLitePages
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 
-_IN_DOUBT = """
-((state = 'dispatching' AND (doubted OR deadline <= ?)) OR (state IN ('bound', 'settled') AND doubted = 1))
-"""
 
-
-class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys):
+class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePages):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
@@ -121,7 +118,7 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys):
     ) -> Reserved | Refused | Outdated | Mistimed:
         """See `Ledger.reserve_and_dispatch`."""
         return self._file.transaction(
-            verbs.reserve_and_dispatch,
+            verbs.reserve,
             order,
             candidates,
             expires_after,
@@ -233,7 +230,7 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys):
             "key = ?": key,
             "created_at >= ?": since and written(since),
             "created_at < ?": until and written(until),
-            _IN_DOUBT: written(now) if in_doubt else None,
+            IN_DOUBT: written(now) if in_doubt else None,
         }
         filters = {condition: value for condition, value in conditions.items() if value is not None}
         where = f" WHERE {' AND '.join(filters)}" if filters else ""

@@ -88,7 +88,7 @@ def _require_known(db: sqlite3.Connection, names: Iterable[str]) -> None:
 
 
 def _in_force(db: sqlite3.Connection) -> Sequence[BudgetEntry]:
-    """Returns the budgets in force."""
+    """Returns the current budgets."""
     row = db.execute("SELECT document FROM budget_revision ORDER BY revision DESC LIMIT 1").fetchone()
     return () if row is None else budgets_from_document(row[0]).budgets
 

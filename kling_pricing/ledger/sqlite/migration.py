@@ -86,7 +86,7 @@ class Description(NamedTuple):
 
     Attributes:
         version: the schema version.
-        digest: the digest of the budgets in force; None: the ledger has no budgets yet.
+        digest: the digest of the current budgets; None: the ledger has no budgets yet.
     """
 
     version: int

@@ -16,7 +16,6 @@ from kling_pricing.ledger.model import (
     Ref,
     Reservation,
     ReservationRequest,
-    unsent,
 )
 from kling_pricing.ledger.sqlite.balances import (
     ROOM,
@@ -47,7 +46,7 @@ _SELECT_BY_TASK = f"{SELECT} WHERE provider = ? AND task_id = ?"
 _DOUBTABLE = ("dispatching", "bound", "settled")
 """The states in which a mark of doubt counts."""
 
-_INSERTED = (*SEALED_COLUMNS, "seal", "state", "deadline")
+_INSERTED = (*SEALED_COLUMNS, "seal", "state", "dispatched_at", "deadline")
 _INSERT = f"INSERT INTO reservation ({', '.join(_INSERTED)}) VALUES ({', '.join('?' * len(_INSERTED))})"  # noqa: S608
 _SELECT_BY_KEY = f"{SELECT} WHERE project = ? AND key = ? ORDER BY attempt DESC LIMIT 1"
 
@@ -122,7 +121,7 @@ class Look(NamedTuple):
     """The state of the ledger that a request to reserve checks first.
 
     Attributes:
-        budgets: digest of the budgets in force; None: the ledger has no budgets.
+        budgets: digest of the current budgets; None: the ledger has no budgets.
         is_frozen: whether spending is frozen.
         is_late: whether an expired reservation has not been released yet.
         is_known: whether the request's key was used before.
@@ -187,29 +186,23 @@ def last_attempt(db: sqlite3.Connection, order: ReservationRequest, now: datetim
 
 
 def insert(
-    db: sqlite3.Connection,
-    order: ReservationRequest,
-    candidate: PricedVariant,
-    reservation: str,
-    key: str,
-    attempt: int,
-    now: datetime,
-    deadline: datetime,
-) -> Reservation:
-    """Writes the row of a new, unsent reservation. The caller writes its lines and its journal entries."""
+    db: sqlite3.Connection, reservation: Reservation, order: ReservationRequest, candidate: PricedVariant
+) -> None:
+    """Writes the row of a new reservation. The caller writes its lines and its journal entries."""
     sealed = (
-        reservation,
-        order.project,
-        key,
-        attempt,
-        order.provider,
-        order.wire_format,
+        reservation.id,
+        reservation.project,
+        reservation.key,
+        reservation.attempt,
+        reservation.provider,
+        reservation.wire_format,
         *written_terms(candidate.terms),
         candidate.reserved,
         labels_text(order.labels),
         object_text(candidate.changes),
-        order.fingerprint,
-        written(now),
+        reservation.fingerprint,
+        written(reservation.created_at),
     )
-    db.execute(_INSERT, (*sealed, seal(*sealed), UNSENT, written(deadline)))
-    return unsent(order, candidate, reservation, key, attempt, now, deadline)
+    dispatched_at = None if reservation.dispatched_at is None else written(reservation.dispatched_at)
+    state = (reservation.state, dispatched_at, written(reservation.deadline))
+    db.execute(_INSERT, (*sealed, seal(*sealed), *state))

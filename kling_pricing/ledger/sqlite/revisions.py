@@ -88,7 +88,7 @@ def _add(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> Revisio
 def replace(
     db: sqlite3.Connection, budgets: BudgetsFile, author: Author, consent: Consent, now: datetime
 ) -> tuple[Alert, ...]:
-    """Replaces the budgets in force.
+    """Replaces the current budgets.
 
     Returns:
         Alerts for the new thresholds that existing balances already reach.

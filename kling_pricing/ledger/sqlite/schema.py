@@ -338,6 +338,8 @@ STEPS: dict[int, tuple[str, ...]] = {
     5: (
         # Access keys
         *ACCESS_KEY_TABLES,
+        # The reservations of running jobs
+        "CREATE INDEX reservation_bound ON reservation (created_at) WHERE state = 'bound'",
     ),
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
@@ -373,7 +375,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
         )
     if tables or version or application:
         raise LedgerUnavailableError(
-            f"ledger {path}: the file is another kind of database, not a ledger; give a file that does not "
+            f"ledger {path}: the file is a different kind of database, not a ledger; give a file that does not "
             "exist yet"
         )
     return 0

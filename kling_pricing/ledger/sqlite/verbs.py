@@ -35,6 +35,7 @@ from kling_pricing.ledger.model import (
     ReservationRequest,
     Reserved,
     Revision,
+    unsent,
 )
 from kling_pricing.ledger.outcomes import NOTHING, Comparison, Uncompared, needs_comparison
 from kling_pricing.ledger.sqlite import (
@@ -82,8 +83,9 @@ def reserve(
     order: ReservationRequest,
     candidates: Sequence[PricedVariant],
     expires_after: timedelta,
+    doubtful_after: timedelta | None = None,
 ) -> Reserved | Refused | Outdated | Mistimed:
-    """See `Ledger.reserve`."""
+    """See `Ledger.reserve`, and with `doubtful_after` `Ledger.reserve_and_dispatch`."""
     look = reservations.look(db, order, now)
     if look.budgets != order.budgets:
         return Outdated(revisions.in_force(db))
@@ -96,41 +98,28 @@ def reserve(
     if not isinstance(choice, choosing.Chosen):
         return choice
     chosen, rooms = candidates[choice.place], look.rooms
-    reservation, deadline = _new_id(), now + expires_after
-    reserved = reservations.insert(db, order, chosen, reservation, order.key, choice.attempt, now, deadline)
+    expires_at = now + expires_after
+    reserved = unsent(order, chosen, _new_id(), order.key, choice.attempt, now, expires_at)
+    if doubtful_after is not None:
+        reserved = reserved._replace(state="dispatching", dispatched_at=now, deadline=now + doubtful_after)
+    reservation = reserved.id
+    reservations.insert(db, reserved, order, chosen)
     moves = [Move(balances.opened(db, room), chosen.amounts[room.place], 0) for room in rooms]
     for move, room in zip(moves, rooms, strict=True):
         db.execute(
             "INSERT INTO reservation_line (reservation, bucket, held, rate) VALUES (?, ?, ?, ?)",
             (reservation, move.bucket, move.held, text(room.claim.rate)),
         )
-    balances.enter(db, now, "reserve", reservation, moves, written(reserved.deadline))
+    balances.enter(db, now, "reserve", reservation, moves, written(expires_at))
     choosing.waive(db, now, reservation, rooms, moves)
     if choice.covers:
         buckets = {room.place: move.bucket for room, move in zip(rooms, moves, strict=True)}
         allowances.use(db, now, reservation, choice.covers, buckets)
     watched = grown(move for move, room in zip(moves, rooms, strict=True) if room.has_alerts)
     alerts = balances.threshold_alerts(db, watched, reservation, now)
+    if doubtful_after is not None:
+        balances.enter(db, now, "dispatch", reservation, (), written(reserved.deadline))
     return Reserved(reserved, replayed=False, alerts=alerts)
-
-
-def reserve_and_dispatch(
-    db: sqlite3.Connection,
-    now: datetime,
-    order: ReservationRequest,
-    candidates: Sequence[PricedVariant],
-    expires_after: timedelta,
-    doubtful_after: timedelta,
-) -> Reserved | Refused | Outdated | Mistimed:
-    """See `Ledger.reserve_and_dispatch`."""
-    answer = reserve(db, now, order, candidates, expires_after)
-    if not isinstance(answer, Reserved) or answer.replayed:
-        return answer
-    transitions.dispatch(db, answer.reservation.id, doubtful_after, now)
-    dispatched = answer.reservation._replace(
-        state="dispatching", dispatched_at=now, deadline=now + doubtful_after
-    )
-    return answer._replace(reservation=dispatched)
 
 
 def dispatch(
@@ -265,7 +254,7 @@ def record(
     rooms = balances.rooms(db, order.claims, at)
     is_taken = reservations.newest(db, order.project, order.key) is not None
     key = f"{order.key}:{reservation}" if is_taken else order.key  # a job may have the same key
-    reservations.insert(db, order, spent, reservation, key, 1, at, at)
+    reservations.insert(db, unsent(order, spent, reservation, key, 1, at, at), order, spent)
     db.execute(
         "UPDATE reservation SET state = 'settled', task_id = ?, billed = expected, basis = 'operator',"
         " dispatched_at = created_at, closed_at = ? WHERE id = ?",

@@ -322,7 +322,7 @@ def _in_order(loaded: list[tuple[PriceTable, YamlDocument]]) -> tuple[PriceTable
         if earlier.valid_until is None or later.valid_from is None or earlier.valid_until > later.valid_from:
             raise document.error(
                 ("valid_from",),
-                f"overlaps {earlier.id}, which is in force until {earlier.valid_until or 'further notice'}; "
+                f"overlaps {earlier.id}, which applies until {earlier.valid_until or 'further notice'}; "
                 "set its valid_until to no later than this table's valid_from",
             )
     return tuple(table for table, _ in ordered)

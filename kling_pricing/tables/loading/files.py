@@ -192,7 +192,7 @@ class PriceFile(FileModel):
         "the currency is not known.",
     )
     model_periods: dict[Name, PeriodEntry] = Field(
-        {}, description="Models whose rates are in force during only part of the table's period."
+        {}, description="Models whose rates apply during only part of the table's period."
     )
     unpriced: list[UnpricedEntry] = []
     unpriced_rest: Text | None = Field(

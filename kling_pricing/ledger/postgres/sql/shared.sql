@@ -293,7 +293,7 @@ END $$;
 
 -- Buckets.
 
--- Returns the budgets in force that match labels, in the order of the budgets file.
+-- Returns the current budgets that match labels, in the order of the budgets file.
 CREATE OR REPLACE FUNCTION matching(p_labels jsonb) RETURNS budget[] LANGUAGE sql STABLE AS $$
   SELECT coalesce(array_agg(budget ORDER BY file_order), '{}') FROM budget
   WHERE p_labels @> fixed_labels AND p_labels ?& needed_labels

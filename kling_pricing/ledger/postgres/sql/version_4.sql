@@ -318,7 +318,7 @@ END $$;
 CREATE TRIGGER journal_enters_outbox AFTER INSERT ON journal
   FOR EACH ROW WHEN (NEW.kind IN ('alert', 'freeze', 'thaw', 'freeze_budget', 'thaw_budget')) EXECUTE FUNCTION journal_enters_outbox();
 
--- The receivers that the budgets in force name. `delivered` is the number of the newest alert that is done.
+-- The receivers that the current budgets name. `delivered` is the number of the newest alert that is done.
 CREATE TABLE alert_receiver (
   name text COLLATE "C" PRIMARY KEY,
   delivered bigint NOT NULL,

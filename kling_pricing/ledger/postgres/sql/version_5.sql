@@ -29,3 +29,7 @@ CREATE TABLE access_key_use (
   name text COLLATE "C" PRIMARY KEY REFERENCES access_key (name),
   used_at timestamptz NOT NULL
 );
+
+-- Pages of reservations, in the order of their numbers; and the reservations of running jobs.
+CREATE INDEX reservation_number ON reservation (seq);
+CREATE INDEX reservation_unsettled ON reservation (created_at, seq) WHERE state IN ('dispatching', 'bound');
