@@ -38,7 +38,7 @@ async def _submit_all(server: RunningServer, headers: dict[str, str]) -> Counter
 
 
 def _check(provider: Provider, ledger: str, book: PriceBook) -> None:
-    """Verifies the ledger: exactly the jobs that fit are bound to the provider's tasks, and the money is held."""
+    """Verifies the ledger: exactly the jobs that fit are bound to tasks of the provider, and held."""
     with BudgetGuard(ledger, book=book) as guard:
         guard.verify()
         (bucket,) = guard.status()
