@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -91,3 +93,24 @@ def _children(pid: int) -> list[int]:
             if f"PPid:\t{pid}\n" in status and "spawn_main" in command:
                 found.append(int(path.name))
     return found
+
+
+def test_a_stopping_server_loses_no_submission(tmp_path: Path, book: PriceBook) -> None:
+    """SIGTERM arrives while a submission is at the provider: its caller gets the answer."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    BudgetGuard(ledger, BUDGETS, book=book).close()
+    with running("qingbo", api_key=CREDENTIAL) as provider:
+        provider.sandbox.call("POST", "/_clock", {"speed": 1})
+        upstreams = {"studio": {"provider": "qingbo", "url": provider.url}}
+        with command_running(ledger, tmp_path, upstreams) as (server, process):
+            headers = server.key() | {"Prefer": "wait=3"}
+            with ThreadPoolExecutor() as pool:
+                url = f"{server.base('studio')}/v1/tasks"
+                answer = pool.submit(httpx.post, url, json=CLIP, headers=headers, timeout=60)
+                while not provider.tasks:
+                    threading.Event().wait(0.01)
+                process.terminate()
+                assert answer.result().status_code == 200
+            assert process.wait(60) == 0
+        with BudgetGuard(ledger, book=book) as guard:
+            assert [each.state for each in guard.history()] == ["bound"]

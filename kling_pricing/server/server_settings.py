@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from ipaddress import ip_address
 from pathlib import Path
@@ -212,18 +212,23 @@ def _document(path: str | Path | None) -> YamlDocument:
 
 def _put(tree: Any, variable: str, text: str) -> None:
     """Puts the value of an environment variable into the tree of the settings."""
-    *parents, last = [part.lower() for part in variable.removeprefix(VARIABLE_PREFIX).split(_NESTED)]
-    node, model = tree, ServerSettings
-    if (parents or [last])[0] not in model.model_fields:
-        remedy = did_you_mean((parents or [last])[0], [*model.model_fields])
+    path = [part.lower() for part in variable.removeprefix(VARIABLE_PREFIX).split(_NESTED)]
+    if path[0] not in ServerSettings.model_fields:
+        remedy = did_you_mean(path[0], [*ServerSettings.model_fields])
         raise SettingsError(f"no setting has this name; {remedy}", file=variable)
-    for part in parents:
+    node = tree
+    for depth, part in enumerate(path):
         if not isinstance(node, dict):
-            return  # the file has something else there, which is the error to report
-        known = {key.replace("-", "_").replace(".", "_"): key for key in node if isinstance(key, str)}
-        node = node.setdefault(known.get(part, part.replace("_", "-") if part not in _MAPS else part), {})
-    if isinstance(node, dict):
-        node[last] = load(text.encode(), name=variable).tree
+            raise SettingsError(
+                f"{path[depth - 1]} is a single value; give it by a shorter name", file=variable
+            )
+        name = _upstream_name(part, node) if path[0] == "upstreams" and depth == 1 else part
+        if depth == len(path) - 1:
+            node[name] = load(text.encode(), name=variable).tree
+        node = node.setdefault(name, {})
 
 
-_MAPS = {"upstreams", "limits"}
+def _upstream_name(part: str, known: Iterable[Any]) -> str:
+    """Returns the name of an upstream from the name of a variable, which has neither dots nor hyphens."""
+    spelled = {re.sub("[.-]", "_", name): name for name in known if isinstance(name, str)}
+    return spelled.get(part, part.replace("_", "-"))
