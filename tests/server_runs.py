@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from kling_pricing import BudgetGuard
 from kling_pricing.guard import issue_key
 from kling_pricing.server.processes import ServedApplication, ServerState, listen
 from kling_pricing.server.server_settings import load_settings
+from tests.commands import COMMAND
 from tests.hook_clients import PATIENCE_S, Client, Reply
 
 CREDENTIAL = "the-providers-own-key"
@@ -27,10 +30,10 @@ class RunningServer:
     Attributes:
         url: its URL.
         ledger: the URL of its ledger.
-        served: the process of the server, which here is a thread.
+        served: the server in a thread; None: it runs in processes of its own.
     """
 
-    def __init__(self, url: str, ledger: str, served: ServedApplication) -> None:
+    def __init__(self, url: str, ledger: str, served: ServedApplication | None) -> None:
         self.url = url
         self.ledger = ledger
         self.served = served
@@ -65,7 +68,8 @@ def serving(
     secret.write_text(CREDENTIAL)
     entries = {name: {"credential": f"file:{secret}", **entry} for name, entry in upstreams.items()}
     loaded = load_settings(
-        environment={}, overrides={"ledger": ledger, "port": 0, "upstreams": entries, **settings}
+        environment={},
+        overrides={"ledger": ledger, "port": 0, "upstreams": entries, "stop_timeout_s": 5, **settings},
     )
     with listen("127.0.0.1", 0) as listening:
         served = ServedApplication(ServerState(loaded, guard=guard), listening)
@@ -133,3 +137,33 @@ class _Curl:
 
 PLAIN_CLIENTS: Mapping[str, Callable[[Mapping[str, str]], Client]] = {"httpx": _Plain, "curl": _Curl}
 """Name -> a function that creates a client, which takes the headers with its access key."""
+
+
+@contextmanager
+def command_running(
+    ledger: str, folder: Path, upstreams: Mapping[str, Any], *arguments: str
+) -> Iterator[tuple[RunningServer, subprocess.Popen[str]]]:
+    """Runs the command `kling-pricing serve` for the length of a block, and stops it with SIGTERM."""
+    secret = folder / "credential"
+    secret.write_text(CREDENTIAL)
+    lines = ["upstreams:"]
+    for name, entry in upstreams.items():
+        lines.append(f"  {name}: {json.dumps({'credential': f'file:{secret}', **entry})}")
+    config = folder / "server.yaml"
+    config.write_text("\n".join(lines))
+    command = [*COMMAND, "serve", "--config", str(config), "--ledger", ledger, "--port", "0", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = next(line.split()[-1] for line in process.stdout if line.startswith("The API is at "))
+        url = url.removesuffix("/api/v1.")
+        while True:
+            try:
+                httpx.get(f"{url}/healthz", timeout=PATIENCE_S)
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        yield RunningServer(url, ledger, None), process
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +23,6 @@ VARIABLE_PREFIX = "KLING_PRICING_SERVER_"
 _NESTED = "__"
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,99}|file:[^\x00-\x1f\x7f]{1,500}")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
-_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+|\*(\.[a-z0-9-]+){2,}")
 
 
 def _reference(value: Any) -> str:
@@ -51,12 +50,6 @@ def _base_url(value: str) -> str:
 def _header(value: str) -> str:
     if not _HEADER.fullmatch(value):
         raise ValueError("must be the name of a header, such as X-API-Key")
-    return value
-
-
-def _host(value: str) -> str:
-    if not _HOST.fullmatch(value):
-        raise ValueError("must be a host such as hooks.example.com, or *.example.com for the hosts below it")
     return value
 
 
@@ -96,20 +89,6 @@ class UpstreamSettings(FileModel):
     """Paths, besides those of their own tasks, that callers with the key of one project may use."""
     webhook_secret: SecretReference | None = None
     """The place of the secret with which the provider signs callbacks. Default: callbacks are not signed."""
-    callbacks: Literal["as_sent", "relay"] = "as_sent"
-    """`as_sent`: the URL for callbacks in a request stays as it is. `relay`: the server receives the callbacks
-    and passes them on to that URL."""
-    callback_hosts: list[Annotated[Text, AfterValidator(_host)]] = []
-    """With `relay`: the hosts to which callbacks may be passed on."""
-
-    @model_validator(mode="after")
-    def _relay_names_hosts(self) -> UpstreamSettings:
-        if self.callbacks == "relay" and not self.callback_hosts:
-            raise ValueError(
-                "`callbacks: relay` needs `callback_hosts`, the hosts to which callbacks may be passed on; "
-                "list them"
-            )
-        return self
 
 
 class ServerLimits(FileModel):
@@ -148,8 +127,6 @@ class ServerSettings(FileModel):
     """The file with the private key of the certificate."""
     workers: int = Field(1, ge=1, le=64)
     """The number of processes that answer requests."""
-    public_url: BaseUrl | None = None
-    """The URL at which providers reach the server, for `callbacks: relay`."""
     stop_timeout_s: Seconds = 150
     """The seconds that a stopping server waits for the responses to submissions that it has sent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -171,12 +148,6 @@ class ServerSettings(FileModel):
             raise ValueError(
                 f"`host: {self.host}` would accept access keys without encryption; give `tls_cert` and "
                 "`tls_key`, or set `behind_proxy: true` if a proxy in front of the server ends TLS"
-            )
-        relaying = [name for name, upstream in self.upstreams.items() if upstream.callbacks == "relay"]
-        if relaying and self.public_url is None:
-            raise ValueError(
-                f"`callbacks: relay` of {relaying[0]} needs `public_url`, the URL at which providers reach "
-                "this server; add it"
             )
         return self
 
@@ -241,18 +212,23 @@ def _document(path: str | Path | None) -> YamlDocument:
 
 def _put(tree: Any, variable: str, text: str) -> None:
     """Puts the value of an environment variable into the tree of the settings."""
-    *parents, last = [part.lower() for part in variable.removeprefix(VARIABLE_PREFIX).split(_NESTED)]
-    node, model = tree, ServerSettings
-    if (parents or [last])[0] not in model.model_fields:
-        remedy = did_you_mean((parents or [last])[0], [*model.model_fields])
+    path = [part.lower() for part in variable.removeprefix(VARIABLE_PREFIX).split(_NESTED)]
+    if path[0] not in ServerSettings.model_fields:
+        remedy = did_you_mean(path[0], [*ServerSettings.model_fields])
         raise SettingsError(f"no setting has this name; {remedy}", file=variable)
-    for part in parents:
+    node = tree
+    for depth, part in enumerate(path):
         if not isinstance(node, dict):
-            return  # the file has something else there, which is the error to report
-        known = {key.replace("-", "_").replace(".", "_"): key for key in node if isinstance(key, str)}
-        node = node.setdefault(known.get(part, part.replace("_", "-") if part not in _MAPS else part), {})
-    if isinstance(node, dict):
-        node[last] = load(text.encode(), name=variable).tree
+            raise SettingsError(
+                f"{path[depth - 1]} is a single value; give it by a shorter name", file=variable
+            )
+        name = _upstream_name(part, node) if path[0] == "upstreams" and depth == 1 else part
+        if depth == len(path) - 1:
+            node[name] = load(text.encode(), name=variable).tree
+        node = node.setdefault(name, {})
 
 
-_MAPS = {"upstreams", "limits"}
+def _upstream_name(part: str, known: Iterable[Any]) -> str:
+    """Returns the name of an upstream from the name of a variable, which has neither dots nor hyphens."""
+    spelled = {re.sub("[.-]", "_", name): name for name in known if isinstance(name, str)}
+    return spelled.get(part, part.replace("_", "-"))

@@ -73,7 +73,8 @@ class ServerState:
         self._guard = guard
         self._opening = Lock()
         self._threads = WorkerPool(self.ledger.max_concurrency)
-        self._promises: set[asyncio.Task[Any]] = set()
+        self._promises: set[asyncio.Future[Any]] = set()
+        self._kept: set[asyncio.Future[Any]] = set()
 
     @property
     def guard(self) -> BudgetGuard:
@@ -121,6 +122,11 @@ class ServerState:
         task.add_done_callback(self._promises.discard)
         return await asyncio.shield(task)
 
+    def keep(self, work: asyncio.Future[Any]) -> None:
+        """Keeps work that nobody awaits until it ends; `stop` cancels it."""
+        self._kept.add(work)
+        work.add_done_callback(self._kept.discard)
+
     async def start(self) -> None:
         """Opens the client for upstreams, and the guard if the ledger has budgets.
 
@@ -141,6 +147,8 @@ class ServerState:
 
     async def stop(self) -> None:
         """Waits for promised work as long as the settings allow, and closes everything."""
+        for work in self._kept:
+            work.cancel()
         if self._promises:
             _log.info("waiting for %d responses to submissions that were sent", len(self._promises))
             await asyncio.wait(self._promises, timeout=self.settings.stop_timeout_s)

@@ -142,7 +142,7 @@ class TaskQuestions:
             if not await asyncio.to_thread(self._may_ask):
                 break
             with suppress(OSError):
-                status, body = await self._get(upstream, upstream.url + path)
+                status, body = await _get(self._state, upstream, upstream.url + path)
                 named = _named(body, wire_format) if status == _OK else None
                 if named is None:
                     self._unlisted.add((upstream.name, path))
@@ -172,17 +172,9 @@ class TaskQuestions:
 
     async def _ask_one(self, upstream: Upstream, reservation: Reservation) -> bool:
         """Asks about one task, and returns whether the upstream may be asked further."""
-        loop = asyncio.get_running_loop()
-
-        def fetch(url: str) -> tuple[int, bytes]:
-            return asyncio.run_coroutine_threadsafe(self._get(upstream, url), loop).result()
-
-        def ask() -> PollResult:
-            return next(poll(self._state.guard, fetch, base_url=upstream.url, reservations=[reservation]))
-
         self._asked[reservation.id] = self._state.guard.clock()
         try:
-            result = await asyncio.to_thread(ask)
+            result = await ask(self._state, upstream, reservation)
         except LedgerUnavailableError:
             raise
         except KlingPricingError as error:  # the upstream rejects the credential
@@ -206,26 +198,45 @@ class TaskQuestions:
         self._pauses[upstream.name] = pause
         _log.warning("upstream %s is not asked about tasks until %s: %s", upstream.name, pause.until, why)
 
-    async def _get(self, upstream: Upstream, url: str) -> tuple[int, bytes]:
-        """Sends one question with the credential of the upstream. Follows no redirect to another place.
 
-        Raises:
-            OSError: there is no answer, or it is too large.
-        """
-        headers = {"accept": "application/json", "accept-encoding": "identity", **upstream.headers()}
-        limit = self._state.settings.limits.answer_mb * 2**20
-        try:
-            async with self._state.session.get(
-                url, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=_ANSWER_S)
-            ) as response:
-                body = b""
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    body += chunk
-                    if len(body) > limit:
-                        raise OSError(f"the answer is larger than {limit} bytes")
-                return response.status, body
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OSError(type(error).__name__) from None
+async def ask(state: ServerState, upstream: Upstream, reservation: Reservation) -> PollResult:
+    """Asks an upstream about one task, and records the answer.
+
+    Raises:
+        LedgerUnavailableError: the ledger cannot be used.
+        KlingPricingError: the upstream rejects the credential.
+    """
+    loop = asyncio.get_running_loop()
+
+    def fetch(url: str) -> tuple[int, bytes]:
+        return asyncio.run_coroutine_threadsafe(_get(state, upstream, url), loop).result()
+
+    def polled() -> PollResult:
+        return next(poll(state.guard, fetch, base_url=upstream.url, reservations=[reservation]))
+
+    return await asyncio.to_thread(polled)
+
+
+async def _get(state: ServerState, upstream: Upstream, url: str) -> tuple[int, bytes]:
+    """Sends one question with the credential of the upstream. Follows no redirect to another place.
+
+    Raises:
+        OSError: there is no answer, or it is too large.
+    """
+    headers = {"accept": "application/json", "accept-encoding": "identity", **upstream.headers()}
+    limit = state.settings.limits.answer_mb * 2**20
+    try:
+        async with state.session.get(
+            url, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=_ANSWER_S)
+        ) as response:
+            body = b""
+            async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                body += chunk
+                if len(body) > limit:
+                    raise OSError(f"the answer is larger than {limit} bytes")
+            return response.status, body
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise OSError(type(error).__name__) from None
 
 
 def _named(body: bytes, wire_format: str) -> set[str | None] | None:
