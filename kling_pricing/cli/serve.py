@@ -77,12 +77,14 @@ def serve_command(
         settings = load_settings(config, overrides=given)
         try:
             from kling_pricing.server import processes  # noqa: PLC0415 (needs an extra)
+            from kling_pricing.server.server_state import ServerState  # noqa: PLC0415
+            from kling_pricing.server.structured_logs import log_as_json  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise click.UsageError(not_installed("the server", f"{error.name}", "server")) from None
-        state = processes.ServerState(settings)
+        state = ServerState(settings)
         with processes.listen(settings.host, settings.port) as listening:
             echo(processes.opening_text(state, listening.getsockname()[1]))
-            processes.log_as_json(settings.log_level)
+            log_as_json(settings.log_level)
             has_started = processes.serve(state, listening)
     if not has_started:
         raise click.exceptions.Exit(2)

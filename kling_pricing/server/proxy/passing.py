@@ -99,7 +99,9 @@ class Proxy:
                 HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, rules, refused_by="AccessError"
             )
         target = target_of(scope, upstream)
-        guarded = self._guarded.get(upstream.name) or await self._state.run(partial(self._opened, upstream))
+        guarded = self._guarded.get(upstream.name)
+        if guarded is None:
+            guarded = await self._state.run(partial(self._opened, upstream))
         request = UpstreamRequest(method, target, dict(sent_headers(scope["headers"])), headers)
         caller.require("submit" if creates(method) or method == "DELETE" else "view")
         if caller.project is not None:
