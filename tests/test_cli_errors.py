@@ -69,6 +69,8 @@ REQUIRED: dict[str, list[str]] = {
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
+    "account": ("", "the account must be text of 1 to 200 printable characters"),
+    "as_of": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "actor": ("", "actor must be text of 1 to 200 printable characters"),
     "also": ("everything", "'everything' is not 'unexplained'"),
     "invoice_currency": ("usd", "three capital letters, such as USD, got usd"),
@@ -139,7 +141,7 @@ BAD: dict[str, tuple[str, str]] = {
     "seed": ("x", "'x' is not a valid integer"),
     "speed": ("-1", "-1 is not in the range"),
     "start": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
-    "project": ("x" * 300, "project must be text of 1 to 200 printable characters"),
+    "project": ("x" * 300, "project must be text of 1 to 200 printable characters|unknown project 'xxx"),
     "provider": (
         "nobody",
         "unknown provider 'nobody'; use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
@@ -180,7 +182,6 @@ UNCHECKED = {
 FILTERS = {
     ("history", "project"),
     ("history", "key"),
-    ("report", "project"),
     ("decide", "project"),
     ("decide", "key"),
     ("map", "name"),
@@ -192,6 +193,14 @@ NEEDED: dict[object, list[str]] = {
     ("resolve",): ["--charged"],
     ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
     ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
+    **{
+        command: ["--provider", "qingbo"]
+        for command in (
+            *(("dispute", name) for name in ("list", "open", "resolve")),
+            *(("month", name) for name in ("close", "list")),
+            ("write-off",),
+        )
+    },
     ("statement", "map"): [*("--unit", "quota", "--time-format", "ms", "--offset", "+00:00", "--yes")],
     ("budget", "allow"): ["--amount", "1", "--currency", "USD", "--budget", "trailer"],
     "batch_tolerance": ["--tolerance", "1"],
