@@ -77,7 +77,7 @@ BAD: dict[str, tuple[str, str]] = {
     "invoice_total": ("1e3", "is not a plain decimal number"),
     "max_unreadable": ("1e3", "is not a plain decimal number"),
     "number": ("x", "'x' is not a valid integer"),
-    "replaces": ("nowhere.csv", "the books contain no statement nowhere.csv that could be replaced"),
+    "replaces": ("nowhere.csv", "the books do not contain a statement nowhere.csv to replace"),
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "amount": ("1e3", "'1e3' is not a plain decimal number|column 1e3: does not have this column"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),

@@ -8,7 +8,8 @@ No table stores a payload; `redaction` decides what else is left out.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
@@ -357,8 +358,19 @@ STEPS: dict[int, tuple[str, ...]] = {
 VERSION = max(STEPS)
 """The schema version that this release requires (`PRAGMA user_version`)."""
 
-DDL = tuple(statement for statements in STEPS.values() for statement in statements)
-"""The statements that create a new ledger, with the same tables as a migrated one."""
+
+@cache
+def new_ledger() -> tuple[str, ...]:
+    """Returns the statements that create a new ledger, with the same tables as a migrated one.
+
+    They are those that SQLite keeps after all steps, because the steps themselves change tables again and again.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statements in STEPS.values():
+            for statement in statements:
+                connection.execute(statement)
+        kept = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
+        return tuple(statement for (statement,) in kept)
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
