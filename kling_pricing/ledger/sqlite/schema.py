@@ -14,9 +14,9 @@ from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.sqlite.access_key_tables import ACCESS_KEY_TABLES
 from kling_pricing.ledger.sqlite.book_tables import BOOK_TABLES
 from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
+from kling_pricing.ledger.sqlite.version_5 import VERSION_5
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
@@ -336,22 +336,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         """,
         *OUTBOX_TABLES,
     ),
-    5: (
-        # Access keys
-        *ACCESS_KEY_TABLES,
-        # The reservations of running jobs
-        "CREATE INDEX reservation_bound ON reservation (created_at) WHERE state = 'bound'",
-        # Accounts: null stands for the account with the provider's name, which earlier versions had.
-        "ALTER TABLE reservation ADD COLUMN account TEXT",
-        "CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL",
-        # Books belong to an account: `books` is their name, the provider's for the account of that name.
-        *(
-            f"ALTER TABLE {table} RENAME COLUMN provider TO books"
-            for table in ("book_statement", "book_fact", "closed_month", "book_seal")
-        ),
-        # The amount of a settlement, in the currency of the quote, so that reports can look back.
-        "ALTER TABLE journal ADD COLUMN billed INTEGER",
-    ),
+    5: VERSION_5,
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 
