@@ -473,6 +473,7 @@ def test_a_key_fixes_its_project_and_labels(gateway: tuple[Provider, RunningServ
         )
         with BudgetGuard(server.ledger) as guard:
             reservation = guard.reservation(reply.headers["x-kling-pricing-reservation"])
+        assert reservation.account == "studio"
         assert dict(reservation.labels) == {
             "project": "trailer",
             "user": "li",
