@@ -69,7 +69,7 @@ class Proxy:
         try:
             upstream = upstream_of(scope, self._state.upstreams)
         except TargetError as error:
-            await _send(send, error_answer(error.status, "unknown_upstream", str(error), HttpRules()))
+            await _send(send, await self._unknown_upstream(scope, error))
             return
         rules = rules_of(self._state.book, upstream.provider)
         try:
@@ -112,6 +112,16 @@ class Proxy:
         if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
             return await self._submitting.submit(guarded, route, request, caller, receive)
         return await self._passed(guarded, request, caller, route, receive, send)
+
+    async def _unknown_upstream(self, scope: Scope, error: TargetError) -> Answer:
+        """Returns the response about an unknown upstream, which only callers with an access key get."""
+        try:
+            await self._state.caller(headers_of(scope))
+        except AccessError as refusal:
+            return _refusal(refusal.status, refusal, HttpRules())
+        except KlingPricingError as failure:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, failure, HttpRules())
+        return error_answer(error.status, "unknown_upstream", str(error), HttpRules())
 
     def _opened(self, upstream: Upstream, guard: BudgetGuard) -> GuardedUpstream:
         return self._guarded.setdefault(upstream.name, GuardedUpstream(upstream, guard))
