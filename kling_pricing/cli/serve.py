@@ -15,7 +15,7 @@ from kling_pricing.ledger.environment import LEDGER_VARIABLE
     "serve",
     epilog=exit_codes_help(
         done="stopped with Ctrl-C or SIGTERM",
-        unreadable="bad usage, invalid settings, a ledger that cannot be used, or a port that is in use",
+        unreadable="bad usage, invalid settings, or an unusable ledger or port",
     ),
 )
 @click.option("--config", metavar="FILE", help="YAML file with the settings. See --schema and docs/serving.md.")

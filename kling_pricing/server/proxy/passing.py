@@ -26,16 +26,16 @@ from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
 from kling_pricing.hooks.routes import creates
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
-from kling_pricing.server.proxy.answers import (
+from kling_pricing.server.proxy.guarded import GuardedUpstream, rules_of
+from kling_pricing.server.proxy.header_rules import merged, returned_headers, sent_headers
+from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
+from kling_pricing.server.proxy.provider_answers import (
     Answer,
     AnswerTooLargeError,
     error_answer,
     hook_answer,
     read_whole,
 )
-from kling_pricing.server.proxy.guarded import GuardedUpstream, rules_of
-from kling_pricing.server.proxy.header_rules import merged, returned_headers, sent_headers
-from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
 from kling_pricing.server.proxy.submitting import Submitting, UpstreamRequest
 from kling_pricing.server.proxy.targets import Target, TargetError, target_of, upstream_of
 from kling_pricing.server.server_state import ServerState

@@ -30,7 +30,10 @@ from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import format_decimal
 from kling_pricing.server.access import LABELS_HEADER, Caller
 from kling_pricing.server.asgi_messages import Receive
-from kling_pricing.server.proxy.answers import (
+from kling_pricing.server.proxy.guarded import RETRY_COUNT, GuardedUpstream, changes_text, rules_of
+from kling_pricing.server.proxy.header_rules import merged, safe_value
+from kling_pricing.server.proxy.incoming import IncomingBodies
+from kling_pricing.server.proxy.provider_answers import (
     Answer,
     AnswerTooLargeError,
     ReadResponse,
@@ -38,9 +41,6 @@ from kling_pricing.server.proxy.answers import (
     hook_answer,
     read_whole,
 )
-from kling_pricing.server.proxy.guarded import RETRY_COUNT, GuardedUpstream, changes_text, rules_of
-from kling_pricing.server.proxy.header_rules import merged, safe_value
-from kling_pricing.server.proxy.incoming import IncomingBodies
 from kling_pricing.server.proxy.targets import Target
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.tables.http_rules import HttpRules
