@@ -113,8 +113,18 @@ class TaskQuestions:
         return pause is not None and now < pause.until
 
     async def _ask_upstream(self, name: str, due: Sequence[Reservation]) -> None:
-        """Asks one upstream about tasks: by listing as far as that saves questions, then one by one."""
+        """Asks one upstream about tasks. If it rejects the credential, it is left alone for a while."""
         upstream = self._state.upstreams[name]
+        try:
+            await self._ask_about(upstream, due)
+        except LedgerUnavailableError:
+            raise
+        except KlingPricingError as error:  # the upstream rejects the credential, or its file is missing
+            self._state.metrics.count_upstream_error(upstream.name, "status_401")
+            self._pause(upstream, str(error), longest=True)
+
+    async def _ask_about(self, upstream: Upstream, due: Sequence[Reservation]) -> None:
+        """Asks about tasks: by listing as far as that saves questions, then one by one."""
         by_format: dict[str, list[Reservation]] = defaultdict(list)
         for reservation in due:
             by_format[reservation.wire_format].append(reservation)
@@ -173,14 +183,7 @@ class TaskQuestions:
     async def _ask_one(self, upstream: Upstream, reservation: Reservation) -> bool:
         """Asks about one task, and returns whether the upstream may be asked further."""
         self._asked[reservation.id] = self._state.guard.clock()
-        try:
-            result = await ask(self._state, upstream, reservation)
-        except LedgerUnavailableError:
-            raise
-        except KlingPricingError as error:  # the upstream rejects the credential
-            self._state.metrics.count_upstream_error(upstream.name, "status_401")
-            self._pause(upstream, str(error), longest=True)
-            return False
+        result = await ask(self._state, upstream, reservation)
         self._state.metrics.count_poll(upstream.name, result.outcome)
         facts = {"reservation": reservation.id, "upstream": upstream.name, "outcome": result.outcome}
         _log.info("asked %s about a task: %s", upstream.name, result.outcome, extra={"facts": facts})

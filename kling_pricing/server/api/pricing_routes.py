@@ -34,7 +34,8 @@ router = APIRouter(
     prefix=API_PREFIX, route_class=StrictRoute, tags=["prices"], responses=problems(401, 403, 413, 422, 503)
 )
 
-EXAMPLE_PAYLOAD: Mapping[str, Any] = {
+_EXAMPLE: Mapping[str, Any] = {
+    "model": "NAME-OF-THE-MODEL",
     "prompt": "A paper boat crosses a puddle in the rain",
     "duration": 5,
     "resolution": "1080p",
@@ -53,7 +54,9 @@ class MediaFactsBody(ApiBody):
 class PayloadBody(ApiBody):
     """A payload for a provider, and what is needed to read it."""
 
-    payload: dict[str, Any] = Field(description="The JSON body that would go to the provider.")
+    payload: dict[str, Any] = Field(
+        description="The JSON body that would go to the provider.", examples=[_EXAMPLE]
+    )
     provider: ShortText | None = Field(None, description="The provider that bills.")
     wire_format: ShortText | None = Field(None, description="The API that the payload is written for.")
     url: str | None = Field(None, description="The URL that receives the payload. Nothing is sent to it.")
