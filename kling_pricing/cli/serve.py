@@ -82,6 +82,8 @@ def serve_command(
         except ModuleNotFoundError as error:
             raise click.UsageError(not_installed("the server", f"{error.name}", "server")) from None
         state = ServerState(settings)
+        if problem := processes.check(state):
+            echo(f"Every submission is refused for now: {problem}", err=True)
         with processes.listen(settings.host, settings.port) as listening:
             echo(processes.opening_text(state, listening.getsockname()[1]))
             log_as_json(settings.log_level)
