@@ -98,7 +98,7 @@ def bounds_after(
         first = _next_first_date(calendar, first)
 
 
-@lru_cache(maxsize=4096)  # all requests need the same few days
+@lru_cache(maxsize=1 << 14)  # the days of a calendar, which reaches years ahead
 def start_of(day: date, zone: tzinfo) -> datetime:
     """Returns the first instant, in UTC, at which the local clock shows this date or a later one."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)

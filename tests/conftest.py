@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -22,7 +22,7 @@ from hypothesis import settings
 import kling_pricing
 from kling_pricing import Budget, BudgetGuard, PriceBook, load_price_book
 from kling_pricing.guard.daily_counter import write_all
-from kling_pricing.ledger.postgres.schema import prepare
+from tests.emptied import EmptyLedger
 from tests.servers import execute, folder_for_servers, running
 
 if TYPE_CHECKING:
@@ -236,14 +236,19 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
     execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def empty_ledger(postgres_database: str) -> EmptyLedger:
+    """Returns the ledger in the test database."""
+    return EmptyLedger(postgres_database)
+
+
 @pytest.fixture
-def postgres_ledger(postgres_database: str) -> Iterator[str]:
+def postgres_ledger(postgres_database: str, empty_ledger: EmptyLedger) -> Iterator[str]:
     """Yields the URL of an empty ledger in PostgreSQL, as its owner.
 
     The next test's ledger has the same URL, so no guard may still have counts to write to it.
     """
-    execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
-    prepare(postgres_database, create=True)
+    empty_ledger.make()
     yield postgres_database
     write_all()
 
@@ -283,6 +288,9 @@ def open_guard(ledger: str, book: PriceBook, clock: Clock) -> OpenGuard:
 def driven_by(clock: Clock, url: str) -> Iterator[None]:
     """Makes a ledger in PostgreSQL use a test's clock."""
     with psycopg.connect(url, autocommit=True) as connection:
+        (own_clock,) = connection.execute(
+            "SELECT pg_get_functiondef('kling_pricing.current_instant()'::regprocedure)"
+        ).fetchall()[0]
         connection.execute("CREATE TABLE kling_pricing.test_clock (now timestamptz)")
         connection.execute("INSERT INTO kling_pricing.test_clock VALUES (%s)", [clock.now])
         connection.execute(
@@ -296,6 +304,9 @@ def driven_by(clock: Clock, url: str) -> Iterator[None]:
         clock.listeners.append(follow)
         yield
         clock.listeners.clear()
+        connection.execute("DROP TABLE IF EXISTS kling_pricing.test_clock")
+        with suppress(psycopg.errors.InvalidSchemaName):  # a test may have removed the ledger
+            connection.execute(own_clock.encode())
 
 
 def with_database(url: str, name: str, user: str | None = None, **options: str) -> str:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from functools import wraps
 from typing import Any, TypeAlias
@@ -18,16 +19,39 @@ ZERO = Decimal(0)
 Amounts: TypeAlias = tuple[Decimal | int, ...]
 
 
+READS = frozenset(
+    {
+        *("allowance_requests", "allowances", "budgets", "cap_change", "cap_overlays", "decide", "forecasts"),
+        *("freezes", "history", "in_doubt", "journal", "log", "plan", "refusals", "reservation", "status"),
+        *("unclaimed", "unpriced", "waived"),
+    }
+)
+"""The verbs that only read."""
+
+
 class VerifiedGuard(BudgetGuard):
     """A guard that verifies its ledger after every verb, whether the verb returned or raised.
 
+    After verbs that only read, it verifies once: after the next other verb, or when it is closed.
     It does not verify a ledger that the verb could not reach.
     Workers in the tests of races and of killed processes use a plain guard, because each verification reads the
     whole journal; those tests verify the ledger once the workers have ended.
     """
 
+    _has_read = False
 
-def _verified(verb: Callable[..., Any]) -> Callable[..., Any]:
+    def close(self) -> None:
+        """Verifies what was only read since the last verification, and closes the guard."""
+        has_read, self._has_read = self._has_read, False
+        try:
+            if has_read:
+                with suppress(LedgerUnavailableError):
+                    self.verify()
+        finally:
+            super().close()
+
+
+def _verified(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(verb)
     def run(guard: VerifiedGuard, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -37,7 +61,9 @@ def _verified(verb: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException:
             guard.verify()
             raise
-        guard.verify()
+        guard._has_read = name in READS  # noqa: SLF001 (its own attribute)
+        if name not in READS:
+            guard.verify()
         return result
 
     return run
@@ -46,7 +72,7 @@ def _verified(verb: Callable[..., Any]) -> Callable[..., Any]:
 for _name, _verb in inspect.getmembers(BudgetGuard, inspect.isfunction):
     # `admission` is a context manager around other verbs
     if not _name.startswith("_") and _name not in {"admission", "close", "verify"}:
-        setattr(VerifiedGuard, _name, _verified(_verb))
+        setattr(VerifiedGuard, _name, _verified(_name, _verb))
 
 
 def left(guard: BudgetGuard) -> Amounts:

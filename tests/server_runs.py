@@ -15,8 +15,9 @@ import httpx
 
 from kling_pricing import BudgetGuard
 from kling_pricing.guard import issue_key
-from kling_pricing.server.processes import ServedApplication, ServerState, listen
+from kling_pricing.server.processes import ServedApplication, listen
 from kling_pricing.server.server_settings import load_settings
+from kling_pricing.server.server_state import ServerState
 from tests.commands import COMMAND
 from tests.hook_clients import PATIENCE_S, Client, Reply
 

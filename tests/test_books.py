@@ -175,7 +175,7 @@ def test_a_corrected_statement_is_booked_only_when_that_is_requested(finance: Fi
     [
         (
             "none.csv",
-            r"the books contain no statement none\.csv that could be replaced; they contain: first\.csv",
+            r"the books do not contain a statement none\.csv to replace; they contain: first\.csv",
         ),
         ("first.csv", r"the file is the statement first\.csv itself; give the corrected file"),
     ],

@@ -69,13 +69,15 @@ REQUIRED: dict[str, list[str]] = {
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
+    "account": ("", "the account must be text of 1 to 200 printable characters"),
+    "as_of": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "actor": ("", "actor must be text of 1 to 200 printable characters"),
     "also": ("everything", "'everything' is not 'unexplained'"),
     "invoice_currency": ("usd", "three capital letters, such as USD, got usd"),
     "invoice_total": ("1e3", "is not a plain decimal number"),
     "max_unreadable": ("1e3", "is not a plain decimal number"),
     "number": ("x", "'x' is not a valid integer"),
-    "replaces": ("nowhere.csv", "the books contain no statement nowhere.csv that could be replaced"),
+    "replaces": ("nowhere.csv", "the books do not contain a statement nowhere.csv to replace"),
     "after_id": ("nowhere/2020", "unknown price table 'nowhere/2020'; use one of: "),
     "amount": ("1e3", "'1e3' is not a plain decimal number|column 1e3: does not have this column"),
     "at": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
@@ -139,7 +141,7 @@ BAD: dict[str, tuple[str, str]] = {
     "seed": ("x", "'x' is not a valid integer"),
     "speed": ("-1", "-1 is not in the range"),
     "start": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
-    "project": ("x" * 300, "project must be text of 1 to 200 printable characters"),
+    "project": ("x" * 300, "project must be text of 1 to 200 printable characters|unknown project 'xxx"),
     "provider": (
         "nobody",
         "unknown provider 'nobody'; use one of: kling, octopusx, qingbo, qingbo-ai, tencent-vod, uniall",
@@ -180,7 +182,6 @@ UNCHECKED = {
 FILTERS = {
     ("history", "project"),
     ("history", "key"),
-    ("report", "project"),
     ("decide", "project"),
     ("decide", "key"),
     ("map", "name"),
@@ -192,6 +193,14 @@ NEEDED: dict[object, list[str]] = {
     ("resolve",): ["--charged"],
     ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
     ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
+    **{
+        command: ["--provider", "qingbo"]
+        for command in (
+            *(("dispute", name) for name in ("list", "open", "resolve")),
+            *(("month", name) for name in ("close", "list")),
+            ("write-off",),
+        )
+    },
     ("statement", "map"): [*("--unit", "quota", "--time-format", "ms", "--offset", "+00:00", "--yes")],
     ("budget", "allow"): ["--amount", "1", "--currency", "USD", "--budget", "trailer"],
     "batch_tolerance": ["--tolerance", "1"],

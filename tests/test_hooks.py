@@ -147,6 +147,7 @@ OPTIONS = (
     "project",
     "labels",
     "hosts",
+    "account",
     "keeps_keys",
     "allow_paths",
     "media",

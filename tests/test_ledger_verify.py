@@ -350,7 +350,7 @@ EDITS |= {
             "number = 2",
             (
                 ("number", "number + 1000", None),
-                *((name, _OTHER, None) for name in ("provider", "name", "digest", "actor", "reason", "told")),
+                *((name, _OTHER, None) for name in ("books", "name", "digest", "actor", "reason", "told")),
                 *((name, EARLIER, None) for name in ("since", "until", "remembered_at")),
                 ("is_answers", "1 - is_answers", "NOT is_answers"),
                 ("replaces", "NULL", None),
@@ -362,7 +362,7 @@ EDITS |= {
             "kind = 'row'",
             (
                 ("seq", "seq + 1000", None),
-                *((name, _OTHER, None) for name in ("provider", "period", "task", "project", "currency")),
+                *((name, _OTHER, None) for name in ("books", "period", "task", "project", "currency")),
                 *((name, _OTHER, None) for name in ("unit", "row_id", "told")),
                 *((name, EARLIER, None) for name in ("at", "billed_at", "submitted_at")),
                 *((name, f'"{name}" + 1', None) for name in ("amount", "native", "row")),
@@ -376,7 +376,7 @@ EDITS |= {
             (
                 ("closed_at", EARLIER, None),
                 ("month", "'2026-12'", None),
-                *((name, _OTHER, None) for name in ("provider", "digest", "actor", "reason", "told")),
+                *((name, _OTHER, None) for name in ("books", "digest", "actor", "reason", "told")),
             ),
         ),
         (
@@ -384,7 +384,7 @@ EDITS |= {
             "number = 2",
             (
                 *((name, f"{name} + 1", None) for name in ("facts", "statements")),
-                *((name, _OTHER, None) for name in ("provider", "closed", "seal")),
+                *((name, _OTHER, None) for name in ("books", "closed", "seal")),
             ),
         ),
     )

@@ -150,7 +150,7 @@ def test_every_account_has_books_of_its_own(compare: Compare, studio: str, book:
     assert open_dispute(studio, "b-1", **of_b, amount="0.1", reason="late").amount == Decimal("0.1")
     assert write_off(studio, "b-3", **of_b, reason="never charged").amount == Decimal("0.1")
     (closed,) = close_month(studio, "2026-10", **of_a)
-    assert (closed.account, closed.closed.provider) == (("qingbo", "a"), "qingbo/a")
+    assert (closed.account, closed.closed.books) == (("qingbo", "a"), "qingbo/a")
     assert {line.account: line.amount for line in closed.journal} == {
         "expense": Decimal("1.071"),
         "variance": Decimal("0.086"),

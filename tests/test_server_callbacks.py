@@ -127,8 +127,8 @@ def test_callbacks_cannot_make_the_server_ask_often(unsigned: Studio) -> None:
     unsigned.provider.finish(job.task_id)
     before = unsigned.questions()
     for number in range(20):
-        body = {"task_id": job.task_id if number % 2 else f"task_{number}", "status": "completed"}
-        assert httpx.post(unsigned.callbacks, json=body).status_code == 204
+        hint = {"task_id": job.task_id if number % 2 else f"task_{number}", "status": "completed"}
+        assert httpx.post(unsigned.callbacks, json=hint).status_code == 204
     unsigned.settled(job)
     for body in (
         b"",

@@ -179,6 +179,7 @@ class _Answering(QuietHandler):
             ("Clear-Site-Data", '"*"'),
             ("Content-Security-Policy", "default-src *"),
             ("X-Request-Id", "abc"),
+            ("X-Asked", str(sorted(name.lower() for name in self.headers))),
             ("Content-Length", str(len(body))),
         ):
             self.send_header(name, value)
@@ -225,6 +226,8 @@ def test_a_browser_runs_nothing_of_an_answer(echo: RunningServer) -> None:
     with echo.client(None) as client:
         reply = client.get(f"{echo.base('studio')}/v1/files/page")
     assert (reply.status_code, reply.headers["x-request-id"]) == (200, "abc")
+    head = f"GET /p/studio/v1/files/page HTTP/1.1\r\nHost: x\r\n{_line(echo.key(None))}\r\n"
+    assert b"x-asked: ['authorization', 'host']" in _raw(echo, head.encode())  # nothing that the caller lacks
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert reply.headers["content-security-policy"] == "sandbox; default-src 'none'"
     assert not {"set-cookie", "x-kling-pricing-left", "access-control-allow-origin", "clear-site-data"} & {
@@ -436,8 +439,10 @@ PATH_TRICKS = (
     "/v1/./tasks/{}",
 )
 
+WRONG_PREFIXES = ("/p/stu%64io/v1/tasks/{}", "/%70/studio/v1/tasks/{}", "/p/%73tudio/v1/tasks/{}")
 
-@pytest.mark.parametrize("trick", PATH_TRICKS)
+
+@pytest.mark.parametrize("trick", [*(f"/p/studio{trick}" for trick in PATH_TRICKS), *WRONG_PREFIXES])
 def test_a_path_means_one_thing_or_is_refused(trick: str, gateway: tuple[Provider, RunningServer]) -> None:
     """A path that servers read in different ways is 400, even with a key for all projects."""
     provider, server = gateway
@@ -445,7 +450,7 @@ def test_a_path_means_one_thing_or_is_refused(trick: str, gateway: tuple[Provide
         task_id = submitted(own, server.base("studio"))
     before = len(provider.received)
     for project in ("teaser", None):
-        head = f"GET /p/studio{trick.format(task_id)} HTTP/1.1\r\nHost: x\r\n{_line(server.key(project))}\r\n"
+        head = f"GET {trick.format(task_id)} HTTP/1.1\r\nHost: x\r\n{_line(server.key(project))}\r\n"
         assert _raw(server, head.encode()).startswith(b"HTTP/1.1 400 ")
     assert len(provider.received) == before
 
@@ -458,6 +463,8 @@ def test_an_absolute_target_leads_nowhere_else(gateway: tuple[Provider, RunningS
         assert not _raw(server, head.encode()).startswith(b"HTTP/1.1 200 ")
     reply = httpx.get(f"{server.url}/p/other/v1/tasks", headers=server.key(None))
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "unknown_upstream")
+    unknown = httpx.get(f"{server.url}/p/other/v1/tasks")
+    assert (unknown.status_code, "studio" in unknown.text) == (401, False)
 
 
 # labels and keys of jobs
@@ -473,6 +480,7 @@ def test_a_key_fixes_its_project_and_labels(gateway: tuple[Provider, RunningServ
         )
         with BudgetGuard(server.ledger) as guard:
             reservation = guard.reservation(reply.headers["x-kling-pricing-reservation"])
+        assert reservation.account == "studio"
         assert dict(reservation.labels) == {
             "project": "trailer",
             "user": "li",

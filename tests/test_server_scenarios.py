@@ -11,9 +11,10 @@ import pytest
 from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook
 from kling_pricing.guard import freeze_all
 from tests.conftest import Clock
+from tests.hook_clients import Failures, Reply
 from tests.providers import closed_port, running
 from tests.server_runs import PLAIN_CLIENTS, RunningServer, serving
-from tests.test_hooks_scenarios import IMPATIENT_S, PROVIDER, REJECT, SCENARIOS, Failures, Play, Reply, refusals
+from tests.test_hooks_scenarios import IMPATIENT_S, PROVIDER, REJECT, SCENARIOS, Play, refusals
 
 
 @dataclass

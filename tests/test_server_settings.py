@@ -185,3 +185,14 @@ def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
         refused = run("serve", "--port", port, "--ledger", f"sqlite:///{tmp_path}/spend.db")
     assert refused.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}: address already in use; choose another" in refused.stderr
+
+
+def test_what_a_server_cannot_use_is_named_before_it_starts(tmp_path: Path) -> None:
+    """TLS files and a ledger that cannot be used end the command with the remedy."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    files = ["--tls-cert", str(tmp_path / "no.pem"), "--tls-key", str(tmp_path / "no.key")]
+    refused = run("serve", *files, "--ledger", ledger)
+    assert refused.returncode == 2
+    assert "the TLS certificate and its key cannot be used: No such file" in refused.stderr
+    refused = run("serve", "--ledger", f"sqlite:///{tmp_path}/no/such/spend.db")
+    assert (refused.returncode, "no/such" in refused.stderr) == (2, True)

@@ -65,7 +65,7 @@ def issue_command(
     ledger: str,
     as_json: bool,
 ) -> None:
-    """Issue an access key for callers of `kling-pricing serve`, and print it.
+    """Issue an access key for callers of the server.
 
     The command prints the key once. The ledger keeps only its SHA-256, so nobody can show the key again. Every
     job that is submitted with the key has its project and its labels; the caller cannot change them, but can
@@ -101,7 +101,9 @@ def issue_command(
 @ledger_option
 @json_option
 def list_command(ledger: str, as_json: bool) -> None:
-    """List all access keys, the oldest first, also those that are revoked or expired.
+    """List all access keys, the oldest first.
+
+    The list includes keys that are revoked or have expired.
 
     \b
     Example:

@@ -201,7 +201,7 @@ _OPTIONS = (
     click.option(
         "--dry-run",
         is_flag=True,
-        help="Show what --replaces and --settle would change, and change nothing.",
+        help="Show the changes that --replaces and --settle would make, without making them.",
     ),
     click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask before a statement is replaced."),
     click.option(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import fail
-from kling_pricing.cli.ledger_options import json_option, ledger_option
+from kling_pricing.cli.ledger_options import json_option, ledger_option, read_account
 from kling_pricing.cli.options import refuse_without_folder, tables_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.cli.period import as_of_option, chosen_period, end_of, period_options
@@ -32,7 +32,12 @@ _PRINTED_TABLE = "by_project_and_model"
 )
 @ledger_option
 @click.option("--project", help="Report only this project. Default: all projects.")
-@click.option("--account", metavar="NAME", help="Report only this account. Default: all accounts.")
+@click.option(
+    "--account",
+    metavar="NAME",
+    callback=read_account,
+    help="Report only this account. Default: all accounts.",
+)
 @period_options(current=True)
 @as_of_option(
     "Report the ledger as it stood at this time (ISO 8601; a day includes the whole day). Later entries do not "

@@ -15,7 +15,7 @@ from kling_pricing.ledger.environment import LEDGER_VARIABLE
     "serve",
     epilog=exit_codes_help(
         done="stopped with Ctrl-C or SIGTERM",
-        unreadable="bad usage, invalid settings, a ledger that cannot be used, or a port that is in use",
+        unreadable="bad usage, invalid settings, or an unusable ledger or port",
     ),
 )
 @click.option("--config", metavar="FILE", help="YAML file with the settings. See --schema and docs/serving.md.")
@@ -77,12 +77,16 @@ def serve_command(
         settings = load_settings(config, overrides=given)
         try:
             from kling_pricing.server import processes  # noqa: PLC0415 (needs an extra)
+            from kling_pricing.server.server_state import ServerState  # noqa: PLC0415
+            from kling_pricing.server.structured_logs import log_as_json  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise click.UsageError(not_installed("the server", f"{error.name}", "server")) from None
-        state = processes.ServerState(settings)
+        state = ServerState(settings)
+        if problem := processes.check(state):
+            echo(f"Every submission is refused for now: {problem}", err=True)
         with processes.listen(settings.host, settings.port) as listening:
             echo(processes.opening_text(state, listening.getsockname()[1]))
-            processes.log_as_json(settings.log_level)
+            log_as_json(settings.log_level)
             has_started = processes.serve(state, listening)
     if not has_started:
         raise click.exceptions.Exit(2)

@@ -52,7 +52,7 @@ def _correction_options(command: F) -> F:
     "--file",
     metavar="FILE",
     help="CSV file with the columns ref and amount, and optionally reason: settles many reservations with the "
-    "basis operator. Without --yes, the command only shows what would change.",
+    "basis operator. Without --yes, the command only shows the changes.",
 )
 @click.option("--yes", "is_confirmed", is_flag=True, help="Make the changes in --file.")
 @_correction_options

@@ -138,7 +138,7 @@ def checked_key(key: NewAccessKey, now: datetime) -> NewAccessKey:
     Raises:
         KlingPricingError: its name, project, role, labels or end cannot be used.
     """
-    if not isinstance(key.name, str) or not _NAME.fullmatch(key.name):
+    if not _NAME.fullmatch(short_text("the name of an access key", key.name)):
         raise KlingPricingError(
             f"the name of an access key must be 1 to 64 letters, digits, dots, hyphens, underscores or @, "
             f"and begin with a letter or a digit, got {shown(key.name)}"

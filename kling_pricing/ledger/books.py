@@ -1,7 +1,7 @@
 """The books: statements that were remembered, and the facts from which a month's accounts are derived. No I/O.
 
 Every account at a provider has books of its own, because an invoice belongs to an account.
-`ProviderAccount.books` is their name, which the column `provider` of the tables contains.
+`ProviderAccount.books` is their name.
 
 Facts are only added. Each one belongs to an accounting period, a month, which it gets once, when it is learnt:
 the month in which it happened, or the first open month if that one is closed already. So the books of a closed
@@ -79,7 +79,7 @@ class RememberedStatement(NamedTuple):
 
     Attributes:
         number: its number in the ledger.
-        provider: the name of the books of the account for which the provider issued it.
+        books: the name of the books of the account for which the provider issued it.
         name: the name of the file.
         digest: SHA-256 of its bytes, in hexadecimal.
         since: start of the period for which it was read, UTC.
@@ -93,7 +93,7 @@ class RememberedStatement(NamedTuple):
     """
 
     number: int
-    provider: str
+    books: str
     name: str
     digest: str
     since: datetime
@@ -111,7 +111,7 @@ class ClosedMonth(NamedTuple):
 
     Attributes:
         month: the month, such as `2026-11`.
-        provider: the name of the books.
+        books: the name of the books.
         digest: digest of the month's journal.
         closed_at: when it was closed, UTC.
         actor: the person who closed it.
@@ -119,7 +119,7 @@ class ClosedMonth(NamedTuple):
     """
 
     month: str
-    provider: str
+    books: str
     digest: str
     closed_at: datetime
     actor: str

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
 from importlib import metadata, resources
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile
-from kling_pricing.windows import FOREVER, Period, bounds_after
+from kling_pricing.windows import FOREVER, Calendar, Period, bounds_after
 
 YEAR = timedelta(days=366)
 
@@ -31,6 +32,9 @@ BEHIND = 3 * YEAR
 
 ENDS_SOON = timedelta(days=90)
 """A calendar that ends within this time causes a warning."""
+
+_UNKNOWN = "unknown"
+"""The version of time zone data that does not state its version."""
 
 _SHORTEST = {
     "day": timedelta(hours=12),
@@ -96,6 +100,32 @@ class Uncalendared(NamedTuple):
 
     open: Mapping[str, Period]
     oldest: datetime
+
+
+def is_current(budgets: BudgetsFile, ends: Iterable[ScheduledWindow], now: datetime) -> bool:
+    """Returns whether a calendar needs no change for budgets, which is quick to find out.
+
+    Every schedule then reaches far enough, and its windows come from the time zone data of this machine.
+
+    Args:
+        budgets: the budgets that will be in force.
+        ends: the last window of each schedule in the ledger.
+        now: the instant on the ledger's clock.
+    """
+    last = {window.schedule: window for window in ends}
+    for schedule, budget in {budget.schedule: budget for budget in budgets.budgets if not budget.step}.items():
+        end = last.get(schedule)
+        if end is None or end.zone_data == _UNKNOWN or end.zone_data != zone_data_version(budget):
+            return False
+        if not (end.period.end >= now + NEEDED if budget.recurs else _is_only(budget, end.period, now)):
+            return False
+    return True
+
+
+def _is_only(budget: BudgetEntry, kept: Period, now: datetime) -> bool:
+    """Returns whether a window is the only one of a budget that does not recur; it keeps its start once begun."""
+    only = budget.only_period or FOREVER
+    return kept == only or (kept.end == only.end and kept.start <= now)
 
 
 def calendar_changes(
@@ -168,7 +198,7 @@ def _windows(budget: BudgetEntry, kept: Sequence[Period], since: datetime, now: 
     else:
         start = budget.first_start(since)
     unit = budget.unit
-    for bound in bounds_after(unit, start, budget.zone, budget.week_starts):
+    for bound in _bounds_until(unit, start, budget.zone, budget.week_starts, (now + AHEAD + YEAR).year):
         if bound - start < _SHORTEST[unit]:
             continue
         end = bound
@@ -179,6 +209,14 @@ def _windows(budget: BudgetEntry, kept: Sequence[Period], since: datetime, now: 
             return windows
         start = end
     raise AssertionError  # the calendar has no end
+
+
+@lru_cache(maxsize=4)  # a plan, its application and the budgets of a file need the same bounds
+def _bounds_until(
+    unit: Calendar, start: datetime, zone: tzinfo, week_starts: str, year: int
+) -> tuple[datetime, ...]:
+    """Returns the bounds of windows after an instant and before the end of a year."""
+    return tuple(takewhile(lambda bound: bound.year <= year, bounds_after(unit, start, zone, week_starts)))
 
 
 def zone_data_version(budget: BudgetEntry) -> str:
@@ -198,7 +236,7 @@ def zone_data_version(budget: BudgetEntry) -> str:
         rules = resources.files(module).joinpath(file_name).read_bytes()
         return _described(metadata.version("tzdata"), rules)
     except (ImportError, OSError):
-        return "unknown"
+        return _UNKNOWN
 
 
 def _described(version: str, rules: bytes) -> str:
@@ -209,13 +247,13 @@ def _version_in(folder: Path) -> str:
     """Returns the version of the time zone data in a folder, as its files state it."""
     try:
         first = (folder / "tzdata.zi").read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-        return first.removeprefix("# version ").strip() or "unknown"
+        return first.removeprefix("# version ").strip() or _UNKNOWN
     except OSError:
         pass
     try:
-        return (folder / "+VERSION").read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+        return (folder / "+VERSION").read_text(encoding="utf-8", errors="replace").strip() or _UNKNOWN
     except OSError:
-        return "unknown"
+        return _UNKNOWN
 
 
 def ends_soon(windows: Iterable[ScheduledWindow], budgets: BudgetsFile, now: datetime) -> list[str]:

@@ -260,16 +260,16 @@ QUERIES = (
     Query(
         "books",
         """
-        SELECT 'fact ' || fact.seq || ' of the books of ' || fact.provider, 'the fact that it concerns',
+        SELECT 'fact ' || fact.seq || ' of the books of ' || fact.books, 'the fact that it concerns',
           {nothing}
         FROM book_fact AS fact LEFT JOIN book_fact AS subject
-          ON subject.seq = fact.subject AND subject.provider = fact.provider AND subject.task = fact.task
+          ON subject.seq = fact.subject AND subject.books = fact.books AND subject.task = fact.task
           AND subject.kind = CASE fact.kind WHEN 'dispute' THEN 'row' ELSE 'dispute' END
         WHERE fact.kind IN ('dispute', 'resolution') AND subject.seq IS NULL
         UNION ALL
-        SELECT 'fact ' || fact.seq || ' of the books of ' || fact.provider, 'its statement', {nothing}
+        SELECT 'fact ' || fact.seq || ' of the books of ' || fact.books, 'its statement', {nothing}
         FROM book_fact AS fact LEFT JOIN book_statement
-          ON book_statement.number = fact.statement AND book_statement.provider = fact.provider
+          ON book_statement.number = fact.statement AND book_statement.books = fact.books
         WHERE fact.kind = 'row' AND book_statement.number IS NULL
         """,
         since_last=False,

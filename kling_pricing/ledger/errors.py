@@ -276,9 +276,9 @@ def opened(budget: str) -> IdempotencyError:
     )
 
 
-def books_changed(provider: str) -> LedgerError:
+def books_changed(name: str) -> LedgerError:
     """Returns the error for an update of books that somebody else changed after the update was prepared."""
     return LedgerError(
-        f"another command changed the books of {provider} in the meantime, and nothing was added; run the "
+        f"another command changed the books of {name} in the meantime, and nothing was added; run the "
         "command again"
     )

@@ -5,6 +5,9 @@ The queries report rows and keep none, so their memory does not grow with the le
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+
 from kling_pricing.ledger import alert_checks, checks
 from kling_pricing.ledger.dialects import Dialect, Query, Scope
 from kling_pricing.ledger.fact_queries import FACTS
@@ -17,6 +20,7 @@ _PARTS = ("< '8'", ">= '8'")
 """The two halves of the reservations, which begin with a hexadecimal digit. They can be read simultaneously."""
 
 
+@cache
 def steps(dialect: Dialect, *, since_last: bool, halved: bool = False) -> tuple[Query, ...]:
     """Returns the queries that find every inconsistency, with the columns `COLUMNS`.
 
@@ -75,7 +79,8 @@ def _select(columns: str, tables: str) -> str:
     return f"SELECT {columns} FROM {tables}"  # noqa: S608 (constants only)
 
 
-def facts(dialect: Dialect, *, since_last: bool) -> dict[str, str]:
+@cache
+def facts(dialect: Dialect, *, since_last: bool) -> Mapping[str, str]:
     """Returns the queries for the facts that `verification` checks. They group equal rows.
 
     Args:

@@ -18,6 +18,10 @@ _CLOCK_SKEW = timedelta(minutes=10)
 """How far the provider's clock may be behind ours."""
 
 
+_IS_UNKNOWN = "category = 'not_in_ledger' AND line.billed > 0"
+"""Condition on a line of a charge for an unknown task."""
+
+
 def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) -> None:
     """Puts lines that fit each other into `in_doubt_candidate`, and makes the table `candidate` of the fits.
 
@@ -29,26 +33,32 @@ def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) ->
         period: the period; requests shortly before it count too.
         window: how long after a request was sent its task may appear on the statement.
     """
+    workspace.run("CREATE TABLE candidate (reservation BIGINT, charge BIGINT, fits BIGINT, names VARCHAR[])")
+    times = {"earliest": period.values["since"] - window, "until": period.values["until"]}
+    is_request = "task_id IS NULL AND due <> 0 AND dispatched_at >= $earliest AND dispatched_at < $until"
+    if not workspace.one(f"SELECT count(*) FROM line WHERE {_IS_UNKNOWN}") or not workspace.one(
+        f"SELECT count(*) FROM reserved WHERE {is_request}", times
+    ):
+        return
     workspace.run(
-        """
+        f"""
         CREATE TABLE unknown_charge AS
         SELECT line.rowid AS line, charge.task_id, line.currency, line.billed, worth.grain, row_facts.models,
           coalesce(billed_at, submitted_at) AS charged_at
         FROM line JOIN charge ON charge.rowid = line.place
         LEFT JOIN worth ON worth.id = line.worth
         LEFT JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
-        WHERE category = 'not_in_ledger' AND line.billed > 0
-          AND charge.task_id NOT IN (SELECT task_id FROM elsewhere)
+        WHERE {_IS_UNKNOWN} AND charge.task_id NOT IN (SELECT task_id FROM elsewhere)
         """
     )
     workspace.run(
-        """
+        f"""
         CREATE TABLE request AS
         SELECT reserved.rowid AS reservation, reserved.id, currency, due, model, dispatched_at
         FROM reserved JOIN terms ON terms.id = reserved.terms
-        WHERE task_id IS NULL AND due <> 0 AND dispatched_at >= $earliest AND dispatched_at < $until
+        WHERE {is_request}
         """,
-        {"earliest": period.values["since"] - window, "until": period.values["until"]},
+        times,
     )
     fits = """
         FROM request JOIN unknown_charge AS charge ON charge.currency = request.currency
@@ -64,7 +74,7 @@ def propose(workspace: Workspace, period: StatementPeriod, window: timedelta) ->
 
     workspace.run(
         f"""
-        CREATE TABLE candidate AS
+        INSERT INTO candidate
         SELECT reservation, NULL::BIGINT AS charge, count(*) AS fits, {nearest("task_id")} AS names
         {fits} GROUP BY reservation
         UNION ALL

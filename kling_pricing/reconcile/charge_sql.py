@@ -23,16 +23,18 @@ a task that is still running |
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from kling_pricing.money import MAX_DECIMALS
 from kling_pricing.reconcile.files.file_reader import RowSource
-from kling_pricing.reconcile.id_forms import bare_id, is_plain_id
+from kling_pricing.reconcile.id_forms import bare_id, is_plain_id, unguarded
 from kling_pricing.reconcile.number_sql import (
     duration,
     figure,
     is_plain_number,
     names_unit,
     number_parts,
+    spaced,
     unit_name,
 )
 from kling_pricing.reconcile.problems import first_problem
@@ -87,7 +89,7 @@ def charges(
     texts["kept"] = _kept(source, mapping)
     is_plain = is_plain_number("amount", source.decimal)
     plain = "replace(amount, ',', '.')" if source.decimal == "," else "amount"
-    length_unit = columns.duration_s.unit if columns.duration_s else "s"
+    lengths = _lengths(columns, source)
     thousands = mapping.thousands or source.thousands
     return f"""
         WITH text AS (
@@ -98,18 +100,22 @@ def charges(
         ), figured AS (
           SELECT *, CASE WHEN {is_plain} THEN {plain}
               WHEN {names_unit("parts", "unit")} THEN {figure("parts", source.decimal, thousands)} END
-            AS figure, {figure("length", source.decimal, None)} AS length_figure
+            AS figure, {lengths.figure} AS length_figure
           FROM (
-            SELECT *, {number_parts("amount", source.decimal)} AS parts,
-              {number_parts("duration", source.decimal)} AS length,
-              CASE WHEN {is_plain_id("task_id")} THEN NULL ELSE {bare_id("task_id")} END AS bare_id
-            FROM text
+            SELECT *, {number_parts("spaced_amount")} AS parts, {lengths.parts} AS length,
+              {bare_id("unguarded_id")} AS bare_id
+            FROM (
+              SELECT *, {spaced("amount", source.decimal)} AS spaced_amount,
+                {lengths.spaced} AS spaced_duration,
+                CASE WHEN {is_plain_id("task_id")} THEN NULL ELSE {unguarded("task_id")} END AS unguarded_id
+              FROM text
+            )
           )
         ), read AS (
           SELECT *, {_native(columns.amount, source)} AS number,
             {instant("billed_text", columns.billed_at)} AS billed_at,
             {instant("submitted_text", columns.submitted_at)} AS submitted_at,
-            {duration("duration", "length", "length_figure", source.decimal, length_unit)} AS duration_s,
+            {lengths.duration_s} AS duration_s,
             {_state(columns, is_answer=mapping.columns is None)} AS state
           FROM figured
         ), stated AS (
@@ -135,6 +141,28 @@ def answers_columns(mapping: StatementFile) -> ColumnsEntry:
             "submitted_at": submitted and submitted.model_copy(update={"column": "submitted_at"}),
             "duration_s": {"column": "duration_s"},
         }
+    )
+
+
+class _Lengths(NamedTuple):
+    """The SQL of the stages in which lengths are read."""
+
+    spaced: str = "NULL"
+    parts: str = "NULL"
+    figure: str = "NULL"
+    duration_s: str = "NULL::DECIMAL(12, 6)"
+
+
+def _lengths(columns: ColumnsEntry, source: RowSource) -> _Lengths:
+    """Returns the SQL that reads lengths; a statement without them does not wait for it to be prepared."""
+    entry, decimal = columns.duration_s, source.decimal
+    if entry is None:
+        return _Lengths()
+    return _Lengths(
+        spaced("duration", decimal),
+        number_parts("spaced_duration"),
+        figure("length", decimal, None),
+        duration("duration", "length", "length_figure", decimal, entry.unit),
     )
 
 

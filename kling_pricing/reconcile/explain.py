@@ -63,6 +63,15 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
         "CREATE TABLE explanation (id BIGINT, cause VARCHAR, shared VARCHAR, kind VARCHAR,"
         " alternatives VARCHAR, is_confirmed BOOLEAN)"
     )
+    if workspace.one("SELECT count(*) FROM line WHERE gap IS NOT NULL"):
+        _explain_variances(workspace, Explainer(book, provider), facts)
+    else:
+        workspace.run("CREATE TABLE different_variance (id BIGINT)")
+    _explain_failed(workspace)
+
+
+def _explain_variances(workspace: Workspace, explainer: Explainer, facts: Mapping[int, RowFacts]) -> None:
+    """Explains the lines with a gap, then the patterns that many of them have in common."""
     workspace.run(
         f"""
         CREATE TABLE variance AS
@@ -90,7 +99,6 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
         "CREATE TABLE different_variance AS SELECT row_number() OVER () AS id, *"
         f" FROM (SELECT DISTINCT {_VARIANCE} FROM variance)"
     )
-    explainer = Explainer(book, provider)
     rows = []
     for number, *variance in workspace.rows(f"SELECT id, {_VARIANCE} FROM different_variance ORDER BY id"):
         explanation = _explained(explainer, facts, *variance)
@@ -112,13 +120,14 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
         FROM variance_of JOIN explanation USING (id) WHERE line.rowid = variance_of.line
         """
     )
-    _explain_failed(workspace)
     name_ratios(workspace)
     limit_roundings(workspace)
 
 
 def _explain_failed(workspace: Workspace) -> None:
     """Explains the lines of tasks that failed according to the statement, and were not charged."""
+    if not workspace.one("SELECT count(*) FROM stated_end"):
+        return
     free = (0, _FAILED_NOT_CHARGED, "a failed task was not charged", "not_charged", "", True)
     workspace.insert("explanation", [free])
     workspace.run(
@@ -175,6 +184,8 @@ def tolerate(workspace: Workspace, tolerance: Tolerance) -> None:
     If they add up to more than the tolerance of the batch, many lines have a small error: none is tolerated.
     """
     line, batch = (int(multiply(amount, NANOS)) for amount in tolerance)
+    if not line:
+        return
     workspace.run(
         """
         UPDATE line SET category = 'within_tolerance'

@@ -47,14 +47,18 @@ def is_plain_id(text: str) -> str:
     return f"{matches(text, _PLAIN)} AND regexp_matches({text}, '[0-9]')"
 
 
-def bare_id(text: str) -> str:
-    """Returns the SQL of an id without guard characters, padding, grouping, and a fraction of zero."""
+def unguarded(text: str) -> str:
+    """Returns the SQL of an id without guard characters and padding."""
     edges = f"'^{_quoted(_GUARDS)}+|{_quoted(_GUARDS)}+$'"
-    stripped = f"regexp_replace(translate({text}, {_WIDE_DIGITS}), {edges}, '', 'g')"
+    return f"regexp_replace(translate({text}, {_WIDE_DIGITS}), {edges}, '', 'g')"
+
+
+def bare_id(text: str) -> str:
+    """Returns the SQL of an `unguarded` id without grouping and without a fraction of zero."""
     return (
-        f"CASE WHEN {matches(stripped, _WITH_ZEROS)} THEN split_part({stripped}, '.', 1)"
-        f" WHEN {matches(stripped, _GROUPED)} THEN regexp_replace({stripped}, '[^0-9]', '', 'g')"
-        f" ELSE {stripped} END"
+        f"CASE WHEN {matches(text, _WITH_ZEROS)} THEN split_part({text}, '.', 1)"
+        f" WHEN {matches(text, _GROUPED)} THEN regexp_replace({text}, '[^0-9]', '', 'g')"
+        f" ELSE {text} END"
     )
 
 

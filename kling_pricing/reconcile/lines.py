@@ -188,16 +188,23 @@ class Lines:
             " AND NOT (category = 'timing' AND billed IS NULL)",
             [self._given],
         )[0]
-        many, charges = self._workspace.all(
-            "SELECT count(*), count(part.native) FROM part JOIN charge ON charge.rowid = part.place"
-            " WHERE inside AND file < ?"
-            " AND part.task_id IN (SELECT task_id FROM merged JOIN line ON line.merged = merged.rowid)",
-            [self._given],
-        )[0]
+        many, charges = self._merged_rows()
         counted = charged + charges
         uncharged = single + many - counted + self._workspace.one("SELECT count(*) FROM superseded")
         outside = read - invalid - ignored - counted - uncharged
         return Rows(read, counted, uncharged, invalid, outside, ignored)
+
+    def _merged_rows(self) -> tuple[int, int]:
+        """Counts the rows of tasks with several rows, and those of them that state a charge."""
+        if not self._workspace.one("SELECT count(*) FROM part"):
+            return 0, 0
+        ((many, charges),) = self._workspace.all(
+            "SELECT count(*), count(part.native) FROM part JOIN charge ON charge.rowid = part.place"
+            " WHERE inside AND file < ?"
+            " AND part.task_id IN (SELECT task_id FROM merged JOIN line ON line.merged = merged.rowid)",
+            [self._given],
+        )
+        return many, charges
 
     def _line(self, row: Any) -> Line:
         line = Line(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kling_pricing.reconcile.id_forms import bare_id
+from kling_pricing.reconcile.id_forms import bare_id, unguarded
 from kling_pricing.reconcile.staging import matches
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
@@ -27,7 +27,7 @@ def restore_ids(workspace: Workspace, statements: Sequence[Statement]) -> None:
         statements: the statements.
     """
     if workspace.one("SELECT count(*) FROM charge WHERE problem.kind IN ('guarded', 'long', 'words')"):
-        for changed in ("task_id", bare_id("task_id")):
+        for changed in ("task_id", bare_id(unguarded("task_id"))):
             workspace.run(
                 f"""
                 UPDATE charge SET task_id = {changed}, problem = NULL

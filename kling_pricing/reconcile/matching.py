@@ -64,6 +64,27 @@ WITH_WORTH = """
 """
 """Joins a bill and its reservation to the unit's worth: at the time of the reservation, else the usual one."""
 
+_PLACES = 'STRUCT(place BIGINT, file USMALLINT, "row" BIGINT'
+_MERGED_TABLES = (
+    "CREATE TABLE superseded (place BIGINT, task_id VARCHAR, file USMALLINT)",
+    f"""
+    CREATE TABLE part (
+      place BIGINT, task_id VARCHAR, native BIGINT, earlier BIGINT, unit VARCHAR, inside BOOLEAN,
+      places {_PLACES})[], elsewhere {_PLACES}, "at" TIMESTAMP)[], is_earlier BOOLEAN, is_later BOOLEAN,
+      counted BOOLEAN
+    )
+    """,
+    f"""
+    CREATE TABLE merged (
+      task_id VARCHAR, currency VARCHAR, quoted_in VARCHAR, inside BOOLEAN, place BIGINT,
+      places {_PLACES})[], elsewhere {_PLACES}, "at" TIMESTAMP)[], money HUGEINT, whole HUGEINT, taken HUGEINT,
+      upto_end HUGEINT, native HUGEINT, whole_native HUGEINT, unit VARCHAR, worth USMALLINT, repeated BOOLEAN,
+      extra BOOLEAN
+    )
+    """,
+)
+"""The tables of tasks with several rows; without such tasks they stay empty, which takes less time."""
+
 WORTH = "coalesce(past.id, usual.id) AS worth, coalesce(past.currency, usual.currency) AS currency"
 
 
@@ -132,7 +153,7 @@ def _value_units(workspace: Workspace, statements: Sequence[Statement], units: I
     )
     used: dict[str, list[int]] = dict(
         workspace.all(
-            "SELECT unit, list_filter(list(DISTINCT file), lambda file: file < ?) FROM charge"
+            "SELECT unit, ifnull(list(DISTINCT file) FILTER (file < ?), []) FROM charge"
             " WHERE problem IS NULL GROUP BY unit ORDER BY unit",
             [len(statements)],
         )
@@ -150,15 +171,14 @@ def _value_units(workspace: Workspace, statements: Sequence[Statement], units: I
                 named.add(valued.name)
                 known.append((valued.name, None, valued.currency, valued.worth))
     known += [(unit, written, currency, Decimal(written)) for unit, written, currency in reserved]
+    rows = []
     for number, (unit, written, currency, worth) in enumerate(known):
         stated = [statements[file].decimals(unit) for file in used.get(unit, ())]
         decimals = max((MAX_DECIMALS if most is None else most for most in stated), default=MAX_DECIMALS)
         atto = int(worth.scaleb(WORTH_DIGITS))
         grain = max(1, atto * NANOS // 10**decimals // _SCALE)
-        workspace.run(
-            "INSERT INTO worth VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [number, unit, written, currency, atto, decimals, grain],
-        )
+        rows.append((number, unit, written, currency, atto, decimals, grain))
+    workspace.insert("worth", rows)
 
 
 def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, files: int) -> None:
@@ -170,6 +190,10 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
         "CREATE TABLE several AS SELECT task_id FROM charge WHERE problem IS NULL"
         " GROUP BY task_id HAVING count(*) > 1"
     )
+    for table in _MERGED_TABLES:
+        workspace.run(table)
+    if not workspace.one("SELECT count(*) FROM several"):
+        return
     workspace.run(
         f"""
         CREATE TABLE listed AS
@@ -184,7 +208,7 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
     _supersede(workspace, answers=answers, files=files)
     workspace.run(
         """
-        CREATE TABLE part AS
+        INSERT INTO part
         WITH sided AS (
           SELECT *, inside = bool_or(inside) OVER (PARTITION BY task_id) AS counted,
             place IN (SELECT place FROM superseded) AS dropped
@@ -209,7 +233,7 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
     workspace.run("DROP TABLE listed")
     workspace.run(
         f"""
-        CREATE TABLE merged AS
+        INSERT INTO merged BY NAME
         WITH {OWNED}, repeated AS (
           SELECT DISTINCT task_id FROM part WHERE native <> 0 GROUP BY task_id, unit, abs(native)
           HAVING count(*) FILTER (native > 0) - count(*) FILTER (native < 0) > 1
@@ -253,14 +277,13 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
 
 
 def _supersede(workspace: Workspace, *, answers: bool, files: int) -> None:
-    """Makes the table `superseded`: rows that do not count, because another row stands for them.
+    """Fills the table `superseded` with rows that do not count, because another row stands for them.
 
     One answer about a task counts, with all parts of its charge: an answer with a charge before one without,
     then an answer about an ended task before one about a running task, then the last. Rows of tables to which
     the provider gives the same id are one row. Without an id, if two files have the same charge at the same
     instant, they overlap, and the charge of the first file counts.
     """
-    workspace.run("CREATE TABLE superseded (place BIGINT, task_id VARCHAR, file USMALLINT)")
     if answers:
         workspace.run(
             f"""

@@ -109,8 +109,8 @@ def choose_replaced(workspace: Workspace, replaces: str | None, given: Sequence[
     if not named:
         names = ", ".join(dict.fromkeys(f"{name} ({digest[:12]})" for _, _, name, digest in known))
         raise StatementError(
-            f"the books contain no statement {replaces} that could be replaced; "
-            + (f"they contain: {names}" if known else "they contain no statement")
+            f"the books do not contain a statement {replaces} to replace; "
+            + (f"they contain: {names}" if known else "they do not contain any statement yet")
         )
     digests = dict.fromkeys(row[3] for row in named)
     if len(digests) > 1:

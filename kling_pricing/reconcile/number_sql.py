@@ -23,12 +23,15 @@ _SIGNS = {
     0x2019: "'",
 }
 _WRITTEN = f"{_WIDE}{''.join(map(chr, _SIGNS))}", f"0123456789{''.join(_SIGNS.values())}"
-_NAME = r"[\p{L}\p{Sc}$]{0,8}"
+_NAME = "[^-+0-9.,' ()]{0,8}"
 _PARTS = (
     rf"^(?P<open>\(?) ?(?P<before>[-+]?) ?(?P<name>{_NAME}) ?(?P<after>[-+]?) ?"
     rf"(?P<digits>[0-9][0-9.,' ]*?) ?(?P<unit>{_NAME}) ?(?P<end>-?) ?(?P<close>\)?)$"
 )
 _GROUPS = ("open", "before", "name", "after", "digits", "unit", "end", "close")
+_CHARACTERS = r"[-+0-9.,' ()\p{L}\p{Sc}$]*"
+"""The characters of a number and its unit. `_NAME` does not list letters, because DuckDB takes long to prepare a
+pattern that lists them several times."""
 _SPACE = r"[\s\p{Z}]"
 _EDGES = r"^[\s\p{Z}\p{C}='\"]+|[\s\p{Z}\p{C}='\"]+$"
 
@@ -78,18 +81,26 @@ def is_plain_number(text: str, decimal: str | None) -> str:
     return matches(text, f"-?[0-9]+([{decimal}][0-9]+)?" if decimal else "-?[0-9]+")
 
 
-def number_parts(text: str, decimal: str | None) -> str:
-    """Returns the SQL of a number's parts, a struct of `_GROUPS`; each part is empty if it is not a number.
-
-    A plain number has no parts, and the expression itself says so: keep it in a column, because DuckDB computes
-    an expression that occurs several times for every row, whatever conditions stand around it.
-    """
+def spaced(text: str, decimal: str | None) -> str:
+    """Returns the SQL of the text of a number without padding and wide characters; NULL: it is a plain number."""
     written = f"translate({text}, {literal(_WRITTEN[0])}, {literal(_WRITTEN[1])})"
     stripped = f"regexp_replace({written}, {literal(_EDGES)}, '', 'g')"
-    spaced = f"regexp_replace({stripped}, {literal(_SPACE)}, ' ', 'g')"
+    return (
+        f"CASE WHEN {text} <> '' AND NOT {is_plain_number(text, decimal)}"
+        f" THEN regexp_replace({stripped}, {literal(_SPACE)}, ' ', 'g') END"
+    )
+
+
+def number_parts(text: str) -> str:
+    """Returns the SQL of a number's parts, a struct of `_GROUPS`; each part is empty if it is not a number.
+
+    Args:
+        text: the SQL of its `spaced` text. Keep both in columns, because DuckDB computes an expression that
+            occurs several times for every row, whatever conditions stand around it.
+    """
     groups = ", ".join(map(literal, _GROUPS))
-    parts = f"regexp_extract({spaced}, {literal(_PARTS)}, [{groups}])"
-    return f"CASE WHEN {text} = '' OR {is_plain_number(text, decimal)} THEN NULL ELSE {parts} END"
+    known = f"CASE WHEN {matches(text, _CHARACTERS)} THEN {text} ELSE '' END"
+    return f"CASE WHEN {text} IS NOT NULL THEN regexp_extract({known}, {literal(_PARTS)}, [{groups}]) END"
 
 
 def figure(parts: str, decimal: str | None, thousands: str | None) -> str:

@@ -231,9 +231,10 @@ def reconcile(
         report("checking totals", 2, 3)
         tie_out(workspace, period)
         lines = Lines(workspace, read, memory.files, owner, start, end, grace)
+        rows = lines.rows()
         completeness = check_completeness(
             workspace,
-            lines.rows(),
+            rows,
             lines.totals("all"),
             controls=controls,
             invoice=invoice,
@@ -243,6 +244,7 @@ def reconcile(
         reconciliation = Reconciliation(
             workspace,
             lines,
+            rows,
             ledgers=urls,
             book=book,
             account=owner,

@@ -55,6 +55,7 @@ class Reconciliation:
         self,
         workspace: Workspace,
         lines: Lines,
+        rows: Rows,
         *,
         ledgers: Sequence[str],
         book: PriceBook,
@@ -95,7 +96,7 @@ class Reconciliation:
         ((self.exceptions, self.open),) = workspace.all(
             "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
         )
-        self.rows: Rows = lines.rows()
+        self.rows = rows
 
     def __enter__(self) -> Self:
         return self

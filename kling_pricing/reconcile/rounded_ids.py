@@ -17,6 +17,10 @@ from kling_pricing.reconcile.workspace import Workspace
 _KEPT_DIGITS, _KEPT_BITS = 15, 53
 _SURE_ZEROS = 6
 """An id that ends in so many zeros was rounded, whatever the other ids are."""
+_IS_LONG = (
+    f"length(task_id) BETWEEN {_KEPT_DIGITS + 1} AND 19 AND problem IS NULL"
+    " AND regexp_full_match(task_id, '[1-9][0-9]+')"
+)
 _ENOUGH_IDS = 3
 """So many different ids cannot all end in zeros, or be multiples of a power of two, by chance."""
 
@@ -27,15 +31,21 @@ def refuse_rounded_ids(workspace: Workspace, statements: Sequence[Statement]) ->
     Raises:
         StatementError: no long id of a file is intact.
     """
+    if workspace.one(f"SELECT count(*) FROM charge WHERE {_IS_LONG}"):
+        _mark_rounded(workspace, statements)
+    if workspace.one("SELECT count(*) FROM charge WHERE problem.kind = 'rounded'"):
+        _refuse_files(workspace, statements)
+
+
+def _mark_rounded(workspace: Workspace, statements: Sequence[Statement]) -> None:
+    """Marks the rows of long ids that were rounded."""
     digits = "replace(split_part(CAST(CAST(number AS DOUBLE) AS VARCHAR), 'e', 1), '.', '')"
     all_fit = "bool_and(is_decimal) OR bool_and(is_binary) OR bool_and(is_shortest)"
     workspace.run(
         f"""
         CREATE TABLE long_id AS
         WITH digits AS (
-          SELECT rowid AS place, file, task_id, TRY_CAST(task_id AS UBIGINT) AS number FROM charge
-          WHERE length(task_id) BETWEEN {_KEPT_DIGITS + 1} AND 19 AND problem IS NULL
-            AND regexp_full_match(task_id, '[1-9][0-9]+')
+          SELECT rowid AS place, file, task_id, TRY_CAST(task_id AS UBIGINT) AS number FROM charge WHERE {_IS_LONG}
         )
         SELECT *, number % CAST(10 ** {_SURE_ZEROS} AS UBIGINT) = 0 AS is_sure,
           number % CAST(10 ** (length(task_id) - {_KEPT_DIGITS}) AS UBIGINT) = 0 AS is_decimal,
@@ -65,8 +75,6 @@ def refuse_rounded_ids(workspace: Workspace, statements: Sequence[Statement]) ->
             """,
             [statements[file].task_column, file],
         )
-    if workspace.one("SELECT count(*) FROM charge WHERE problem.kind = 'rounded'"):
-        _refuse_files(workspace, statements)
 
 
 def _refuse_files(workspace: Workspace, statements: Sequence[Statement]) -> None:

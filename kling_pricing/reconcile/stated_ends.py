@@ -9,6 +9,7 @@ from __future__ import annotations
 from kling_pricing.reconcile.workspace import Workspace
 
 _FAILED = "'failed', 'cancelled'"
+_IS_END = f"(state IN ({_FAILED}) OR step.kind = 'refund')"
 
 
 def apply_stated_ends(workspace: Workspace) -> None:
@@ -20,16 +21,17 @@ def apply_stated_ends(workspace: Workspace) -> None:
 
     The due amount becomes zero if the price table of the quote says that failed tasks are refunded.
     """
+    workspace.run("CREATE TABLE stated_end (task_id VARCHAR, state VARCHAR)")
+    if not workspace.one(f"SELECT count(*) FROM charge WHERE {_IS_END}"):
+        return
     workspace.run(
         f"""
-        CREATE TABLE stated_end AS
+        INSERT INTO stated_end
         WITH ended AS (
           SELECT rowid AS place, task_id, coalesce(billed_at, submitted_at, TIMESTAMP 'epoch') AS charged_at,
             coalesce(state, CASE WHEN step.kind = 'refund' THEN 'failed' END) AS state
           FROM charge WHERE problem IS NULL
-            AND task_id IN (
-              SELECT task_id FROM charge WHERE state IN ({_FAILED}) OR step.kind = 'refund'
-            )
+            AND task_id IN (SELECT task_id FROM charge WHERE {_IS_END})
         )
         SELECT task_id, state FROM ended WHERE state IN ('succeeded', {_FAILED})
         QUALIFY row_number() OVER (PARTITION BY task_id ORDER BY charged_at DESC, place DESC) = 1

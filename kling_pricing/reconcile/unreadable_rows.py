@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from kling_pricing.reconcile.charge_sql import PROBLEM
 from kling_pricing.reconcile.files.file_reader import ID_SEPARATOR
-from kling_pricing.reconcile.id_forms import bare_id
+from kling_pricing.reconcile.id_forms import bare_id, unguarded
 from kling_pricing.reconcile.mangled_ids import KNOWN_TASKS
 from kling_pricing.reconcile.problems import IGNORED
 from kling_pricing.reconcile.staging import literal, matches
@@ -84,7 +84,7 @@ def add_unreadable(workspace: Workspace, usual: str) -> None:
           FROM unread_row WHERE problem.kind <> 'total'
         ), possible AS (
           SELECT place, text AS task_id FROM text WHERE text <> ''
-          UNION SELECT place, {bare_id("text")} FROM text
+          UNION SELECT place, {bare_id(unguarded("text"))} FROM text
         ), known AS (
           SELECT task_id FROM possible
           WHERE task_id IN ({KNOWN_TASKS}) OR task_id IN (SELECT task_id FROM charge WHERE problem IS NULL)

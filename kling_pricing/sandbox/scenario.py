@@ -127,7 +127,7 @@ class Scenario(FileModel):
 
     seed: int = 0
     start: Instant | None = None
-    """The time at which the clock starts; None: the present."""
+    """The time at which the clock starts; None: now."""
     speed: int = Field(1, ge=0, le=10**6)
     """The seconds that pass on the clock per real second; 0: the clock moves only on request."""
     queue_s: Seconds = 2

@@ -41,7 +41,8 @@ def bounded_protocol(limits: ServerLimits) -> type[H11Protocol]:
                 self._stop_waiting()
 
         def data_received(self, data: bytes) -> None:
-            if self._waiting is None and (self.cycle is None or self.cycle.response_complete):
+            is_idle = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
+            if self._waiting is None and is_idle:
                 self._await_headers()
             super().data_received(data)
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from kling_pricing.display import not_installed
-from kling_pricing.errors import SettingsError
+from kling_pricing.errors import BudgetError, SettingsError
 from kling_pricing.server.server_settings import ServerSettings
 
 try:
@@ -150,6 +151,30 @@ def serve(state: ServerState, listening: socket.socket) -> bool:
     if state.settings.workers == 1:
         return ServedApplication(state, listening).run()
     return _Workers(state.settings, listening).run()
+
+
+def check(state: ServerState) -> str | None:
+    """Checks that a server can start, and returns the reason why it will refuse every submission, if any.
+
+    Raises:
+        SettingsError: the TLS certificate or its key cannot be used.
+        LedgerUnavailableError: the ledger cannot be used.
+    """
+    settings = state.settings
+    if settings.tls_cert is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(
+                f"the TLS certificate and its key cannot be used: {error.strerror or error}; give files in PEM "
+                "format that belong together",
+                key_path="tls_cert",
+            ) from None
+    try:
+        state.guard.budgets()
+    except BudgetError as error:
+        return str(error)
+    return None
 
 
 def opening_text(state: ServerState, port: int) -> str:

@@ -54,7 +54,7 @@ class CallbackReceiver:
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._bodies = IncomingBodies(state.settings.limits)
-        self._webhooks: dict[str, Any] = {}
+        self._webhooks: dict[tuple[str, str], Any] = {}
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._asking: set[str] = set()
 
@@ -89,12 +89,12 @@ class CallbackReceiver:
         """Verifies a signed callback and records it, once per id."""
         from kling_pricing.hooks.webhooks import Webhooks  # noqa: PLC0415 (needs another extra)
 
-        webhooks = self._webhooks.get(upstream.name)
-        if webhooks is None and upstream.webhook_secret is not None:
-            new = Webhooks(guard, upstream.webhook_secret.text(), provider=upstream.provider)
-            webhooks = self._webhooks.setdefault(upstream.name, new)
-        if webhooks is not None:
-            webhooks.receive(body, headers)
+        if upstream.webhook_secret is None:
+            return
+        key = upstream.name, upstream.webhook_secret.text()  # a secret that is replaced is another key
+        if key not in self._webhooks:
+            self._webhooks.setdefault(key, Webhooks(guard, key[1], provider=upstream.provider))
+        self._webhooks[key].receive(body, headers)
 
     async def _hinted(self, upstream: Upstream, body: bytes) -> None:
         """Asks the provider about the open jobs that an unsigned callback names.

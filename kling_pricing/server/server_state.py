@@ -135,7 +135,10 @@ class ServerState:
         """
         connector = aiohttp.TCPConnector(limit=0)  # each submission in progress needs a connection
         self.session = aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
         )
         try:
             await self.run(lambda guard: guard.budgets())

@@ -69,7 +69,11 @@ def upstreams(settings: ServerSettings, book: PriceBook) -> Mapping[str, Upstrea
             name,
             provider,
             entry,
-            entry.credential and Secret(entry.credential, f"upstreams.{name}.credential"),
-            entry.webhook_secret and Secret(entry.webhook_secret, f"upstreams.{name}.webhook_secret"),
+            _secret(entry.credential, f"upstreams.{name}.credential"),
+            _secret(entry.webhook_secret, f"upstreams.{name}.webhook_secret"),
         )
     return found
+
+
+def _secret(place: str | None, setting: str) -> Secret | None:
+    return None if place is None else Secret(place, setting)

@@ -190,7 +190,7 @@ def fill_books(url: str) -> None:
     at = BEGIN
     statement = RememberedStatement(
         number=1,
-        provider="qingbo",
+        books="qingbo",
         name="november.csv",
         digest="0" * 64,
         since=at,

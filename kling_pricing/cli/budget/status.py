@@ -76,7 +76,7 @@ def status_command(watch: bool, every: int, ledger: str, at: datetime | None, as
     For each budget's current window, the table shows the money spent, the money held for jobs that are not
     settled yet, and the money left. Below the table, the command lists the current freezes, the open
     allowances, and the requests that budgets in observe mode would have refused. It also lists the budgets
-    that, at their present pace, will be exhausted before their windows end, and the requests that were refused
+    that, at their current pace, will be exhausted before their windows end, and the requests that were refused
     today. Finally, it lists the requests of the last 30 days that hooks let through without a price, and that
     no budget counts.
 
@@ -93,7 +93,7 @@ def status_command(watch: bool, every: int, ledger: str, at: datetime | None, as
       kling-pricing budget status --watch
     """
     if watch and at is not None:
-        raise click.UsageError("--watch always shows the present balances; omit --at")
+        raise click.UsageError("--watch always shows the current balances; omit --at")
     with opened_guard(ledger, as_json=as_json) as guard:
         if watch:
             as_dict = report_dict if as_json else None

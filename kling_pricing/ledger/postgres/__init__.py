@@ -278,7 +278,7 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks, Postg
     def calendar_changes(self, budgets: BudgetsFile) -> tuple[CalendarChange, ...]:
         """See `Ledger.calendar_changes`."""
         now = datetime.fromisoformat(self._server.call("facts")["now"])
-        return revisions.calendar_changes_for(budgets, self._server.rows("windows", None), now)
+        return revisions.calendar_changes_for(budgets, self._server.rows, now)
 
     def buckets(self, at: datetime) -> list[tuple[str, Bucket]]:
         """See `Ledger.buckets`."""

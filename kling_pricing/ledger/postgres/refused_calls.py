@@ -65,7 +65,7 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "ended_before_it_began": lambda about: ledger_errors.ended_before_it_began(
         datetime.fromisoformat(about["until"])
     ),
-    "books_changed": lambda about: ledger_errors.books_changed(about["provider"]),
+    "books_changed": lambda about: ledger_errors.books_changed(about["name"]),
     "unknown_allowance": lambda about: ledger_errors.unknown_allowance(about["name"], about["known"]),
     "unknown_request": lambda about: ledger_errors.unknown_request(about["request"]),
     "granted_already": lambda about: ledger_errors.granted_already(about["request"], about["allowance"]),

@@ -15,7 +15,7 @@ from kling_pricing.budgets import BudgetEntry, BudgetsFile, Consent, budgets_fro
 from kling_pricing.budgets.differences import ensure_known
 from kling_pricing.errors import BudgetError, LedgerError, LedgerUnavailableError
 from kling_pricing.ledger.actions import Author, CapOverlay, cap_value, value_text
-from kling_pricing.ledger.calendars import CalendarChange, Uncalendared, calendar_changes
+from kling_pricing.ledger.calendars import CalendarChange, Uncalendared, calendar_changes, is_current
 from kling_pricing.ledger.carry_over import (
     budget_named,
     carrying_over,
@@ -201,7 +201,7 @@ def in_force_text(budgets: BudgetsFile) -> str:
 
 def put_calendar(revising: _Revising, budgets: BudgetsFile, earlier: Uncalendared | None = None) -> None:
     """Makes the calendar reach years ahead for budgets, by the time zone data of this machine."""
-    changes = calendar_changes_for(budgets, revising.rows("windows", None), revising.now, earlier)
+    changes = calendar_changes_for(budgets, revising.rows, revising.now, earlier)
     if not changes:
         return
     revisions = [budgets_from_document(revision.document) for revision in revising.revisions]
@@ -219,18 +219,20 @@ def put_calendar(revising: _Revising, budgets: BudgetsFile, earlier: Uncalendare
 
 
 def calendar_changes_for(
-    budgets: BudgetsFile, rows: Sequence[Any], now: datetime, earlier: Uncalendared | None = None
+    budgets: BudgetsFile, rows: Callable[..., list[Any]], now: datetime, earlier: Uncalendared | None = None
 ) -> tuple[CalendarChange, ...]:
     """Returns the changes that a calendar needs for budgets, see `calendar_changes`.
 
     Args:
         budgets: the budgets that will be in force.
-        rows: the rows of the calendar from the server.
+        rows: returns the rows of a function of the server.
         now: the instant on the ledger's clock.
         earlier: the windows of the buckets of a ledger that has no calendar yet.
     """
+    if earlier is None and is_current(budgets, map(codec.window, rows("calendar_ends")), now):
+        return ()
     kept: dict[str, list[Period]] = {}
-    for window in map(codec.window, rows):
+    for window in map(codec.window, rows("windows", None)):
         kept.setdefault(window.schedule, []).append(window.period)
     return calendar_changes(budgets, kept, now, earlier)
 

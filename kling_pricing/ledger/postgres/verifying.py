@@ -48,7 +48,7 @@ def queries(*, since_last: bool) -> dict[str, str]:
 
 
 def _facts(*, since_last: bool) -> dict[str, str]:
-    return steps.facts(dialects.POSTGRES, since_last=since_last) | _IN_FORCE
+    return {**steps.facts(dialects.POSTGRES, since_last=since_last), **_IN_FORCE}
 
 
 def horizon(server: Server) -> Horizon | None:

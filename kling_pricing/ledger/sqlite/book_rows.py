@@ -23,13 +23,13 @@ _LINES = 1000
 """The number of lines in a block."""
 
 _FIELDS = ", ".join(f'"{name}"' for name in BookFact._fields)
-_ADD = f"INSERT INTO book_fact (provider, {_FIELDS}) VALUES ({', '.join('?' * (1 + len(BookFact._fields)))})"  # noqa: S608
+_ADD = f"INSERT INTO book_fact (books, {_FIELDS}) VALUES ({', '.join('?' * (1 + len(BookFact._fields)))})"  # noqa: S608
 _INSTANTS = {"at", "billed_at", "submitted_at"}
 # Instants are stored with their zone, which is always UTC, and printf writes null as an empty text.
 _SHOWN = ", ".join(f"substr({name}, 1, 26)" if name in _INSTANTS else f'"{name}"' for name in FACT)
 _SELECT = (
     f"SELECT printf('{FACT_SEPARATOR.join('%s' for _ in FACT)}\n', {_SHOWN})"  # noqa: S608
-    " FROM book_fact WHERE provider = ?"
+    " FROM book_fact WHERE books = ?"
 )
 _STATEMENT_COLUMNS = ", ".join(RememberedStatement._fields)
 _CLOSED_COLUMNS = ", ".join(ClosedMonth._fields)
@@ -38,11 +38,11 @@ _CLOSED_COLUMNS = ", ".join(ClosedMonth._fields)
 def books(db: sqlite3.Connection, name: str) -> Books:
     """See `Ledger.books`."""
     statements = db.execute(
-        f"SELECT {_STATEMENT_COLUMNS} FROM book_statement WHERE provider = ? ORDER BY number",  # noqa: S608
+        f"SELECT {_STATEMENT_COLUMNS} FROM book_statement WHERE books = ? ORDER BY number",  # noqa: S608
         (name,),
     )
     closed = db.execute(
-        f"SELECT {_CLOSED_COLUMNS} FROM closed_month WHERE provider = ? ORDER BY month",  # noqa: S608
+        f"SELECT {_CLOSED_COLUMNS} FROM closed_month WHERE books = ? ORDER BY month",  # noqa: S608
         (name,),
     )
     return Books(
@@ -97,10 +97,10 @@ def add(db: sqlite3.Connection, _now: datetime, update: BooksUpdate) -> None:
 
 def known(db: sqlite3.Connection, name: str) -> Known:
     """Returns how much the books of an account contain."""
-    (newest,) = db.execute("SELECT ifnull(max(seq), 0) FROM book_fact WHERE provider = ?", (name,)).fetchone()
+    (newest,) = db.execute("SELECT ifnull(max(seq), 0) FROM book_fact WHERE books = ?", (name,)).fetchone()
     (statement,) = db.execute("SELECT ifnull(max(number), 0) FROM book_statement").fetchone()
     (closed,) = db.execute(
-        "SELECT ifnull(max(month), '') FROM closed_month WHERE provider = ?", (name,)
+        "SELECT ifnull(max(month), '') FROM closed_month WHERE books = ?", (name,)
     ).fetchone()
     return Known(newest, statement, closed)
 

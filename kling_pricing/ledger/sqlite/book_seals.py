@@ -19,10 +19,10 @@ from kling_pricing.ledger.sqlite.seals import difference
 _NOTHING = Known(0, 0, "")
 _STATEMENT = ", ".join(RememberedStatement._fields)
 _CLOSED = ", ".join(ClosedMonth._fields)
-_SEALS = "SELECT number, facts, statements, closed, seal FROM book_seal WHERE provider = ? ORDER BY number"
+_SEALS = "SELECT number, facts, statements, closed, seal FROM book_seal WHERE books = ? ORDER BY number"
 _NAMES = (
-    "SELECT provider FROM book_seal UNION SELECT provider FROM book_fact"
-    " UNION SELECT provider FROM book_statement UNION SELECT provider FROM closed_month ORDER BY provider"
+    "SELECT books FROM book_seal UNION SELECT books FROM book_fact"
+    " UNION SELECT books FROM book_statement UNION SELECT books FROM closed_month ORDER BY books"
 )
 
 
@@ -43,7 +43,7 @@ def add(db: sqlite3.Connection, now: datetime, update: BooksUpdate) -> None:
     last = [_UNSEALED, *_kept(db, name)][-1]
     present = _present(db, name)
     db.execute(
-        "INSERT INTO book_seal (provider, facts, statements, closed, seal) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO book_seal (books, facts, statements, closed, seal) VALUES (?, ?, ?, ?, ?)",
         (name, *present, _seal(db, name, last, present)),
     )
 
@@ -76,7 +76,7 @@ def _kept(db: sqlite3.Connection, name: str) -> Iterator[Sealed]:
 def _present(db: sqlite3.Connection, name: str) -> Known:
     """Returns how much of an account's own rows there is."""
     (newest,) = db.execute(
-        "SELECT ifnull(max(number), 0) FROM book_statement WHERE provider = ?", (name,)
+        "SELECT ifnull(max(number), 0) FROM book_statement WHERE books = ?", (name,)
     ).fetchone()
     return book_rows.known(db, name)._replace(statements=newest)
 
@@ -85,12 +85,12 @@ def _seal(db: sqlite3.Connection, name: str, before: Sealed, until: Known) -> st
     digest = hashlib.sha256(FACT_SEPARATOR.join(map(str, (before.seal, *until))).encode())
     statements = db.execute(
         f"SELECT {_STATEMENT} FROM book_statement"  # noqa: S608 (constants only)
-        " WHERE provider = ? AND number > ? AND number <= ? ORDER BY number",
+        " WHERE books = ? AND number > ? AND number <= ? ORDER BY number",
         (name, before.known.statements, until.statements),
     )
     months = db.execute(
         f"SELECT {_CLOSED} FROM closed_month"  # noqa: S608 (constants only)
-        " WHERE provider = ? AND month > ? AND month <= ? ORDER BY month",
+        " WHERE books = ? AND month > ? AND month <= ? ORDER BY month",
         (name, before.known.closed, until.closed),
     )
     for row in chain(statements, months):

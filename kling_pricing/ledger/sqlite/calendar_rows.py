@@ -12,9 +12,10 @@ from kling_pricing.ledger.calendars import (
     ScheduledWindow,
     Uncalendared,
     calendar_changes,
+    is_current,
 )
 from kling_pricing.ledger.sqlite import balances
-from kling_pricing.ledger.sqlite.codec import instant, written
+from kling_pricing.ledger.sqlite.codec import instant, written, written_once
 from kling_pricing.ledger.sqlite.seals import calendar_digest
 from kling_pricing.windows import FOREVER, Period
 
@@ -51,6 +52,8 @@ def last_windows(db: sqlite3.Connection) -> list[ScheduledWindow]:
 
 def changes(db: sqlite3.Connection, budgets: BudgetsFile, now: datetime) -> tuple[CalendarChange, ...]:
     """Returns the changes that the calendar needs for budgets."""
+    if is_current(budgets, last_windows(db), now):
+        return ()
     kept: dict[str, list[Period]] = {}
     for window in all_windows(db):
         kept.setdefault(window.schedule, []).append(window.period)
@@ -94,7 +97,7 @@ def _write(
         db.executemany(
             f"INSERT INTO calendar ({_COLUMNS}) VALUES (?, ?, ?, ?)",  # noqa: S608 (constants only)
             [
-                (change.schedule, written(window.start), written(window.end), change.zone_data)
+                (change.schedule, *map(written_once, window), change.zone_data)
                 for window in change.past + change.after
             ],
         )

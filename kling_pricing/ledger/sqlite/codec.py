@@ -14,10 +14,15 @@ from kling_pricing.money import format_decimal
 _object_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
+def written_once(at: datetime) -> str:
+    """Returns an instant as text, as `written` does, for instants that are not written again."""
+    return at.isoformat(timespec="microseconds")
+
+
 @lru_cache(maxsize=32)  # a verb writes its instant several times
 def written(at: datetime) -> str:
     """Returns an instant as text. The instant must be in UTC, so that the texts sort like the instants."""
-    return at.isoformat(timespec="microseconds")
+    return written_once(at)
 
 
 def instant(text: str) -> datetime:

@@ -145,7 +145,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, queue: WritersQueue) ->
         return
     try:
         connection.execute("BEGIN IMMEDIATE")
-        for statement in schema.DDL:
+        for statement in schema.new_ledger():
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {schema.VERSION}")

@@ -61,7 +61,7 @@ def accounts(db: sqlite3.Connection) -> list[ProviderAccount]:
     """See `Ledger.accounts`."""
     return sorted(
         {*map(ProviderAccount._make, db.execute(_ACCOUNTS))}
-        | {ProviderAccount.of_books(name) for (name,) in db.execute("SELECT provider FROM book_seal")}
+        | {ProviderAccount.of_books(name) for (name,) in db.execute("SELECT books FROM book_seal")}
     )
 
 

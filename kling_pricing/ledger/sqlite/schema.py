@@ -8,14 +8,15 @@ No table stores a payload; `redaction` decides what else is left out.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.ledger.errors import other_version
-from kling_pricing.ledger.sqlite.access_key_tables import ACCESS_KEY_TABLES
 from kling_pricing.ledger.sqlite.book_tables import BOOK_TABLES
 from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
+from kling_pricing.ledger.sqlite.version_5 import VERSION_5
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
@@ -335,25 +336,26 @@ STEPS: dict[int, tuple[str, ...]] = {
         """,
         *OUTBOX_TABLES,
     ),
-    5: (
-        # Access keys
-        *ACCESS_KEY_TABLES,
-        # The reservations of running jobs
-        "CREATE INDEX reservation_bound ON reservation (created_at) WHERE state = 'bound'",
-        # Accounts: null stands for the account with the provider's name, which earlier versions had.
-        "ALTER TABLE reservation ADD COLUMN account TEXT",
-        "CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL",
-        # The amount of a settlement, in the currency of the quote, so that reports can look back.
-        "ALTER TABLE journal ADD COLUMN billed INTEGER",
-    ),
+    5: VERSION_5,
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 
 VERSION = max(STEPS)
 """The schema version that this release requires (`PRAGMA user_version`)."""
 
-DDL = tuple(statement for statements in STEPS.values() for statement in statements)
-"""The statements that create a new ledger, with the same tables as a migrated one."""
+
+@cache
+def new_ledger() -> tuple[str, ...]:
+    """Returns the statements that create a new ledger, with the same tables as a migrated one.
+
+    They are those that SQLite keeps after all steps, because the steps themselves change tables again and again.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statements in STEPS.values():
+            for statement in statements:
+                connection.execute(statement)
+        kept = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
+        return tuple(statement for (statement,) in kept)
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:

@@ -51,14 +51,11 @@ def _digest(text: str) -> str:
 
 def calendar_digest(db: sqlite3.Connection) -> str:
     """Returns the digest of the calendar, which the table `calendar_digest` keeps."""
-    digest = hashlib.sha256()
     rows = db.execute(
         "SELECT schedule || window_start || window_end || zone_data FROM calendar"
         " ORDER BY schedule, window_start"
     )
-    for (row,) in rows:
-        digest.update(row.encode())
-    return digest.hexdigest()[:32]
+    return _digest("".join(row for (row,) in rows))
 
 
 def seal_all(db: sqlite3.Connection) -> None:

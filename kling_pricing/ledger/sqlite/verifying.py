@@ -25,7 +25,7 @@ from kling_pricing.ledger.verification import (
 )
 
 _SMALL = 20_000
-"""The number of journal entries up to which a second connection would take longer than it saves."""
+"""The number of journal entries up to which threads would take longer than they save: each step is short."""
 
 _CACHE_KB = 64_000
 """The memory that each connection uses for pages and for sorting."""
@@ -79,7 +79,8 @@ def verify(file: SQLiteFile, *, since_last: bool, on_progress: OnProgress) -> Ve
         since, observed, fully_verified_at = (0, 0, None) if last is None else last
         parameters = {"since": since, "observed": observed}
         work = _steps(connections, parameters, since_last=last is not None)
-        problems = _run(connections, work, on_progress)
+        is_small = checkpoint.newest_entry <= _SMALL
+        problems = (_run_here if is_small else _run)(connections, work, on_progress)
     at = None if fully_verified_at is None else instant(fully_verified_at)
     return Verified(since + 1, checkpoint, at, problems)
 
@@ -162,6 +163,20 @@ def _seals(db: sqlite3.Connection, table: str, parameters: Mapping[str, int]) ->
 def _damage(db: sqlite3.Connection, table: str) -> Iterator[str]:
     """Compares a table with its indexes."""
     return (line for (line,) in db.execute(f"PRAGMA integrity_check({table})") if line != "ok")
+
+
+def _run_here(
+    connections: Sequence[sqlite3.Connection], work: Sequence[_Step], on_progress: OnProgress
+) -> list[Problems]:
+    """Runs the steps of a small file in this thread, in which Ctrl-C ends them after the current one."""
+    total, done = sum(step.weight for step in work), 0
+    on_progress("verifying", done, total)
+    problems = []
+    for step in work:
+        problems.append(Problems.of(step.find(connections[0])))
+        done += step.weight
+        on_progress("verifying", done, total)
+    return problems
 
 
 def _run(

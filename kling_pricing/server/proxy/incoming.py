@@ -73,7 +73,8 @@ class IncomingBodies:
                 raise BodyError("the server holds too many large submissions; retry later", status=OVERLOADED)
             self._in_memory += len(part)
             parts.append(part)
-        return b"".join(parts)
+        parts[:] = [b"".join(parts)]  # the parts themselves need no memory any more
+        return parts[0]
 
     async def pass_on(self, receive: Receive) -> AsyncIterator[bytes]:
         """Yields the parts of a body that is not a submission.

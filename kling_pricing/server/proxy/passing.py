@@ -26,16 +26,16 @@ from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
 from kling_pricing.hooks.routes import creates
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
-from kling_pricing.server.proxy.answers import (
+from kling_pricing.server.proxy.guarded import GuardedUpstream, rules_of
+from kling_pricing.server.proxy.header_rules import merged, returned_headers, sent_headers
+from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
+from kling_pricing.server.proxy.provider_answers import (
     Answer,
     AnswerTooLargeError,
     error_answer,
     hook_answer,
     read_whole,
 )
-from kling_pricing.server.proxy.guarded import GuardedUpstream, rules_of
-from kling_pricing.server.proxy.header_rules import merged, returned_headers, sent_headers
-from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
 from kling_pricing.server.proxy.submitting import Submitting, UpstreamRequest
 from kling_pricing.server.proxy.targets import Target, TargetError, target_of, upstream_of
 from kling_pricing.server.server_state import ServerState
@@ -69,7 +69,7 @@ class Proxy:
         try:
             upstream = upstream_of(scope, self._state.upstreams)
         except TargetError as error:
-            await _send(send, error_answer(error.status, "unknown_upstream", str(error), HttpRules()))
+            await _send(send, await self._unknown_upstream(scope, error))
             return
         rules = rules_of(self._state.book, upstream.provider)
         try:
@@ -99,7 +99,9 @@ class Proxy:
                 HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, rules, refused_by="AccessError"
             )
         target = target_of(scope, upstream)
-        guarded = self._guarded.get(upstream.name) or await self._state.run(partial(self._opened, upstream))
+        guarded = self._guarded.get(upstream.name)
+        if guarded is None:
+            guarded = await self._state.run(partial(self._opened, upstream))
         request = UpstreamRequest(method, target, dict(sent_headers(scope["headers"])), headers)
         caller.require("submit" if creates(method) or method == "DELETE" else "view")
         if caller.project is not None:
@@ -110,6 +112,16 @@ class Proxy:
         if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
             return await self._submitting.submit(guarded, route, request, caller, receive)
         return await self._passed(guarded, request, caller, route, receive, send)
+
+    async def _unknown_upstream(self, scope: Scope, error: TargetError) -> Answer:
+        """Returns the response about an unknown upstream, which only callers with an access key get."""
+        try:
+            await self._state.caller(headers_of(scope))
+        except AccessError as refusal:
+            return _refusal(refusal.status, refusal, HttpRules())
+        except KlingPricingError as failure:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, failure, HttpRules())
+        return error_answer(error.status, "unknown_upstream", str(error), HttpRules())
 
     def _opened(self, upstream: Upstream, guard: BudgetGuard) -> GuardedUpstream:
         return self._guarded.setdefault(upstream.name, GuardedUpstream(upstream, guard))

@@ -22,6 +22,7 @@ from kling_pricing.hooks.http_messages import (
     OutgoingRequest,
     PassedMessage,
     PendingSubmission,
+    ProviderResponse,
     Redirect,
 )
 from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
@@ -29,7 +30,10 @@ from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import format_decimal
 from kling_pricing.server.access import LABELS_HEADER, Caller
 from kling_pricing.server.asgi_messages import Receive
-from kling_pricing.server.proxy.answers import (
+from kling_pricing.server.proxy.guarded import RETRY_COUNT, GuardedUpstream, changes_text, rules_of
+from kling_pricing.server.proxy.header_rules import merged, safe_value
+from kling_pricing.server.proxy.incoming import IncomingBodies
+from kling_pricing.server.proxy.provider_answers import (
     Answer,
     AnswerTooLargeError,
     ReadResponse,
@@ -37,9 +41,6 @@ from kling_pricing.server.proxy.answers import (
     hook_answer,
     read_whole,
 )
-from kling_pricing.server.proxy.guarded import RETRY_COUNT, GuardedUpstream, changes_text, rules_of
-from kling_pricing.server.proxy.header_rules import merged, safe_value
-from kling_pricing.server.proxy.incoming import IncomingBodies
 from kling_pricing.server.proxy.targets import Target
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.tables.http_rules import HttpRules
@@ -134,15 +135,15 @@ class Submitting:
             failed = partial(hook.failed, pending, error)
             await self._state.finish(lambda _: failed())
             raise
-        answered = partial(hook.answered, pending, read.plain, redirects=redirects)
-        instead = await self._state.finish(lambda _: answered())
+        recorded = partial(_recorded, hook, pending, read.plain, redirects)
+        instead, left = await self._state.finish(recorded)
         if isinstance(instead, Redirect):
             moved = outgoing._replace(url=instead.url)
             next_route = hook.route(moved.method, moved.url, {})
             if isinstance(next_route, Endpoint | McpEndpoint | UnlistedPath):
                 return await self._submitted(guarded, next_route, request, moved, caller, redirects + 1)
         answer = hook_answer(instead) if isinstance(instead, ErrorResponse) else read.answer
-        return answer.with_headers(told | await self._left(pending))
+        return answer.with_headers(told | left)
 
     def _decided(
         self,
@@ -184,15 +185,6 @@ class Submitting:
             ),
         ) as response:
             return await read_whole(response, self._state.settings.limits.answer_mb * _MIB)
-
-    async def _left(self, pending: PendingSubmission) -> dict[str, str]:
-        """Returns the header with what is left in the budgets of a job; empty if the ledger cannot be read."""
-        try:
-            balances = await self._state.run(lambda guard: guard.balances_of(pending.reservation_id))
-        except KlingPricingError:
-            return {}
-        parts = [f"{each.budget}={format_decimal(each.available)} {each.currency}" for each in balances]
-        return {"x-kling-pricing-left": safe_value(", ".join(parts))} if parts else {}
 
     async def _failed(
         self, hook: Hook, pending: PendingSubmission, error: Exception, rules: HttpRules, *, is_keyed: bool
@@ -252,6 +244,19 @@ class Submitting:
             observed = partial(guarded.hook.on_task_answer, task, read.plain)
             await self._state.finish(lambda _: observed())
         return read.answer
+
+
+def _recorded(
+    hook: Hook, pending: PendingSubmission, response: ProviderResponse, redirects: int, guard: BudgetGuard
+) -> tuple[ErrorResponse | Redirect | None, dict[str, str]]:
+    """Records a response. Returns what the hook says, and the header with what is left in the job's budgets."""
+    instead = hook.answered(pending, response, redirects=redirects)
+    try:
+        balances = guard.balances_of(pending.reservation_id)
+    except KlingPricingError:
+        return instead, {}
+    parts = [f"{each.budget}={format_decimal(each.available)} {each.currency}" for each in balances]
+    return instead, {"x-kling-pricing-left": safe_value(", ".join(parts))} if parts else {}
 
 
 def _is_keyed(outgoing: OutgoingRequest) -> bool:

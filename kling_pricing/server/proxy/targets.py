@@ -76,10 +76,13 @@ def target_of(scope: Mapping[str, Any], upstream: Upstream) -> Target:
         TargetError: servers may read the path in different ways, or it is too long.
     """
     raw = scope["raw_path"].decode("latin-1")
-    path = raw.removeprefix(f"{PREFIX}{upstream.name}")
+    prefix = f"{PREFIX}{upstream.name}"
+    path = raw.removeprefix(prefix)
     parts = path[1:].removesuffix("/").split("/") if len(path) > 1 else []
-    if (path and not path.startswith("/")) or not all(
-        _SEGMENT.fullmatch(part) and part not in {".", ".."} for part in parts
+    if (
+        not raw.startswith(prefix)
+        or (path and not path.startswith("/"))
+        or not all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in parts)
     ):
         raise TargetError(
             "servers may read this path in different ways, so the request was not passed on; write the path in "

@@ -1,6 +1,6 @@
-"""The tables of access keys. Their rows change only by revocation; their use is kept apart."""
+"""The tables and columns of schema version 5, as `sql/version_5.sql` has them for PostgreSQL."""
 
-ACCESS_KEY_TABLES = (
+_ACCESS_KEYS = (
     """
     CREATE TABLE access_key (
       name TEXT NOT NULL PRIMARY KEY,
@@ -32,4 +32,21 @@ ACCESS_KEY_TABLES = (
     ) STRICT, WITHOUT ROWID
     """,
 )
-"""The statements of schema version 5 for these tables."""
+"""Access keys. Their rows change only by revocation; their use is kept apart."""
+
+VERSION_5 = (
+    *_ACCESS_KEYS,
+    # The reservations of running jobs
+    "CREATE INDEX reservation_bound ON reservation (created_at) WHERE state = 'bound'",
+    # Accounts: null stands for the account with the provider's name, which earlier versions had.
+    "ALTER TABLE reservation ADD COLUMN account TEXT",
+    "CREATE INDEX reservation_account ON reservation (provider, account) WHERE account IS NOT NULL",
+    # Books belong to an account: `books` is their name, the provider's for the account of that name.
+    *(
+        f"ALTER TABLE {table} RENAME COLUMN provider TO books"
+        for table in ("book_statement", "book_fact", "closed_month", "book_seal")
+    ),
+    # The amount of a settlement, in the currency of the quote, so that reports can look back.
+    "ALTER TABLE journal ADD COLUMN billed INTEGER",
+)
+"""The statements that create version 5 from version 4."""
