@@ -36,6 +36,11 @@ if "KLING_PRICING_CACHE" not in os.environ:  # the processes that a test or pyte
     os.environ["KLING_PRICING_CACHE"] = _caches.name
     atexit.register(_caches.cleanup)
 
+_MEMORY = Path("/dev/shm")  # noqa: S108 (a folder in memory, on Linux)
+_ENOUGH_BYTES = 4 << 30
+if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))  # a disk delays every verb
+
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 """Whether properties are tried with many more examples."""
 

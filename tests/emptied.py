@@ -71,7 +71,7 @@ def _emptying(connection: psycopg.Connection[Any]) -> str:
 
     Tables that are append-only have triggers, which do not fire in a session that replicates.
     """
-    statements = [sql.SQL("SET session_replication_role = replica")]
+    statements: list[sql.Composable] = [sql.SQL("SET session_replication_role = replica")]
     for (name,) in connection.execute(_TABLES.encode()).fetchall():
         table = sql.Identifier("kling_pricing", name)
         statements.append(sql.SQL("DELETE FROM {}").format(table))
@@ -80,12 +80,13 @@ def _emptying(connection: psycopg.Connection[Any]) -> str:
             values = sql.Literal(psycopg.types.json.Jsonb(row))
             statements.append(
                 sql.SQL(
-                    "INSERT INTO {0} OVERRIDING SYSTEM VALUE SELECT * FROM jsonb_populate_record(NULL::{0}, {1})"
+                    "INSERT INTO {0} OVERRIDING SYSTEM VALUE"
+                    " SELECT * FROM jsonb_populate_record(NULL::{0}, {1})"
                 ).format(table, values)
             )
     for (name,) in connection.execute(_SEQUENCES.encode()).fetchall():
         sequence = sql.Identifier("kling_pricing", name)
         state = connection.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(sequence)).fetchone()
-        values = [sql.Literal(sequence.as_string(connection)), *map(sql.Literal, state or ())]
-        statements.append(sql.SQL("SELECT setval({}, {}, {})").format(*values))
+        place = [sql.Literal(sequence.as_string(connection)), *map(sql.Literal, state or ())]
+        statements.append(sql.SQL("SELECT setval({}, {}, {})").format(*place))
     return sql.SQL("; ").join(statements).as_string(connection)

@@ -31,6 +31,18 @@ BUDGETS = [
 ]
 STATUS = ("budget", "status")
 
+WAITING = """
+import os, signal, threading
+from kling_pricing.cli.interruption import stopping
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _ in range(50):
+    with stopping() as stop:
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        while not stop.wait(0):
+            pass
+"""
+"""Interrupts a wait fifty times, mostly while the waiting thread holds the lock of the event."""
+
 
 @pytest.fixture
 def filled(ledger: str, book: PriceBook) -> str:
@@ -157,3 +169,8 @@ def test_a_guard_finds_its_ledger_by_the_variable(
         assert len(guard.status()) == 1
     with BudgetGuard(f"sqlite:///{tmp_path}/given.db", BUDGETS, book=book):
         assert (tmp_path / "given.db").exists()
+
+
+def test_ctrl_c_ends_a_wait_at_any_moment() -> None:
+    """A signal never waits for a lock that the interrupted code holds."""
+    assert subprocess.run([sys.executable, "-c", WAITING], timeout=60, check=False).returncode == 0

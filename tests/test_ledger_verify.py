@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -520,13 +521,31 @@ class Filled:
         self.guard = guard
         self.is_file = url.startswith("sqlite")
         self.url = url
+        self._connection = self._file() if self.is_file else self._server()
+
+    def _file(self) -> sqlite3.Connection:
+        path = Path(self.url.removeprefix("sqlite:///"))
+        connection = sqlite3.connect(path, check_same_thread=False)
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    def _server(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self.url)
+        connection.execute("SET search_path = kling_pricing, public")
+        connection.execute("SET session_replication_role = replica")
+        connection.commit()
+        return connection
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
 
     def execute(self, *statements: str) -> list[tuple[str, ...]]:
         """Runs statements without triggers and foreign keys, and returns the rows of the last one."""
-        rows: list[tuple[str, ...]] = []
-        if self.is_file:
-            with closing(sqlite3.connect(Path(self.url.removeprefix("sqlite:///")))) as connection:
-                connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection, rows = self._connection, list[tuple[str, ...]]()
+        with connection.transaction() if isinstance(connection, psycopg.Connection) else connection:
+            if isinstance(connection, sqlite3.Connection):
                 copying = connection.execute(
                     "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
                     " AND name IN ('journal_enters_outbox', 'revision_names_receivers')"
@@ -537,14 +556,10 @@ class Filled:
                     rows = connection.execute(statement).fetchall()
                 for _, trigger in copying:
                     connection.execute(trigger)
-                connection.commit()
-            return rows
-        with psycopg.connect(self.url) as connection:
-            connection.execute("SET search_path = kling_pricing, public")
-            connection.execute("SET session_replication_role = replica")
-            for statement in statements:
-                cursor = connection.execute(statement.encode())
-                rows = cursor.fetchall() if cursor.description else []
+            else:
+                for statement in statements:
+                    cursor = connection.execute(statement.encode())
+                    rows = cursor.fetchall() if cursor.description else []
         return rows
 
     def columns(self) -> set[str]:
@@ -561,13 +576,17 @@ class Filled:
             )
         return {f"{table}.{column}" for table, column in self.execute(query)}
 
+    @cached_property
+    def _columns(self) -> set[str]:
+        return self.columns()
+
     @contextmanager
     def restored(self, table: str) -> Iterator[None]:
         """Restores the rows of a table at the end."""
         self.execute(f"CREATE TABLE saved AS SELECT * FROM {table}")
         yield
         overriding = "" if self.is_file else "OVERRIDING SYSTEM VALUE"
-        names = [name.partition(".") for name in self.columns() - GENERATED]
+        names = [name.partition(".") for name in self._columns - GENERATED]
         columns = ", ".join(f'"{column}"' for name, _, column in names if name == table)
         self.execute(
             f"DELETE FROM {table}",
@@ -606,6 +625,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
             filled_ledger.execute(*(f"ALTER TABLE {table} DROP CONSTRAINT {name}" for table, name in checks))
         guard.verify(remember=True)
         yield filled_ledger
+        filled_ledger.close()
 
 
 def test_every_column_is_edited_or_has_a_reason(filled: Filled) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,11 +59,19 @@ def stopping() -> Iterator[Event]:
     """Yields an event that Ctrl-C and SIGTERM set. A second signal ends the command at once."""
     stop = Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    reader, writer = os.pipe()
 
     def handle(number: int, *_: Any) -> None:
-        stop.set()
+        # setting the event here would hang if the signal interrupted code that holds the lock of the event
+        os.write(writer, b"s")
         signal.signal(number, before[signal.Signals(number)])
 
+    def set_on_signal() -> None:
+        if os.read(reader, 1):
+            stop.set()
+
+    waiter = Thread(target=set_on_signal, daemon=True)
+    waiter.start()
     for number, handler in before.items():
         if handler in {signal.default_int_handler, signal.SIG_DFL}:  # otherwise it is ignored
             signal.signal(number, handle)
@@ -71,3 +80,6 @@ def stopping() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(writer)
+        waiter.join()
+        os.close(reader)

@@ -123,7 +123,7 @@ def is_current(budgets: BudgetsFile, ends: Iterable[ScheduledWindow], now: datet
 
 
 def _is_only(budget: BudgetEntry, kept: Period, now: datetime) -> bool:
-    """Returns whether a window is the only one of a budget that does not recur; it keeps its start once begun."""
+    """Returns whether a window is that of a budget that does not recur; once begun, it keeps its start."""
     only = budget.only_period or FOREVER
     return kept == only or (kept.end == only.end and kept.start <= now)
 

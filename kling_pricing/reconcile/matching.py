@@ -30,6 +30,7 @@ from typing import get_args
 from kling_pricing.money import MAX_DECIMALS, NANOS
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.charge_sql import UNFINISHED
+from kling_pricing.reconcile.merged_tables import MERGED_TABLES
 from kling_pricing.reconcile.stated_ends import apply_stated_ends
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.units import WORTH_DIGITS, Unit
@@ -63,27 +64,6 @@ WITH_WORTH = """
     LEFT JOIN worth AS usual ON usual.unit = bill.unit AND usual.written IS NULL
 """
 """Joins a bill and its reservation to the unit's worth: at the time of the reservation, else the usual one."""
-
-_PLACES = 'STRUCT(place BIGINT, file USMALLINT, "row" BIGINT'
-_MERGED_TABLES = (
-    "CREATE TABLE superseded (place BIGINT, task_id VARCHAR, file USMALLINT)",
-    f"""
-    CREATE TABLE part (
-      place BIGINT, task_id VARCHAR, native BIGINT, earlier BIGINT, unit VARCHAR, inside BOOLEAN,
-      places {_PLACES})[], elsewhere {_PLACES}, "at" TIMESTAMP)[], is_earlier BOOLEAN, is_later BOOLEAN,
-      counted BOOLEAN
-    )
-    """,
-    f"""
-    CREATE TABLE merged (
-      task_id VARCHAR, currency VARCHAR, quoted_in VARCHAR, inside BOOLEAN, place BIGINT,
-      places {_PLACES})[], elsewhere {_PLACES}, "at" TIMESTAMP)[], money HUGEINT, whole HUGEINT, taken HUGEINT,
-      upto_end HUGEINT, native HUGEINT, whole_native HUGEINT, unit VARCHAR, worth USMALLINT, repeated BOOLEAN,
-      extra BOOLEAN
-    )
-    """,
-)
-"""The tables of tasks with several rows; without such tasks they stay empty, which takes less time."""
 
 WORTH = "coalesce(past.id, usual.id) AS worth, coalesce(past.currency, usual.currency) AS currency"
 
@@ -190,7 +170,7 @@ def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, file
         "CREATE TABLE several AS SELECT task_id FROM charge WHERE problem IS NULL"
         " GROUP BY task_id HAVING count(*) > 1"
     )
-    for table in _MERGED_TABLES:
+    for table in MERGED_TABLES:
         workspace.run(table)
     if not workspace.one("SELECT count(*) FROM several"):
         return

@@ -30,8 +30,8 @@ _PARTS = (
 )
 _GROUPS = ("open", "before", "name", "after", "digits", "unit", "end", "close")
 _CHARACTERS = r"[-+0-9.,' ()\p{L}\p{Sc}$]*"
-"""The characters of a number and its unit. `_NAME` does not list letters, because DuckDB takes long to prepare a
-pattern that lists them several times."""
+"""The characters of a number and its unit. `_NAME` does not list the letters, because DuckDB takes long to
+prepare a pattern that lists them several times."""
 _SPACE = r"[\s\p{Z}]"
 _EDGES = r"^[\s\p{Z}\p{C}='\"]+|[\s\p{Z}\p{C}='\"]+$"
 
@@ -82,7 +82,7 @@ def is_plain_number(text: str, decimal: str | None) -> str:
 
 
 def spaced(text: str, decimal: str | None) -> str:
-    """Returns the SQL of the text of a number without padding and wide characters; NULL: it is a plain number."""
+    """Returns the SQL of a number's text without padding and wide characters; NULL: it is a plain number."""
     written = f"translate({text}, {literal(_WRITTEN[0])}, {literal(_WRITTEN[1])})"
     stripped = f"regexp_replace({written}, {literal(_EDGES)}, '', 'g')"
     return (

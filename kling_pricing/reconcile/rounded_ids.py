@@ -45,7 +45,8 @@ def _mark_rounded(workspace: Workspace, statements: Sequence[Statement]) -> None
         f"""
         CREATE TABLE long_id AS
         WITH digits AS (
-          SELECT rowid AS place, file, task_id, TRY_CAST(task_id AS UBIGINT) AS number FROM charge WHERE {_IS_LONG}
+          SELECT rowid AS place, file, task_id, TRY_CAST(task_id AS UBIGINT) AS number FROM charge
+          WHERE {_IS_LONG}
         )
         SELECT *, number % CAST(10 ** {_SURE_ZEROS} AS UBIGINT) = 0 AS is_sure,
           number % CAST(10 ** (length(task_id) - {_KEPT_DIGITS}) AS UBIGINT) = 0 AS is_decimal,

@@ -219,7 +219,7 @@ def put_calendar(revising: _Revising, budgets: BudgetsFile, earlier: Uncalendare
 
 
 def calendar_changes_for(
-    budgets: BudgetsFile, rows: Callable[..., list[Any]], now: datetime, earlier: Uncalendared | None = None
+    budgets: BudgetsFile, rows: Callable[..., Sequence[Any]], now: datetime, earlier: Uncalendared | None = None
 ) -> tuple[CalendarChange, ...]:
     """Returns the changes that a calendar needs for budgets, see `calendar_changes`.
 

@@ -348,7 +348,7 @@ VERSION = max(STEPS)
 def new_ledger() -> tuple[str, ...]:
     """Returns the statements that create a new ledger, with the same tables as a migrated one.
 
-    They are those that SQLite keeps after all steps, because the steps themselves change tables again and again.
+    They are those that SQLite keeps after all steps, because the steps change some tables several times.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for statements in STEPS.values():
