@@ -43,7 +43,7 @@ from kling_pricing.guard.reservation_requests import priced_variant, reservation
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.model import Reserved
-from kling_pricing.ledger.sqlite.schema import DDL
+from kling_pricing.ledger.sqlite.schema import new_ledger
 from kling_pricing.money import nanos_up
 
 ROUNDS, ROUND_CALLS = 200, 10
@@ -103,7 +103,7 @@ class Baseline:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
         if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-            for statement in DDL:
+            for statement in new_ledger():
                 self._db.execute(statement)
             self._db.execute(
                 "INSERT INTO bucket"

@@ -420,7 +420,8 @@ def test_tasks_named_in_a_query_are_filtered(official: tuple[Provider, RunningSe
         for ids, expected in ((mine, [mine]), (theirs, []), (f"{mine},{theirs}", [mine])):
             listed = one.get(f"{base}/tasks", params={"task_ids": ids}).json()
             assert [task["id"] for task in listed["data"]] == expected
-        page = one.post(f"{base}/tasks", json={"limit": 100}).json()
+        with server.client("trailer", role="view") as viewer:
+            page = viewer.post(f"{base}/tasks", json={"limit": 100}).json()
         assert theirs not in json.dumps(page)
         assert mine in json.dumps(page)
 
@@ -590,4 +591,69 @@ def test_redirects_are_left_to_the_caller(tmp_path: Path, book: PriceBook) -> No
                 _Moving.target = location
                 reply = client.get(f"{server.base('studio')}/v1/files/0")
                 assert (reply.status_code, reply.headers["location"]) == (302, expected)
+    guard.close()
+
+
+class _Streaming(QuietHandler):
+    """Sends one part of a response, and the next ones only when the test lets it."""
+
+    may_go_on = threading.Event()
+    is_broken = threading.Event()
+
+    def do_GET(self) -> None:  # noqa: N802 (the library looks for this name)
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp4")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            self.wfile.write(b"5\r\nfirst\r\n")
+            self.may_go_on.wait(10)
+            for _ in range(2000):
+                self.wfile.write(b"10000\r\n" + bytes(65536) + b"\r\n")
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            self.is_broken.set()
+            self.close_connection = True
+
+
+def test_downloads_pass_in_parts_and_end_with_their_caller(tmp_path: Path, book: PriceBook) -> None:
+    """The first part arrives before the last is made; a caller that leaves ends the response."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    with http_server(_Streaming) as url:
+        upstreams = {"studio": {"provider": "qingbo", "url": url}}
+        with serving(ledger, tmp_path, upstreams, guard) as server, server.client(None) as client:
+            with client.stream("GET", f"{server.base('studio')}/v1/files/video") as reply:
+                parts = reply.iter_raw(5)
+                assert next(parts) == b"first"
+                _Streaming.may_go_on.set()
+            assert _Streaming.is_broken.wait(20)
+    guard.close()
+
+
+def mcp(tool: str, **arguments: Any) -> dict[str, Any]:
+    """Returns an MCP message that calls a tool."""
+    params = {"name": tool, "arguments": arguments}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+
+def test_mcp_tools_reach_the_tasks_of_the_project(tmp_path: Path, book: PriceBook) -> None:
+    """A tool call is admitted like any submission; a foreign task is 404, and a batch is refused."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
+    with running("qingbo-ai", api_key=CREDENTIAL) as provider:
+        upstreams = {"studio": {"provider": "qingbo-ai", "url": provider.url}}
+        with serving(ledger, tmp_path, upstreams, guard) as server:
+            url = f"{server.base('studio')}/v1/mcp"
+            with server.client("trailer") as own, server.client("teaser") as foreign:
+                job = mcp("create_task", model="kling-v3", input={"prompt": "a boat", "duration": 5})
+                made = own.post(url, json=job)
+                assert made.status_code == 200, made.text
+                assert "x-kling-pricing-reservation" in made.headers
+                (task_id,) = provider.tasks
+                before = len(provider.received)
+                assert foreign.post(url, json=mcp("get_task", task_id=task_id)).status_code == 404
+                assert foreign.post(url, json=[mcp("get_task", task_id=task_id)]).status_code == 403
+                assert len(provider.received) == before
+                assert task_id in own.post(url, json=mcp("get_task", task_id=task_id)).text
     guard.close()

@@ -97,12 +97,17 @@ def read_ledgers(
         "CREATE TABLE shared"
         " (task_id VARCHAR, copies BIGINT, inside BOOLEAN, due BIGINT, place BIGINT, ids VARCHAR[])"
     )
-    period = {"since": since.replace(tzinfo=None), "until": until.replace(tzinfo=None)}
+    values = {
+        "account": account.account,
+        "since": since.replace(tzinfo=None),
+        "until": until.replace(tzinfo=None),
+    }
     loads: list[Future[Any]] = [first]
     read = 0
     for place, ledger in enumerate(ledgers):
+        others = _may_have_others(ledger, account)
         for path, lines in _files(ledger.sent(account.provider, before), workspace.folder / f"ledger-{place}"):
-            loads.append(loader.submit(_load, workspace, path, place, period | {"account": account.account}))
+            loads.append(loader.submit(_load, workspace, path, place, values, others=others))
             loads[-2].result()  # so that at most two files exist
             read += lines
             on_reservations(read)
@@ -164,7 +169,8 @@ def _files(blocks: Iterator[bytes], stem: Path) -> Iterator[tuple[Path, int]]:
         number += 1
 
 
-def _load(workspace: Workspace, path: Path, ledger: int, values: Mapping[str, Any]) -> None:
+def _load(workspace: Workspace, path: Path, ledger: int, values: Mapping[str, Any], *, others: bool) -> None:
+    """Loads the reservations of the account from a file; with `others`, also the tasks of other accounts."""
     sent = separated(path, _TYPES)
     workspace.run(
         f"""
@@ -189,11 +195,19 @@ def _load(workspace: Workspace, path: Path, ledger: int, values: Mapping[str, An
         """,
         values,
     )
-    workspace.run(
-        f"INSERT INTO elsewhere SELECT task_id, account FROM {sent} WHERE account <> ? AND task_id IS NOT NULL",
-        [values["account"]],
-    )
+    if others:
+        workspace.run(
+            f"INSERT INTO elsewhere SELECT task_id, account FROM {sent}"
+            " WHERE account <> ? AND task_id IS NOT NULL",
+            [values["account"]],
+        )
     path.unlink()
+
+
+def _may_have_others(ledger: Ledger, account: ProviderAccount) -> bool:
+    """Returns whether a ledger may have other accounts at the provider."""
+    known = {each.account for each in ledger.accounts() if each.provider == account.provider}
+    return account.account != account.provider or not known <= {account.account}
 
 
 def _refuse_the_same_twice(workspace: Workspace) -> None:

@@ -163,8 +163,7 @@ def reconcile(
     """
     start, end = _checked_period(since, until)
     _check_times(grace=grace, window=window)
-    if book is None:
-        book = default_book()
+    book = default_book() if book is None else book
     check_account_currency(account_currency)
     allowed, most_unreadable = _checked_tolerance(tolerance), checked_percent(max_unreadable_percent)
     invoice = checked_invoice(invoice)

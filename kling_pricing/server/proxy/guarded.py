@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from kling_pricing.errors import IdempotencyError, WireFormatError
@@ -25,6 +25,7 @@ RETRY_COUNT = "x-stainless-retry-count"
 """The header in which SDKs count how often they have sent a request before."""
 
 _RETRY_WINDOW = timedelta(minutes=10)
+_PAGE = 500
 
 
 class GuardedUpstream:
@@ -71,10 +72,9 @@ class GuardedUpstream:
             WireFormatError: the body cannot be read.
         """
         payload = read_body(request.body, request.headers).payload
-        since = self.guard.clock() - _RETRY_WINDOW
         keys = {
             reservation.key
-            for reservation in self.guard.history(project=project, since=since)
+            for reservation in self._newest(project, self.guard.clock() - _RETRY_WINDOW)
             if reservation.labels.get(ACCESS_KEY_LABEL) == caller.name
             and reservation.provider == self.upstream.provider
             and reservation.dispatched_at is not None
@@ -87,6 +87,16 @@ class GuardedUpstream:
                 "sent in the last 10 minutes; send each job with a key of its own in the header Idempotency-Key"
             )
         return next(iter(keys), None)
+
+    def _newest(self, project: str, since: datetime) -> Iterator[Reservation]:
+        """Yields the reservations of a project that were made since an instant, the newest first."""
+        after: str | None = None
+        while True:
+            page = self.guard.history_page(project=project, after=after, limit=_PAGE)
+            yield from (reservation for reservation in page if reservation.created_at >= since)
+            if len(page) < _PAGE or page[-1].created_at < since:
+                return
+            after = page[-1].id
 
 
 def _is_for(reservation: Reservation, payload: Mapping[str, Any]) -> bool:

@@ -103,7 +103,7 @@ class Proxy:
         if guarded is None:
             guarded = await self._state.run(partial(self._opened, upstream))
         request = UpstreamRequest(method, target, dict(sent_headers(scope["headers"])), headers)
-        caller.require("submit" if creates(method) or method == "DELETE" else "view")
+        caller.require("view" if _only_reads(guarded, request) else "submit")
         if caller.project is not None:
             refusal = await self._isolated(guarded, request, caller, caller.project)
             if refusal is not None:
@@ -296,6 +296,14 @@ class _Upload:
         """Raises the error in the body, if there was one."""
         if self._error is not None:
             raise self._error
+
+
+def _only_reads(guarded: GuardedUpstream, request: UpstreamRequest) -> bool:
+    """Returns whether a request changes nothing: a GET or HEAD, or a POST that asks for a list of tasks."""
+    if not creates(request.method):
+        return request.method != "DELETE"
+    route = guarded.routes.find(request.method, request.target.url)
+    return isinstance(route, TaskEndpoint) and not route.task_id
 
 
 def _is_checked(guarded: GuardedUpstream, target: Target, task: TaskEndpoint) -> bool:
