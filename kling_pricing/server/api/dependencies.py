@@ -1,4 +1,4 @@
-"""What the routes of the API share: the guard, the caller and its rights, and bodies that are read strictly."""
+"""Shared by the routes of the API: the server, the caller and its rights, and bodies that are read strictly."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _allowed(role: Role, *, all_projects: bool = False) -> Callable[[Caller], Ca
 Served: TypeAlias = Annotated[ServerState, Depends(state_of)]
 """The state of the server."""
 Viewer: TypeAlias = Annotated[Caller, Depends(_allowed("view"))]
-"""A caller that may read what belongs to its project."""
+"""A caller that may read the objects of its project."""
 Submitter: TypeAlias = Annotated[Caller, Depends(_allowed("submit"))]
 """A caller that may also spend."""
 Manager: TypeAlias = Annotated[Caller, Depends(_allowed("manage"))]
