@@ -20,6 +20,8 @@
       ReceiverError           a receiver of alerts is not set up, or does not accept an alert: receiver
       StatementError          a provider's statement or its mapping cannot be read: file, row, column
       ScenarioError           a scenario of the sandbox is invalid: file, line, key path
+      SettingsError           the settings of the server are invalid: file, line, key path
+      AccessError             a caller of the server may not do this: the HTTP status of the response
 
 Catch `KlingPricingError` to catch them all.
 The attributes carry the data; the message names the place and the remedy.
@@ -364,3 +366,31 @@ class ScenarioError(KlingPricingError):
         self.file = file
         self.line = line
         self.key_path = key_path
+
+
+class SettingsError(KlingPricingError):
+    """The settings of the server are invalid, in a file, in the environment or on the command line.
+
+    Attributes:
+        file: the file's name, or the name of the environment variable; empty when neither applies.
+        line: the line in that file, starting at 1; None when no line applies.
+        key_path: the setting, such as `upstreams.studio-a.url`.
+    """
+
+    def __init__(self, problem: str, *, file: str = "", line: int | None = None, key_path: str = "") -> None:
+        super().__init__(_located(file, line, key_path, problem))
+        self.file = file
+        self.line = line
+        self.key_path = key_path
+
+
+class AccessError(KlingPricingError):
+    """A caller of the server has no valid access key, or its key does not allow the request.
+
+    Attributes:
+        status: the HTTP status of the response: 401 without a valid key, 403 if the key does not allow it.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status

@@ -408,7 +408,7 @@ def test_every_error_has_an_exit_code() -> None:
     codes = {kind.__name__: exit_code(kind.__new__(kind)) for kind in kinds}
     assert {name for name, code in codes.items() if code == UNREADABLE} == {
         *("KlingPricingError", "TableError", "BudgetError", "LedgerUnavailableError", "StatementError"),
-        *("ScenarioError", "WebhookError"),
+        *("ScenarioError", "SettingsError", "WebhookError", "AccessError"),
     }
     assert {*codes.values()} == {REFUSED, UNREADABLE}
 

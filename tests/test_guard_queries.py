@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
-from kling_pricing import Bucket, Budget, KlingPricingError
+from kling_pricing import Bucket, Budget, KlingPricingError, ReservationNotFoundError
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.sqlite.codec import written
 from tests.conftest import Clock, OpenGuard
-from tests.guards import CLIP, COST, answer, bound
+from tests.guards import CLIP, COST, answer, bound, sent
 
 
 def test_the_status_shows_each_budget(open_guard: OpenGuard) -> None:
@@ -100,3 +100,69 @@ def test_the_history_of_a_bucket_makes_its_balance(open_guard: OpenGuard, ledger
         each.bucket.window_start.day
         for each in store.bucket_histories(first_day + timedelta(days=1), first_day + timedelta(days=2))
     ] == [22, 1, 1]
+
+
+def test_pages_show_each_reservation_once(open_guard: OpenGuard) -> None:
+    """Pages list the newest first, skip nothing, and ignore reservations that are added meanwhile."""
+    guard = open_guard(Budget(name="all", cap=Decimal(100), currency="USD"))
+    for number in range(5):
+        guard.admit(CLIP, project="ab"[number % 2], key=f"k{number}")
+    pages, after = [], None
+    while page := guard.history_page(after=after, limit=2):
+        pages.append([each.key for each in page])
+        after = page[-1].id
+        guard.admit(CLIP, project="a", key=f"late{len(pages)}")
+    assert pages == [["k4", "k3"], ["k2", "k1"], ["k0"]]
+    assert [each.key for each in guard.history_page(project="b")] == ["k3", "k1"]
+    assert [each.key for each in guard.history_page(project="a", key="k2")] == ["k2"]
+
+
+def test_pages_are_filtered_by_state_and_doubt(open_guard: OpenGuard, clock: Clock) -> None:
+    """A page can be limited to a state, or to the reservations in doubt."""
+    guard = open_guard()
+    guard.admit(CLIP, project="trailer", key="waiting")
+    doubtful = sent(guard, key="doubtful")
+    guard.bind(sent(guard, key="running"), "task-1")
+    clock.pass_by(minutes=6)
+    assert [each.key for each in guard.history_page(state="bound")] == ["running"]
+    assert [each.id for each in guard.history_page(in_doubt=True)] == [doubtful.id]
+
+
+@pytest.mark.parametrize("limit", [0, 1001, True, "5"])
+def test_a_page_has_a_sensible_size(open_guard: OpenGuard, limit: int) -> None:
+    """A limit that is not a whole number from 1 to 1000 is refused."""
+    with pytest.raises(KlingPricingError, match="limit must be a whole number from 1 to 1000"):
+        open_guard().history_page(limit=limit)
+
+
+def test_a_page_after_an_unknown_reservation_is_refused(open_guard: OpenGuard) -> None:
+    """A cursor that belongs to another ledger is an error and not an empty page."""
+    with pytest.raises(ReservationNotFoundError):
+        open_guard().history_page(after="f" * 32)
+
+
+def test_expired_reservations_can_be_released(open_guard: OpenGuard, clock: Clock) -> None:
+    """`release_expired` releases each expired reservation once, and no other."""
+    guard = open_guard()
+    early = guard.admit(CLIP, project="trailer")
+    clock.pass_by(minutes=10)
+    late = guard.admit(CLIP, project="trailer")
+    assert guard.release_expired() == 0
+    clock.pass_by(minutes=6)
+    assert [guard.release_expired(), guard.release_expired()] == [1, 0]
+    assert [guard.reservation(each).state for each in (early, late)] == ["released", "reserved"]
+    assert guard.journal()[-1].kind == "expire"
+
+
+def test_a_guard_can_act_as_somebody_else(open_guard: OpenGuard) -> None:
+    """The log names the actor of the guard that was used, and both guards know the same budgets."""
+    guard = open_guard(settings={"actor": "li"})
+    guard.acting_as("wang").set_cap("trailer", 20, reason="more shots")
+    guard.set_cap("trailer", 30, reason="even more shots")
+    assert [(action.actor, action.action) for action in guard.log()] == [
+        ("li", "apply"),
+        ("wang", "set"),
+        ("li", "set"),
+    ]
+    with pytest.raises(KlingPricingError, match="actor"):
+        guard.acting_as("")

@@ -31,9 +31,22 @@ def load_budgets(path: str | Path) -> BudgetsFile:
         data = Path(path).read_bytes()
     except OSError as error:
         raise BudgetError(f"cannot be read: {error.strerror}", file=str(path)) from None
+    return budgets_from_text(data, name=str(path))
+
+
+def budgets_from_text(data: bytes, *, name: str) -> BudgetsFile:
+    """Reads the text of a budgets file, as `load_budgets` does.
+
+    Args:
+        data: the text in UTF-8.
+        name: the name of the text in errors.
+
+    Raises:
+        BudgetError: the text is invalid; see `load_budgets`.
+    """
     problems = TableProblems()
     with problems.collected():
-        document = load(data, name=str(path))
+        document = load(data, name=name)
         with problems.collected():
             budgets = checked(document, BudgetsFile)
         problems += [document.error(place, problem) for place, problem in contradictions(document.tree)]

@@ -39,6 +39,8 @@ _PLACES = {
     "write-off": "write_off:write_off_command",
     "month": "month:month",
     "report": "report:report_command",
+    "key": "key:key",
+    "serve": "serve:serve_command",
     "sandbox": "rehearse:sandbox_command",
 }
 """Command -> its module in this folder and its name in that module, in the order of a job's life cycle."""

@@ -16,6 +16,7 @@ from kling_pricing.guard.budget_plans import BudgetPlan
 from kling_pricing.guard.decisions import BudgetEffect, Decision
 from kling_pricing.guard.forecasts import BudgetForecast
 from kling_pricing.guard.guard import BudgetGuard
+from kling_pricing.guard.issuing_keys import IssuedKey, access_keys, issue_key, revoke_key
 from kling_pricing.guard.references import Reference
 from kling_pricing.guard.stopping import freeze_all, freeze_budgets, freezes, thaw_all, thaw_budgets
 
@@ -26,8 +27,10 @@ __all__ = [
     "BudgetGuard",
     "BudgetPlan",
     "Decision",
+    "IssuedKey",
     "QuoteOptions",
     "Reference",
+    "access_keys",
     "allow",
     "allowance_requests",
     "allowances",
@@ -36,8 +39,10 @@ __all__ = [
     "freeze_all",
     "freeze_budgets",
     "freezes",
+    "issue_key",
     "plan_budgets",
     "revoke",
+    "revoke_key",
     "thaw_all",
     "thaw_budgets",
 ]

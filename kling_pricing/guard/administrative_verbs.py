@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from datetime import datetime
 from decimal import Decimal
-from typing import Unpack
+from typing import Self, Unpack
 
 from kling_pricing.budgets import BudgetsFile, BudgetsLike
 from kling_pricing.guard import allowing, budget_changes
 from kling_pricing.guard.admission import QuoteOptions
 from kling_pricing.guard.budget_plans import BudgetPlan, CapChange, make_plan
+from kling_pricing.guard.issuing_keys import IssuedKey, issue_key_in, new_key
 from kling_pricing.guard.state import GuardState
-from kling_pricing.ledger.actions import AdministrativeAction, CapOverlay
+from kling_pricing.ledger.access_keys import AccessKey, Role, digest_of
+from kling_pricing.ledger.actions import AdministrativeAction, CapOverlay, actor_name, author
 from kling_pricing.ledger.freezing import Freeze
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest
 from kling_pricing.ledger.journal import WaivedRefusals
@@ -29,6 +32,53 @@ class GuardAdministration:
     def actor(self) -> str:
         """The name under which the ledger keeps the administrative actions of this guard."""
         return self._state.actor
+
+    def acting_as(self, actor: str) -> Self:
+        """Returns a guard on the same open ledger whose administrative actions have another actor.
+
+        Closing either guard closes the ledger of both; the next use opens it again.
+
+        Raises:
+            KlingPricingError: the name is empty, too long, or not printable.
+        """
+        other = copy(self)
+        other._state = copy(self._state)  # noqa: SLF001 (it is this class)
+        other._state.actor = actor_name(actor)  # noqa: SLF001
+        return other
+
+    def issue_key(
+        self,
+        *,
+        project: str | None,
+        role: Role = "submit",
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
+        expires_at: datetime | None = None,
+        reason: str | None = None,
+    ) -> IssuedKey:
+        """Issues an access key, as `kling_pricing.guard.issue_key` does."""
+        key = new_key(project, role, labels, name, expires_at)
+        return issue_key_in(self._state.ledger, key, self._state.clock(), author(self.actor, reason))
+
+    def revoke_key(self, name: str, *, reason: str | None = None) -> AccessKey:
+        """Revokes an access key for ever; servers refuse it from their next request on.
+
+        Raises:
+            LedgerError: no key has this name.
+        """
+        return self._state.ledger.revoke_key(name, author(self.actor, reason))
+
+    def access_keys(self) -> list[AccessKey]:
+        """Returns every access key, oldest first, also those that are not valid any more."""
+        return self._state.ledger.access_keys()
+
+    def access_key(self, text: str) -> AccessKey | None:
+        """Returns the access key with this text, even if it is not valid any more; None: there is none."""
+        return self._state.ledger.access_key(digest_of(text))
+
+    def mark_key_used(self, name: str) -> None:
+        """Keeps that an access key is in use now."""
+        self._state.ledger.mark_key_used(name)
 
     def open_budget(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
@@ -97,6 +98,12 @@ class AsyncBudgetGuard:
         """The maximum number of verbs that run simultaneously; other verbs wait for a thread."""
         return self._guard.max_concurrency
 
+    def acting_as(self, actor: str) -> AsyncBudgetGuard:
+        """See `BudgetGuard.acting_as`. The threads are shared as well."""
+        other = copy(self)
+        other._guard = self._guard.acting_as(actor)  # noqa: SLF001 (it is this class)
+        return other
+
     async def close(self) -> None:
         """Waits for all running verbs, including cancelled ones, and closes the ledger."""
         await self._workers.close()
@@ -110,6 +117,7 @@ class AsyncBudgetGuard:
     bind = _awaited(BudgetGuard.bind)
     settle = _awaited(BudgetGuard.settle)
     release = _awaited(BudgetGuard.release)
+    release_expired = _awaited(BudgetGuard.release_expired)
     release_refused = _awaited(BudgetGuard.release_refused)
     mark_in_doubt = _awaited(BudgetGuard.mark_in_doubt)
     observe = _awaited(BudgetGuard.observe)
@@ -128,8 +136,11 @@ class AsyncBudgetGuard:
     in_doubt = _awaited(BudgetGuard.in_doubt)
     unclaimed = _awaited(BudgetGuard.unclaimed)
     history = _awaited(BudgetGuard.history)
+    unsettled = _awaited(BudgetGuard.unsettled)
+    history_page = _awaited(BudgetGuard.history_page)
     journal = _awaited(BudgetGuard.journal)
     status = _awaited(BudgetGuard.status)
+    balances_of = _awaited(BudgetGuard.balances_of)
     unpriced = _awaited(BudgetGuard.unpriced)
     forecasts = _awaited(BudgetGuard.forecasts)
     refusals = _awaited(BudgetGuard.refusals)
@@ -140,6 +151,11 @@ class AsyncBudgetGuard:
     allowance_requests = _awaited(BudgetGuard.allowance_requests)
     freezes = _awaited(BudgetGuard.freezes)
     waived = _awaited(BudgetGuard.waived)
+    issue_key = _awaited(BudgetGuard.issue_key)
+    revoke_key = _awaited(BudgetGuard.revoke_key)
+    access_keys = _awaited(BudgetGuard.access_keys)
+    access_key = _awaited(BudgetGuard.access_key)
+    mark_key_used = _awaited(BudgetGuard.mark_key_used)
 
     async def pre_submit(  # noqa: D102 (its docstring is assigned below)
         self,

@@ -246,6 +246,13 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         """
         return settlement.release(self._state, ref, reason)
 
+    def release_expired(self) -> int:
+        """Releases the reservations that have expired, and returns their number.
+
+        Their money counts as available from their deadline on, whether or not this is called.
+        """
+        return self._state.ledger.expire()
+
     def release_refused(self, ref: Reference, reason: str = "refused by the provider") -> Reservation:
         """Releases the money of a request that the provider definitely refused.
 

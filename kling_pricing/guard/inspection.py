@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Unpack
 
+from kling_pricing.display import shown
+from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import budget_status, decisions
 from kling_pricing.guard.admission import QuoteOptions
 from kling_pricing.guard.decisions import Decision
 from kling_pricing.guard.references import Reference, ref_of
 from kling_pricing.guard.state import GuardState
 from kling_pricing.ledger.journal import Bucket, Entry, Observation
-from kling_pricing.ledger.model import Reservation
+from kling_pricing.ledger.model import Reservation, State
+from kling_pricing.ledger.paging import MAX_PAGE
+from kling_pricing.ledger.redaction import short_text
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 from kling_pricing.strict_json import RequestLike
 from kling_pricing.windows import in_utc
@@ -80,6 +84,45 @@ class GuardInspection:
         start, end = (None if at is None else in_utc(at) for at in (since, until))
         return self._state.ledger.reservations(project=project, key=key, since=start, until=end)
 
+    def history_page(
+        self,
+        *,
+        project: str | None = None,
+        key: str | None = None,
+        state: State | None = None,
+        in_doubt: bool = False,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Reservation]:
+        """Returns one page of the reservations, the newest first; for ledgers with a long history.
+
+        Args:
+            project: only reservations of this project.
+            key: only reservations with this key.
+            state: only reservations in this state.
+            in_doubt: only reservations in doubt.
+            after: the id of the last reservation of the previous page; None: the first page.
+            limit: the largest number of reservations on the page, from 1 to 1000.
+
+        Raises:
+            ReservationNotFoundError: no reservation has the id `after`.
+            KlingPricingError: the limit is not a whole number from 1 to 1000.
+        """
+        if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
+            raise KlingPricingError(f"limit must be a whole number from 1 to {MAX_PAGE}, got {shown(limit)}")
+        return self._state.ledger.reservation_page(
+            project=project,
+            key=key,
+            state=state,
+            in_doubt=in_doubt,
+            after=None if after is None else short_text("after", after),
+            limit=limit,
+        )
+
+    def unsettled(self) -> list[Reservation]:
+        """Returns the reservations that were sent and are neither settled nor released, oldest first."""
+        return self._state.ledger.unsettled()
+
     def journal(self) -> list[Entry]:
         """Returns every journal entry, oldest first."""
         return self._state.ledger.journal()
@@ -93,6 +136,10 @@ class GuardInspection:
             at: an instant in the window, with a time zone; by default, now.
         """
         return budget_status.status(self._state, at)
+
+    def balances_of(self, reservation_id: str) -> list[Bucket]:
+        """Returns the balances of the budgets that count a reservation, in the windows that are open now."""
+        return self._state.ledger.buckets_of(reservation_id, self._state.clock())
 
     def verify(
         self,

@@ -34,10 +34,15 @@ _TEMPORARY = 503
 """The only status after which a retry may succeed; for all others the response tells SDKs not to retry."""
 
 
+def error_code(kind: type[KlingPricingError]) -> str:
+    """Returns the code of an error in a response, such as `budget_exceeded`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__.removesuffix("Error")).lower()
+
+
 def error_response(error: KlingPricingError, rules: HttpRules) -> ErrorResponse:
     """Returns an error as a response in the shape of the API's own errors."""
     status = next(status for error_type, status in _STATUSES if isinstance(error, error_type))
-    code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).lower()
+    code = error_code(type(error))
     headers = {"content-type": "application/json", REFUSED_BY: type(error).__name__}
     if status != _TEMPORARY:
         headers["x-should-retry"] = "false"

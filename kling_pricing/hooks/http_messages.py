@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from kling_pricing.ledger.model import Reservation
 from kling_pricing.tables.http_rules import McpRules
 
 
@@ -58,6 +59,7 @@ class PendingSubmission(NamedTuple):
         provider: the provider that bills it.
         wire_format: the format of the request and of its response.
         url: the URL of the request.
+        reservation: the reservation, as it was when the request was approved.
         reply: how the answer is read; None: as the API's own answer.
     """
 
@@ -65,6 +67,7 @@ class PendingSubmission(NamedTuple):
     provider: str
     wire_format: str
     url: str
+    reservation: Reservation
     reply: McpReply | None = None
 
 

@@ -204,4 +204,6 @@ def _check_files(body: Body | SubmittingCall, wire_format: str) -> None:
 
 
 def _pending(reservation: Reservation, request: OutgoingRequest) -> PendingSubmission:
-    return PendingSubmission(reservation.id, reservation.provider, reservation.wire_format, request.url)
+    return PendingSubmission(
+        reservation.id, reservation.provider, reservation.wire_format, request.url, reservation
+    )

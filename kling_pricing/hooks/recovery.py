@@ -11,6 +11,7 @@ from kling_pricing.errors import KlingPricingError, LedgerUnavailableError, Wire
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.task_updates import observe_answer
 from kling_pricing.ledger.model import Reservation
+from kling_pricing.windows import in_utc
 
 Fetch: TypeAlias = Callable[[str], tuple[int, bytes]]
 """Sends a GET request with the caller's client and credentials, and returns the status and the body.
@@ -53,12 +54,13 @@ def unsettled(
         account: returns only reservations of this account; None: of all accounts.
         since: returns only reservations made at or after this instant; None: all.
     """
+    start = None if since is None else in_utc(since)
     return [
         reservation
-        for reservation in guard.history(since=since)
-        if reservation.state in {"dispatching", "bound"}
-        and provider in {None, reservation.provider}
+        for reservation in guard.unsettled()
+        if provider in {None, reservation.provider}
         and account in {None, reservation.account}
+        and (start is None or reservation.created_at >= start)
     ]
 
 

@@ -55,15 +55,23 @@ def resend(
         raise error
     if guard.clock() >= reservation.dispatched_at + timedelta(hours=idempotency.hours) - _MARGIN:
         raise error
-    wire = wire_format_named(reservation.wire_format)
-    parsed = wire.parse(payload)
-    urls = [media.url for media in parsed.media]
-    shape = format_and_model(reservation.wire_format, parsed.fields, reservation.model)
-    if fingerprint(payload, reservation.provider, shape, urls) != reservation.fingerprint:
+    if not is_same_request(reservation, payload):
         raise IdempotencyError(
             f"key {reservation.key!r} of project {reservation.project} belongs to a different request, "
             f"reservation {reservation.id}; for a different job, use another key"
         )
-    payload = wire.amend(payload, reservation.changes)
+    payload = wire_format_named(reservation.wire_format).amend(payload, reservation.changes)
     reservation = guard.mark_in_doubt(reservation, RESENT)
     return None if reservation.state == "released" else (reservation, payload)
+
+
+def is_same_request(reservation: Reservation, payload: Mapping[str, Any]) -> bool:
+    """Returns whether a reservation was made for this request of the caller.
+
+    Raises:
+        WireFormatError: the payload cannot be read in the wire format of the reservation.
+    """
+    parsed = wire_format_named(reservation.wire_format).parse(payload)
+    urls = [media.url for media in parsed.media]
+    shape = format_and_model(reservation.wire_format, parsed.fields, reservation.model)
+    return fingerprint(payload, reservation.provider, shape, urls) == reservation.fingerprint

@@ -269,10 +269,7 @@ class Routes:
 def _listed(book: PriceBook, provider: str, allow_paths: Sequence[str]) -> _Listed:
     """Returns the paths that the capability files and tables of a provider list."""
     tables = (*book.tables.get(provider, ()), *book.contracts.get(provider, ()))
-    # A provider without an API of its own is billed through gateways that speak the formats that it prices.
-    wire_formats = book.formats.get(provider) or tuple(
-        dict.fromkeys(name for table in tables for name in table.also_prices)
-    )
+    wire_formats = book.api_formats(provider)
     matrices = [book.matrices[name] for name in wire_formats]
     rules = [matrix.http for matrix in matrices]
     free = tuple(pattern for http in rules for pattern in http.free)

@@ -98,6 +98,10 @@ class Dialect(NamedTuple):
         rate_text: the rate of a use of an allowance, as the journal writes it.
         overlay_set_at: the instant at which a cap was set, as text.
         overlay_until: the instant at which such a cap ends, as an action writes it.
+        key_created_at: the instant at which an access key was issued, as the journal writes instants.
+        key_expires_at: the instant at which it expires, likewise.
+        key_revoked_at: the instant at which it was revoked, likewise.
+        labels_text: the labels of an access key as JSON text.
         label_names: the names of a bucket's labels, in order.
         created_us: the instant at which a reservation was created, in microseconds since 1970.
         opens_us: the start of a bucket's window, likewise.
@@ -123,6 +127,10 @@ class Dialect(NamedTuple):
     rate_text: str
     overlay_set_at: str
     overlay_until: str
+    key_created_at: str
+    key_expires_at: str
+    key_revoked_at: str
+    labels_text: str
     label_names: str
     created_us: str
     opens_us: str
@@ -164,6 +172,10 @@ SQLITE = Dialect(
     " ELSE 'budget:' || substr(detail, 1, instr(detail, ':') - 1) END",
     rate_text="rate",
     overlay_set_at="set_at",
+    key_created_at="created_at",
+    key_expires_at="expires_at",
+    key_revoked_at="revoked_at",
+    labels_text="labels",
     overlay_until="replace(ends_at, '.000000+', '+')",
     label_names="(SELECT group_concat(key, ', ') FROM json_each(bucket.labels))",
     created_us=_sqlite_us("created_at"),
@@ -188,6 +200,10 @@ POSTGRES = Dialect(
     " ELSE 'budget:' || split_part(detail, ':', 1) END",
     rate_text="trim_scale(rate)",
     overlay_set_at="instant_text(set_at)",
+    key_created_at="instant_text(created_at)",
+    key_expires_at="instant_text(expires_at)",
+    key_revoked_at="instant_text(revoked_at)",
+    labels_text="CAST(labels AS text)",
     overlay_until="replace(instant_text(ends_at), '.000000+', '+')",
     label_names="(SELECT string_agg(name, ', ' ORDER BY name COLLATE \"C\")"
     " FROM jsonb_object_keys(CAST(bucket.labels AS jsonb)) AS name)",

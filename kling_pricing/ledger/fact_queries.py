@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kling_pricing.ledger import intervention_checks
+from kling_pricing.ledger import access_keys, intervention_checks
 
 FACTS = {
     "revision": "SELECT revision, digest, document, installed_at FROM budget_revision ORDER BY revision",
@@ -16,6 +16,7 @@ FACTS = {
         SELECT budget, cap, {overlay_set_at} AS set_at, {overlay_until} AS until, actor, reason
         FROM cap_overlay
     """,
+    "access_key": access_keys.FACT,
     **intervention_checks.FACTS,
     "window": """
         SELECT used.*, calendar.schedule FROM (

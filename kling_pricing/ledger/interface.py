@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from kling_pricing.budgets import BudgetsFile, Consent
-from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.access_keys import AccessKeys
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.books import Books, BooksUpdate
@@ -33,10 +33,12 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.paging import Pages
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
-class Ledger(Interventions, Outbox, Protocol):
+class Ledger(Interventions, Outbox, AccessKeys, Pages, Protocol):
     """The interface of every store.
 
     Every verb raises:
@@ -324,6 +326,12 @@ class Ledger(Interventions, Outbox, Protocol):
         """Returns every bucket whose window contains an instant, each with its budget's definition.
 
         Expired reservations do not count as held, even if they have not been released yet.
+        """
+
+    def buckets_of(self, reservation: str, at: datetime) -> list[Bucket]:
+        """Returns the buckets that count a reservation or that would count it at an instant, as `buckets` does.
+
+        Empty if there is no such reservation, or no budget counts it.
         """
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:

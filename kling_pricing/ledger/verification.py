@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kling_pricing.budgets import ANY, EACH, BudgetEntry, BudgetsFile, budgets_from_document, is_digest_of
 from kling_pricing.errors import BudgetError, KlingPricingError, LedgerError
 from kling_pricing.ledger import intervention_checks
+from kling_pricing.ledger.access_keys import key_problems
 from kling_pricing.ledger.actions import SEALED_ACTION_COLUMNS, action_seal, read_value, value_text
 from kling_pricing.money import format_decimal, from_nanos, multiply, nanos_up
 
@@ -133,6 +134,7 @@ def document_problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
     yield from _actions(actions)
     yield from intervention_checks.problems({**facts, "action": actions})
     yield from _overlays(facts["overlay"], actions)
+    yield from key_problems(facts["access_key"], actions)
 
 
 def _difference(row: Row) -> str:

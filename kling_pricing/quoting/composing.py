@@ -251,8 +251,8 @@ def _refuse_a_model_of_a_path(
     ):
         subject = "of its endpoint" if path is None else f"whose path is {path}"
         raise WireFormatError(
-            f"in wire format {wire_format}, the path of the URL names the model; write the request to a "
-            f"file, and pass the URL {subject} with `url`",
+            f"in wire format {wire_format}, the URL names the model, and the payload does not; write the payload "
+            f"to a file, and also give the URL {subject} (`url`)",
             wire_format=wire_format,
         )
 

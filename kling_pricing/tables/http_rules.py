@@ -123,6 +123,7 @@ class HttpRules:
             status paths accept the id in the place of the task's id.
         task_lists: paths whose answer to a GET or a POST lists tasks, in addition to a GET of the endpoints.
         billed_facts: the facts in a response about a finished task that state what is billed.
+        account: the paths that concern the whole account.
     """
 
     idempotency: Idempotency | None = None
@@ -140,6 +141,7 @@ class HttpRules:
     own_id_lookup: str | None = None
     task_lists: tuple[str, ...] = ()
     billed_facts: tuple[str, ...] = ()
+    account: tuple[PathPattern, ...] = ()
 
     def refuses(self, status: int, code: str | None, message: str = "") -> bool:
         """Returns whether an answer with this status and error (see `error_in`) is a definite refusal."""

@@ -147,6 +147,16 @@ class PriceBook:
                 return why
         return None
 
+    def api_formats(self, provider: str) -> tuple[str, ...]:
+        """Returns the wire formats in which a provider is addressed, the main one first.
+
+        A provider without an API of its own is billed through gateways that speak the formats that it prices.
+        """
+        tables = (*self.tables.get(provider, ()), *self.contracts.get(provider, ()))
+        return self.formats.get(provider) or tuple(
+            dict.fromkeys(name for table in tables for name in table.also_prices)
+        )
+
     def tables_of(self, provider: str) -> tuple[PriceTable, ...]:
         """Returns all tables of a provider, the published ones first and the customer's contracts last.
 

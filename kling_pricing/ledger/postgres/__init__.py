@@ -13,12 +13,10 @@ from typing import Any
 from uuid import uuid4
 
 from kling_pricing.budgets import BudgetsFile, Consent
-from kling_pricing.errors import KlingPricingError, LedgerError
-from kling_pricing.ledger import errors as ledger_errors
+from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
-from kling_pricing.ledger.freezing import unknown_budget
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
 from kling_pricing.ledger.kept_charges import written_charge
 from kling_pricing.ledger.model import (
@@ -39,16 +37,18 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.postgres import codec, revisions, verifying
+from kling_pricing.ledger.postgres.access_key_verbs import PostgresAccessKeys
 from kling_pricing.ledger.postgres.book_calls import PostgresBooks
-from kling_pricing.ledger.postgres.interventions import PostgresInterventions, freeze_of
+from kling_pricing.ledger.postgres.interventions import PostgresInterventions
 from kling_pricing.ledger.postgres.outbox import PostgresOutbox
+from kling_pricing.ledger.postgres.pages import PostgresPages
+from kling_pricing.ledger.postgres.refused_calls import error_for
 from kling_pricing.ledger.postgres.server import Refusal, Server
 from kling_pricing.ledger.rolled_up import rolled_up
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
-from kling_pricing.money import format_decimal
 
 
-class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
+class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks, PostgresAccessKeys, PostgresPages):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
@@ -159,7 +159,7 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
             return Mistimed(datetime.fromisoformat(response["mistimed"]))
         verdict: int | Reservation | Refused | KlingPricingError
         if "error" in response:
-            verdict = self._error_for(response["error"])
+            verdict = error_for(response["error"])
         elif "reserved" in response:
             verdict = codec.reservation(response["reserved"])
         elif "refused" in response:
@@ -284,6 +284,11 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
         """See `Ledger.buckets`."""
         return rolled_up((codec.bucket(row) for row in self._server.rows("buckets", at)), at)
 
+    def buckets_of(self, reservation: str, at: datetime) -> list[Bucket]:
+        """See `Ledger.buckets_of`."""
+        rows = self._server.rows("buckets_of", reservation, at)
+        return [bucket for _, bucket in rolled_up((codec.bucket(row) for row in rows), at)]
+
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""
         return [codec.history(row) for row in self._server.rows("bucket_histories", since, until)]
@@ -325,65 +330,10 @@ class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks):
         try:
             result = self._server.call(function, *arguments)
         except Refusal as refusal:
-            raise self._error_for(refusal.about) from None
+            raise error_for(refusal.about) from None
         if isinstance(result, dict) and "refusal" in result:  # a refusal whose changes are committed
-            raise self._error_for(result["refusal"])
+            raise error_for(result["refusal"])
         return result
-
-    def _error_for(self, about: Mapping[str, Any]) -> KlingPricingError:
-        """Returns the error for a refusal."""
-        kind: str = about["kind"]
-        if kind in _RESERVATION_ERRORS:
-            return _RESERVATION_ERRORS[kind](codec.reservation(about["reservation"]), about)
-        return _OTHER_ERRORS[kind](about)
-
-
-_RESERVATION_ERRORS: dict[str, Callable[[Reservation, Mapping[str, Any]], KlingPricingError]] = {
-    "key_taken": lambda reservation, _: ledger_errors.key_taken(reservation),
-    "key_sent": lambda reservation, _: ledger_errors.key_sent(reservation),
-    "dispatch": lambda reservation, _: ledger_errors.not_dispatched(reservation),
-    "bound_to_another": lambda reservation, about: ledger_errors.bound_to_another(
-        reservation, about["task_id"]
-    ),
-    "bound_unsent": lambda reservation, about: ledger_errors.bound_unsent(reservation, about["task_id"]),
-    "task_of_another": lambda reservation, about: ledger_errors.task_of_another(
-        reservation, about["task_id"], about["other"]
-    ),
-    "doubt": lambda reservation, _: ledger_errors.not_doubtful(reservation),
-    "release": lambda reservation, _: ledger_errors.not_released(reservation),
-    "doubted": lambda reservation, _: ledger_errors.doubted(reservation),
-    "settled_otherwise": lambda reservation, about: ledger_errors.settled_otherwise(
-        reservation, Decimal(about["amount"])
-    ),
-    "settled_unsent": lambda reservation, _: ledger_errors.settled_unsent(reservation),
-    "other_provider": lambda reservation, about: ledger_errors.other_provider(reservation, about["provider"]),
-    "task_known": lambda reservation, _: ledger_errors.task_known(reservation),
-}
-_OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
-    "unknown": lambda about: ledger_errors.unknown(_ref(about["ref"])),
-    "no_window": lambda about: ledger_errors.no_window(about["budget"]),
-    "no_opening": lambda about: ledger_errors.no_opening(about["budget"]),
-    "opened": lambda about: ledger_errors.opened(about["budget"]),
-    "calendar_over": lambda about: ledger_errors.calendar_over(
-        about["budget"], datetime.fromisoformat(about["ended"])
-    ),
-    "too_large": lambda about: KlingPricingError(
-        f"{format_decimal(Decimal(about['amount']))} is more than a ledger can store"
-    ),
-    "no_budgets": lambda _: LedgerError(
-        "the ledger has lost its budgets because its database was replaced; restart the guard"
-    ),
-    "frozen": lambda about: ledger_errors.frozen(freeze_of(about["freeze"])),
-    "unknown_budget": lambda about: unknown_budget(about["name"], about["known"]),
-    "ended_before_it_began": lambda about: ledger_errors.ended_before_it_began(
-        datetime.fromisoformat(about["until"])
-    ),
-    "books_changed": lambda about: ledger_errors.books_changed(about["name"]),
-    "unknown_allowance": lambda about: ledger_errors.unknown_allowance(about["name"], about["known"]),
-    "unknown_request": lambda about: ledger_errors.unknown_request(about["request"]),
-    "granted_already": lambda about: ledger_errors.granted_already(about["request"], about["allowance"]),
-    "no_rate": lambda about: ledger_errors.no_rate(**about),
-}
 
 
 def _new_call() -> str:
@@ -393,7 +343,3 @@ def _new_call() -> str:
 
 def _array(ref: Ref) -> list[str]:
     return [ref] if isinstance(ref, str) else [*ref]
-
-
-def _ref(array: Sequence[str]) -> Ref:
-    return array[0] if len(array) == 1 else (array[0], array[1])

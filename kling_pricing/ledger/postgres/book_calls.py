@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Any
 from uuid import uuid4
 
-from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate, ClosedMonth, Known, RememberedStatement
 from kling_pricing.ledger.postgres.connection import Connection
+from kling_pricing.ledger.postgres.refused_calls import error_for
 from kling_pricing.ledger.postgres.server import Refusal, Server
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 
 _FACTS = 2000
 """The number of facts in a call."""
@@ -24,7 +24,6 @@ class PostgresBooks:
 
     _server: Server
     _call: Callable[..., Any]
-    _error_for: Callable[[Mapping[str, Any]], KlingPricingError]
 
     def accounts(self) -> list[ProviderAccount]:
         """See `Ledger.accounts`."""
@@ -48,7 +47,7 @@ class PostgresBooks:
         try:
             _add(self._server, uuid4().hex, update)
         except Refusal as refusal:
-            raise self._error_for(refusal.about) from None
+            raise error_for(refusal.about) from None
 
 
 def _read(books: Mapping[str, Any]) -> Books:

@@ -10,7 +10,6 @@ from types import MappingProxyType
 
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
@@ -34,6 +33,7 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.sqlite import (
     action_rows,
     book_rows,
@@ -48,18 +48,16 @@ from kling_pricing.ledger.sqlite import (
     verbs,
     verifying,
 )
+from kling_pricing.ledger.sqlite.access_key_verbs import SQLiteAccessKeys
 from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.interventions import SQLiteInterventions
 from kling_pricing.ledger.sqlite.outbox import SQLiteOutbox
+from kling_pricing.ledger.sqlite.pages import IN_DOUBT, SQLitePages
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 
-_IN_DOUBT = """
-((state = 'dispatching' AND (doubted OR deadline <= ?)) OR (state IN ('bound', 'settled') AND doubted = 1))
-"""
 
-
-class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
+class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePages):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
@@ -233,7 +231,7 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
             "key = ?": key,
             "created_at >= ?": since and written(since),
             "created_at < ?": until and written(until),
-            _IN_DOUBT: written(now) if in_doubt else None,
+            IN_DOUBT: written(now) if in_doubt else None,
         }
         filters = {condition: value for condition, value in conditions.items() if value is not None}
         where = f" WHERE {' AND '.join(filters)}" if filters else ""
@@ -312,6 +310,11 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox):
         """See `Ledger.buckets`."""
         with self._file.reading() as db:
             return queries.buckets(db, at, self._clock())
+
+    def buckets_of(self, reservation: str, at: datetime) -> list[Bucket]:
+        """See `Ledger.buckets_of`."""
+        with self._file.reading() as db:
+            return [bucket for _, bucket in queries.buckets(db, at, self._clock(), reservation)]
 
     def bucket_histories(self, since: datetime, until: datetime) -> list[BucketHistory]:
         """See `Ledger.bucket_histories`."""

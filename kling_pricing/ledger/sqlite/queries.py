@@ -6,8 +6,8 @@ import sqlite3
 from datetime import date, datetime
 from itertools import groupby
 
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests, WaivedRefusals
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.rolled_up import rolled_up, rolling_length
 from kling_pricing.ledger.sqlite.balances import CAP
 from kling_pricing.ledger.sqlite.codec import instant, object_of, written
@@ -28,21 +28,31 @@ _ACCOUNTS = """
 """
 
 
-def buckets(db: sqlite3.Connection, at: datetime, now: datetime) -> list[tuple[str, Bucket]]:
+_OWN_BUCKETS = """
+ JOIN (SELECT DISTINCT budget, definition, labels FROM reservation_line AS line
+  JOIN bucket ON bucket.id = line.bucket WHERE reservation = ?3) USING (budget, definition, labels)
+"""
+
+
+def buckets(
+    db: sqlite3.Connection, at: datetime, now: datetime, reservation: str | None = None
+) -> list[tuple[str, Bucket]]:
     """Returns every bucket whose window contains an instant, each with its budget's definition.
 
     The steps of a rolling window become one bucket. At the ledger's instant or later, all steps count that an
     admission would count. Expired reservations do not count as held, even if they have not been released yet.
+    With a reservation, returns only the buckets of the budgets and labels that count it.
     """
+    own, parameters = ("", ()) if reservation is None else (_OWN_BUCKETS, (reservation,))
     rows = db.execute(
         f"SELECT definition, budget, labels, {_CAP}, held - ifnull(expired, 0), spent, currency,"  # noqa: S608
-        " window_start, window_end, step_us FROM bucket"
+        f" window_start, window_end, step_us FROM bucket{own}"
         " LEFT JOIN (SELECT line.bucket AS id, sum(line.held) AS expired"
         " FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id"
         " WHERE state = 'reserved' AND deadline <= ?2 GROUP BY line.bucket) USING (id)"
         " WHERE (window_start <= ?1 OR step_us IS NOT NULL AND ?1 >= ?2) AND ?1 < window_end"
         " ORDER BY budget, labels, definition, window_start",
-        (written(at), written(now)),
+        (written(at), written(now), *parameters),
     )
     return rolled_up(((definition, _bucket(*row)) for definition, *row in rows), at)
 

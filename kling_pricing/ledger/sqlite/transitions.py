@@ -301,8 +301,10 @@ def _lines(db: sqlite3.Connection, reservation: str) -> list[tuple[int, int, int
     return [(bucket, held, spent, decimal(rate)) for bucket, held, spent, rate in rows]
 
 
-def expire(db: sqlite3.Connection, now: datetime) -> None:
-    """Releases the expired reservations. They were never dispatched, so they are certainly unsent.
+def expire(db: sqlite3.Connection, now: datetime) -> int:
+    """Releases the expired reservations, and returns their number.
+
+    They were never dispatched, so they are certainly unsent.
 
     Needs the same three statements for any number of reservations.
     """
@@ -322,8 +324,8 @@ def expire(db: sqlite3.Connection, now: datetime) -> None:
         " LEFT JOIN reservation_line AS line ON line.reservation = late.id",
         (at,),
     )
-    db.execute(
+    return db.execute(
         "UPDATE reservation SET state = 'released', reason = 'expired', closed_at = ?1"
         " WHERE state = 'reserved' AND deadline <= ?1",
         (at,),
-    )
+    ).rowcount

@@ -130,6 +130,11 @@ class HttpEntry(FileModel):
         description="Services other than video jobs. Hooks let requests to these services through, and "
         "count them as unpriced.",
     )
+    account: list[PathsEntry] = Field(
+        [],
+        description="Paths that concern the whole account, such as its balance. The server refuses them to "
+        "callers with the key of one project.",
+    )
     unpriced: list[UnpricedPathsEntry] = Field(
         [], description="Paths that are billed but have no published price."
     )

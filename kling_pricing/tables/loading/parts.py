@@ -178,6 +178,7 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         own_id_lookup=entry.own_id.lookup if entry.own_id else None,
         task_lists=tuple(listed.path for listed in entry.task_lists),
         billed_facts=tuple(entry.billed_facts.facts) if entry.billed_facts else (),
+        account=patterns(entry.account),
     )
 
 

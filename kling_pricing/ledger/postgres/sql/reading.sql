@@ -107,6 +107,25 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SE
   ORDER BY budget, labels, definition, window_start
 $$;
 
+-- Returns the rows of `buckets` for the budgets and labels that count a reservation.
+CREATE OR REPLACE FUNCTION buckets_of(p_reservation text, p_at timestamptz) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH own AS (
+    SELECT DISTINCT budget, definition, labels FROM reservation_line AS line JOIN bucket ON bucket.id = line.bucket
+    WHERE reservation = p_reservation
+  ), late AS (
+    SELECT line.bucket AS id, sum(line.held) AS held
+    FROM reservation JOIN reservation_line AS line ON line.reservation = reservation.id
+    WHERE state = 'reserved' AND deadline <= (SELECT current_instant()) GROUP BY line.bucket
+  )
+  SELECT to_jsonb(bucket) - 'opening_token' || jsonb_build_object(
+    'held', bucket.held - coalesce(late.held, 0), 'cap', cap_at(bucket.budget, bucket.cap, p_at)
+  )
+  FROM own JOIN bucket USING (budget, definition, labels) LEFT JOIN late USING (id)
+  WHERE (window_start <= p_at OR step_us IS NOT NULL AND p_at >= (SELECT current_instant())) AND p_at < window_end
+  ORDER BY budget, labels, definition, window_start
+$$;
+
 CREATE OR REPLACE FUNCTION bucket_histories(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   WITH moved AS (

@@ -1,0 +1,92 @@
+"""`kling-pricing serve`: runs the server."""
+
+from __future__ import annotations
+
+import click
+
+from kling_pricing.cli.exit_codes import exit_codes_help
+from kling_pricing.cli.failures import errors_shown
+from kling_pricing.cli.output import echo, to_json
+from kling_pricing.display import not_installed
+from kling_pricing.ledger.environment import LEDGER_VARIABLE
+
+
+@click.command(
+    "serve",
+    epilog=exit_codes_help(
+        done="stopped with Ctrl-C or SIGTERM",
+        unreadable="bad usage, invalid settings, or an unusable ledger or port",
+    ),
+)
+@click.option("--config", metavar="FILE", help="YAML file with the settings. See --schema and docs/serving.md.")
+@click.option(
+    "--ledger",
+    metavar="URL",
+    envvar=LEDGER_VARIABLE,
+    show_envvar=True,
+    help="Ledger URL. Default: the setting `ledger`, or else sqlite:///kling-pricing.db.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 chooses a free port.")
+@click.option("--host", help="Address to listen on. Default: 127.0.0.1, for this machine alone.")
+@click.option("--behind-proxy", is_flag=True, help="A proxy in front of the server ends TLS connections.")
+@click.option("--tls-cert", metavar="FILE", help="TLS certificate and its chain, in PEM format.")
+@click.option("--tls-key", metavar="FILE", help="Private key of the certificate.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Number of processes. Default: 1.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the settings, and exit.")
+def serve_command(
+    config: str | None,
+    ledger: str | None,
+    port: int | None,
+    host: str | None,
+    behind_proxy: bool,
+    tls_cert: str | None,
+    tls_key: str | None,
+    workers: int | None,
+    schema: bool,
+) -> None:
+    """Run a server that guards the jobs of callers in any language.
+
+    Callers point their client at http://HOST:PORT/p/UPSTREAM instead of the provider, and send an access key
+    instead of the provider's credential. The server admits each job to the budgets of the ledger, and only then
+    passes it on with the credential. Issue access keys with `kling-pricing key issue`.
+
+    Without --config, the server offers only its API, at /api/v1. Every setting can also be an environment
+    variable, such as KLING_PRICING_SERVER_PORT.
+
+    \b
+    Example:
+      kling-pricing serve --config server.yaml --ledger sqlite:///spend.db
+    """
+    try:
+        from kling_pricing.server.server_settings import load_settings, settings_schema  # noqa: PLC0415 (slow)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(not_installed("the server", f"{error.name}", "server")) from None
+    if schema:
+        echo(to_json(settings_schema()))
+        return
+    given = {
+        "ledger": ledger,
+        "port": port,
+        "host": host,
+        "behind_proxy": behind_proxy or None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "workers": workers,
+    }
+    with errors_shown(as_json=False):
+        settings = load_settings(config, overrides=given)
+        try:
+            from kling_pricing.server import processes  # noqa: PLC0415 (needs an extra)
+            from kling_pricing.server.server_state import ServerState  # noqa: PLC0415
+            from kling_pricing.server.structured_logs import log_as_json  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise click.UsageError(not_installed("the server", f"{error.name}", "server")) from None
+        state = ServerState(settings)
+        if problem := processes.check(state):
+            echo(f"Every submission is refused for now: {problem}", err=True)
+        with processes.listen(settings.host, settings.port) as listening:
+            echo(processes.opening_text(state, listening.getsockname()[1]))
+            log_as_json(settings.log_level)
+            has_started = processes.serve(state, listening)
+    if not has_started:
+        raise click.exceptions.Exit(2)

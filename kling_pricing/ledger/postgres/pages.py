@@ -1,0 +1,41 @@
+"""Pages of reservations in PostgreSQL. `sql/pages.sql` has the functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kling_pricing.ledger.model import Reservation, State
+from kling_pricing.ledger.postgres import codec
+from kling_pricing.ledger.postgres.server import Server
+
+
+class PostgresPages:
+    """Implements `Pages` in PostgreSQL."""
+
+    _server: Server
+    _call: Callable[..., Any]
+
+    def reservation_page(
+        self,
+        *,
+        project: str | None = None,
+        key: str | None = None,
+        state: State | None = None,
+        in_doubt: bool = False,
+        after: str | None = None,
+        limit: int,
+    ) -> list[Reservation]:
+        """See `Pages.reservation_page`."""
+        if after is not None:
+            self._call("one_reservation", [after])  # raises if there is none
+        rows = self._server.rows("reservation_page", project, key, state, in_doubt, after, limit)
+        return [codec.reservation(row) for row in rows]
+
+    def unsettled(self) -> list[Reservation]:
+        """See `Pages.unsettled`."""
+        return [codec.reservation(row) for row in self._server.rows("unsettled")]
+
+    def expire(self) -> int:
+        """See `Pages.expire`."""
+        return int(self._server.call("release_expired"))

@@ -1,0 +1,41 @@
+-- Pages of reservations, and the release of expired reservations.
+
+-- Returns one page, the newest reservation first. p_after is the id of the last reservation of the previous page.
+CREATE OR REPLACE FUNCTION reservation_page(
+  p_project text, p_key text, p_state text, p_in_doubt boolean, p_after text, p_limit bigint
+) RETURNS SETOF jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := current_instant();
+BEGIN
+  RETURN QUERY
+  SELECT shown(reservation, now) FROM reservation
+  WHERE (p_after IS NULL OR seq < (SELECT before.seq FROM reservation AS before WHERE before.id = p_after))
+    AND (p_project IS NULL OR project = p_project)
+    AND (p_key IS NULL OR key = p_key)
+    AND (p_state IS NULL OR state = p_state)
+    AND (NOT p_in_doubt OR in_doubt(reservation, now))
+  ORDER BY seq DESC LIMIT p_limit;
+END $$;
+
+-- Returns the reservations that were sent and are neither settled nor released.
+CREATE OR REPLACE FUNCTION unsettled() RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT shown(reservation, current_instant()) FROM reservation
+  WHERE state IN ('dispatching', 'bound') ORDER BY created_at, seq
+$$;
+
+-- Releases the reservations that have expired, except those that another transaction has locked. Returns their number.
+CREATE OR REPLACE FUNCTION release_expired() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := current_instant();
+  before bigint;
+BEGIN
+  IF NOT is_late(now) THEN
+    RETURN 0;
+  END IF;
+  SELECT count(*) INTO before FROM reservation WHERE state = 'reserved' AND deadline <= now;
+  PERFORM expire(now, NULL);
+  RETURN before - (SELECT count(*) FROM reservation WHERE state = 'reserved' AND deadline <= now);
+END $$;

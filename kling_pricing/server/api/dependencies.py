@@ -1,0 +1,202 @@
+"""Shared by the routes of the API: the server, the caller and its rights, and bodies that are read strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from json import JSONDecoder
+from typing import Annotated, Any, TypeAlias
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.routing import APIRoute
+
+from kling_pricing.budgets import EACH
+from kling_pricing.errors import AccessError, KlingPricingError, ReservationNotFoundError
+from kling_pricing.ledger.access_keys import ACCESS_KEY_LABEL, Role
+from kling_pricing.ledger.errors import unknown
+from kling_pricing.ledger.model import Ref, Reservation
+from kling_pricing.server.access import FORBIDDEN, Caller
+from kling_pricing.server.asgi_messages import headers_of
+from kling_pricing.server.server_state import ServerState
+from kling_pricing.strict_json import EXACT_JSON, json_value
+
+API_PREFIX = "/api/v1"
+"""The beginning of the paths of all routes."""
+
+MAX_BODY_BYTES = 64 * 2**20
+"""The largest body of a request to the API. A payload may contain images as text."""
+
+_TOO_LARGE = 413
+
+
+def state_of(request: Request) -> ServerState:
+    """Returns the state of the server that answers a request."""
+    state: ServerState = request.app.state.server
+    return state
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+def _allowed(role: Role, *, all_projects: bool = False) -> Callable[[Caller], Caller]:
+    """Returns a dependency that lets a caller pass only if it has a role."""
+
+    def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+        caller.require(role, all_projects=all_projects)
+        return caller
+
+    return check
+
+
+Served: TypeAlias = Annotated[ServerState, Depends(state_of)]
+"""The state of the server."""
+Viewer: TypeAlias = Annotated[Caller, Depends(_allowed("view"))]
+"""A caller that may read the objects of its project."""
+Submitter: TypeAlias = Annotated[Caller, Depends(_allowed("submit"))]
+"""A caller that may also spend."""
+Manager: TypeAlias = Annotated[Caller, Depends(_allowed("manage"))]
+"""A caller that may also decide about the outcomes of its project's jobs."""
+Auditor: TypeAlias = Annotated[Caller, Depends(_allowed("view", all_projects=True))]
+"""A caller that may read everything."""
+Administrator: TypeAlias = Annotated[Caller, Depends(_allowed("manage", all_projects=True))]
+"""A caller that may administer the budgets and the access keys."""
+
+
+def project_of(caller: Caller, project: str | None) -> str:
+    """Returns the project of a request.
+
+    Args:
+        caller: the caller.
+        project: the project that the request names; None: it names none.
+
+    Raises:
+        AccessError: the caller does not reach the project (403).
+        KlingPricingError: the caller reaches all projects, and the request names none.
+    """
+    if caller.project is None:
+        if project is None:
+            raise KlingPricingError(
+                f"the access key {caller.name} is for all projects, so the request must name its project; add "
+                "`project`"
+            )
+        return project
+    if project not in {None, caller.project}:
+        raise AccessError(
+            f"the access key {caller.name} reaches the project {caller.project} only; leave `project` out",
+            status=FORBIDDEN,
+        )
+    return caller.project
+
+
+def labels_of(caller: Caller, labels: Mapping[str, str]) -> dict[str, str]:
+    """Returns the labels of a request: those that it gives, and those that the access key fixes.
+
+    Raises:
+        AccessError: the request gives another value for a label that the access key fixes (403).
+    """
+    for label, value in labels.items():
+        if label == ACCESS_KEY_LABEL or caller.labels.get(label, value) != value:
+            raise AccessError(
+                f"labels: the access key {caller.name} fixes the label {label}; leave the label out",
+                status=FORBIDDEN,
+            )
+    return {**labels, **caller.labels, ACCESS_KEY_LABEL: caller.name}
+
+
+def reservation_of(server: ServerState, caller: Caller, ref: Ref) -> Reservation:
+    """Returns a reservation that the caller may see.
+
+    Raises:
+        ReservationNotFoundError: there is none, or it belongs to a project that the caller does not reach.
+    """
+    try:
+        reservation = server.guard.reservation(ref)
+    except ReservationNotFoundError:
+        raise unknown(ref) from None
+    if not caller.reaches(reservation.project):
+        raise unknown(ref)
+    return reservation
+
+
+def budgets_of(server: ServerState, caller: Caller) -> list[str]:
+    """Returns the names of the budgets that a caller may see.
+
+    The balance of such a budget shows nothing of a project that the caller does not reach.
+
+    Raises:
+        BudgetError: the ledger has no budgets yet.
+    """
+    only = (caller.project, [caller.project], EACH)
+    return [
+        entry.name
+        for entry in server.guard.budgets().budgets
+        if caller.project is None or entry.match.get("project") in only
+    ]
+
+
+class StrictRequest(Request):
+    """A request whose body is bounded, and whose JSON is read strictly: UTF-8, and no key twice.
+
+    Attributes:
+        decoder: the decoder of the JSON; None: the usual one.
+    """
+
+    decoder: JSONDecoder | None = None
+
+    async def body(self) -> bytes:
+        """Returns the body.
+
+        Raises:
+            HTTPException: the body is too large (413).
+        """
+        if not hasattr(self, "_body"):
+            parts, size = [], 0
+            async for part in self.stream():
+                size += len(part)
+                if size > MAX_BODY_BYTES:
+                    raise HTTPException(
+                        _TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes; send a smaller one"
+                    )
+                parts.append(part)
+            self._body = b"".join(parts)
+        return self._body
+
+    async def json(self) -> Any:
+        """Returns the body, parsed as JSON.
+
+        Raises:
+            HTTPException: the body is not JSON in this sense (400).
+        """
+        try:
+            return json_value(await self.body(), decoder=self.decoder)
+        except KlingPricingError as error:
+            raise HTTPException(400, f"the body cannot be read: {error}") from None
+
+
+class ExactRequest(StrictRequest):
+    """A request that contains charges: numbers with a decimal point are read as exact decimals."""
+
+    decoder = EXACT_JSON
+
+
+class StrictRoute(APIRoute):
+    """A route that recognises its caller before it reads the body, and whose handlers get a `StrictRequest`."""
+
+    request_class: type[StrictRequest] = StrictRequest
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Returns the function that answers a request."""
+        answer = super().get_route_handler()
+
+        async def answer_strictly(request: Request) -> Response:
+            request.state.caller = await state_of(request).caller(headers_of(request.scope))
+            return await answer(self.request_class(request.scope, request.receive))
+
+        return answer_strictly
+
+
+class ExactRoute(StrictRoute):
+    """A route whose handlers get an `ExactRequest`."""
+
+    request_class = ExactRequest

@@ -1,0 +1,124 @@
+"""The bodies of callers' requests: read whole within a limit, or passed on in parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+from kling_pricing.errors import KlingPricingError
+from kling_pricing.server.asgi_messages import Receive
+from kling_pricing.server.server_settings import ServerLimits
+
+_MIB = 2**20
+_MAX_DIGITS = 18
+TIMEOUT, TOO_LARGE, OVERLOADED = 408, 413, 503
+
+
+class BodyError(KlingPricingError):
+    """The body of a request does not arrive in time, or is too large.
+
+    Attributes:
+        status: the HTTP status of the response.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class CallerGoneError(KlingPricingError):
+    """The caller has disconnected before its request was complete."""
+
+
+class IncomingBodies:
+    """Reads the bodies of requests. Their sum in memory is limited, so callers cannot exhaust it.
+
+    Args:
+        limits: the limits.
+    """
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self._limits = limits
+        self._in_memory = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[list[bytes]]:
+        """Yields an empty list for the parts of a body, which count as in memory until the block ends."""
+        parts: list[bytes] = []
+        try:
+            yield parts
+        finally:
+            self._in_memory -= sum(map(len, parts))
+
+    async def read(self, receive: Receive, stated: str | None, parts: list[bytes]) -> bytes:
+        """Returns the whole body of a submission.
+
+        Args:
+            receive: receives the parts.
+            stated: the value of the header Content-Length; None: there is none.
+            parts: a list from `counted`.
+
+        Raises:
+            BodyError: the body is too large (413), too slow (408), or the server is full (503).
+            CallerGoneError: the caller has disconnected.
+        """
+        limit = self._limits.submission_mb * _MIB
+        size = 0
+        _check_size(_stated_size(stated), limit, self._limits.submission_mb)
+        async for part in self._parts(receive):
+            size += len(part)
+            _check_size(size, limit, self._limits.submission_mb)
+            if self._in_memory + len(part) > self._limits.submissions_in_memory_mb * _MIB:
+                raise BodyError("the server holds too many large submissions; retry later", status=OVERLOADED)
+            self._in_memory += len(part)
+            parts.append(part)
+        parts[:] = [b"".join(parts)]  # the parts themselves need no memory any more
+        return parts[0]
+
+    async def pass_on(self, receive: Receive) -> AsyncIterator[bytes]:
+        """Yields the parts of a body that is not a submission.
+
+        Raises:
+            BodyError: the body is too large (413) or too slow (408).
+            CallerGoneError: the caller has disconnected.
+        """
+        size = 0
+        async for part in self._parts(receive):
+            size += len(part)
+            _check_size(size, self._limits.upload_mb * _MIB, self._limits.upload_mb)
+            yield part
+
+    def check_upload(self, stated: str | None) -> None:
+        """Does nothing if the stated length of a body that is passed on is within the limit.
+
+        Raises:
+            BodyError: the body is too large (413).
+        """
+        _check_size(_stated_size(stated), self._limits.upload_mb * _MIB, self._limits.upload_mb)
+
+    async def _parts(self, receive: Receive) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                message = await asyncio.wait_for(receive(), self._limits.body_timeout_s)
+            except TimeoutError:
+                raise BodyError(
+                    f"no part of the body arrived for {self._limits.body_timeout_s} s; send it faster",
+                    status=TIMEOUT,
+                ) from None
+            if message["type"] == "http.disconnect":
+                raise CallerGoneError("the caller has disconnected")
+            if part := message.get("body", b""):
+                yield part
+            if not message.get("more_body", False):
+                return
+
+
+def _check_size(size: int, limit: int, limit_mb: int) -> None:
+    if size > limit:
+        raise BodyError(f"the body is larger than {limit_mb} MiB; send a smaller one", status=TOO_LARGE)
+
+
+def _stated_size(stated: str | None) -> int:
+    """Returns the value of a Content-Length, which the HTTP library has checked; 0: there is none."""
+    return int(stated) if stated and stated.isdecimal() and len(stated) <= _MAX_DIGITS else 0

@@ -1,0 +1,278 @@
+"""Submissions through the proxy: admitted, sent with the provider's credential, and recorded to their end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from http import HTTPStatus
+from typing import NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from kling_pricing.errors import KlingPricingError
+from kling_pricing.guard import BudgetGuard
+from kling_pricing.hooks.context import spending
+from kling_pricing.hooks.error_responses import error_response
+from kling_pricing.hooks.hook import Hook
+from kling_pricing.hooks.http_messages import (
+    ApprovedSubmission,
+    ErrorResponse,
+    OutgoingRequest,
+    PassedMessage,
+    PendingSubmission,
+    ProviderResponse,
+    Redirect,
+)
+from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
+from kling_pricing.ledger.model import Reservation
+from kling_pricing.money import format_decimal
+from kling_pricing.server.access import LABELS_HEADER, Caller
+from kling_pricing.server.asgi_messages import Receive
+from kling_pricing.server.proxy.guarded import RETRY_COUNT, GuardedUpstream, changes_text, rules_of
+from kling_pricing.server.proxy.header_rules import merged, safe_value
+from kling_pricing.server.proxy.incoming import IncomingBodies
+from kling_pricing.server.proxy.provider_answers import (
+    Answer,
+    AnswerTooLargeError,
+    ReadResponse,
+    error_answer,
+    hook_answer,
+    read_whole,
+)
+from kling_pricing.server.proxy.targets import Target
+from kling_pricing.server.server_state import ServerState
+from kling_pricing.tables.http_rules import HttpRules
+from kling_pricing.wire.endpoints import Endpoint
+
+_log = logging.getLogger("kling_pricing.server")
+
+_MIB = 2**20
+_KEY_HEADER = "idempotency-key"
+_NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+"""Errors that prove that no connection existed over which the request could be sent."""
+
+
+class UpstreamRequest(NamedTuple):
+    """A request of a caller.
+
+    Attributes:
+        method: in capitals.
+        target: its destination.
+        headers: the headers that go to the provider, with lower-case names.
+        received: all headers of the caller, with lower-case names.
+    """
+
+    method: str
+    target: Target
+    headers: Mapping[str, str]
+    received: Mapping[str, str]
+
+
+class Submitting:
+    """Submits jobs.
+
+    Args:
+        state: the state of the server.
+        bodies: reads the bodies of requests.
+    """
+
+    def __init__(self, state: ServerState, bodies: IncomingBodies) -> None:
+        self._state = state
+        self._bodies = bodies
+
+    async def submit(
+        self,
+        guarded: GuardedUpstream,
+        route: Endpoint | McpEndpoint | UnlistedPath,
+        request: UpstreamRequest,
+        caller: Caller,
+        receive: Receive,
+    ) -> Answer:
+        """Submits a job. Once the body has arrived, this goes on even if the caller disconnects.
+
+        Raises:
+            KlingPricingError: the request cannot be read, or its labels are not allowed; nothing was sent.
+        """
+        with self._bodies.counted() as parts:
+            body = await self._bodies.read(receive, request.received.get("content-length"), parts)
+            outgoing = OutgoingRequest(request.method, request.target.url, request.received, body)
+            return await self._state.promise(self._submitted(guarded, route, request, outgoing, caller, 0))
+
+    async def _submitted(
+        self,
+        guarded: GuardedUpstream,
+        route: Endpoint | McpEndpoint | UnlistedPath,
+        request: UpstreamRequest,
+        outgoing: OutgoingRequest,
+        caller: Caller,
+        redirects: int,
+    ) -> Answer:
+        """Admits and sends a submission, to which `redirects` redirects have led."""
+        hook = guarded.hook
+        rules = rules_of(guarded.guard.book, guarded.upstream.provider, _format_of(route))
+        decide = partial(self._decided, guarded, route, outgoing, caller)
+        decision = await self._state.run(lambda _: decide())
+        if isinstance(decision, ErrorResponse):
+            return hook_answer(decision)
+        if isinstance(decision, PassedMessage):
+            return await self._passed_message(guarded, decision, request, outgoing, caller, rules)
+        pending = decision.pending
+        told = _told(pending.reservation)
+        body = outgoing.body if decision.body is None else decision.body
+        headers = merged(request.headers, {"accept-encoding": "identity"}, decision.headers)
+        try:
+            headers = merged(headers, guarded.upstream.headers())
+        except KlingPricingError:
+            await self._state.finish(lambda _: hook.withdraw(decision))
+            raise
+        try:
+            read = await self._sent(guarded, outgoing, headers, body)
+        except (aiohttp.ClientError, TimeoutError, AnswerTooLargeError) as error:
+            return await self._failed(hook, pending, error, rules, is_keyed=_is_keyed(outgoing))
+        except BaseException as error:
+            failed = partial(hook.failed, pending, error)
+            await self._state.finish(lambda _: failed())
+            raise
+        recorded = partial(_recorded, hook, pending, read.plain, redirects)
+        instead, left = await self._state.finish(recorded)
+        if isinstance(instead, Redirect):
+            moved = outgoing._replace(url=instead.url)
+            next_route = hook.route(moved.method, moved.url, {})
+            if isinstance(next_route, Endpoint | McpEndpoint | UnlistedPath):
+                return await self._submitted(guarded, next_route, request, moved, caller, redirects + 1)
+        answer = hook_answer(instead) if isinstance(instead, ErrorResponse) else read.answer
+        return answer.with_headers(told | left)
+
+    def _decided(
+        self,
+        guarded: GuardedUpstream,
+        route: Endpoint | McpEndpoint | UnlistedPath,
+        outgoing: OutgoingRequest,
+        caller: Caller,
+    ) -> ApprovedSubmission | PassedMessage | ErrorResponse:
+        """Takes the step before a submission is sent, in a thread."""
+        if isinstance(route, UnlistedPath):
+            return guarded.hook.submission(route, outgoing)()
+        project, labels = caller.identity(outgoing.headers.get(LABELS_HEADER))
+        key = None
+        if outgoing.headers.get(RETRY_COUNT, "0") != "0" and not _is_keyed(outgoing):
+            try:
+                key = guarded.earlier_key(outgoing, caller, project)
+            except KlingPricingError as error:
+                rules = rules_of(guarded.guard.book, guarded.upstream.provider, _format_of(route))
+                return error_response(error, rules)
+            headers = {name: value for name, value in outgoing.headers.items() if name != RETRY_COUNT}
+            outgoing = outgoing._replace(headers=headers)
+        with spending(project=project, key=key, **labels):
+            step = guarded.hook.submission(route, outgoing)
+        return step()
+
+    async def _sent(
+        self, guarded: GuardedUpstream, outgoing: OutgoingRequest, headers: Mapping[str, str], body: bytes
+    ) -> ReadResponse:
+        """Sends a submission once, and reads the response."""
+        settings = guarded.upstream.settings
+        async with self._state.session.request(
+            outgoing.method,
+            URL(outgoing.url, encoded=True),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_timeout_s, sock_read=settings.submit_timeout_s
+            ),
+        ) as response:
+            return await read_whole(response, self._state.settings.limits.answer_mb * _MIB)
+
+    async def _failed(
+        self, hook: Hook, pending: PendingSubmission, error: Exception, rules: HttpRules, *, is_keyed: bool
+    ) -> Answer:
+        """Records that a submission got no response, and answers the caller."""
+        connected = not isinstance(error, _NEVER_CONNECTED)
+        failed = partial(hook.failed, pending, error, connected=connected)
+        await self._state.finish(lambda _: failed())
+        _log.warning("reservation %s got no response: %s", pending.reservation_id, type(error).__name__)
+        told = _told(pending.reservation)
+        if not connected:
+            message = "the provider cannot be reached, so nothing was sent and nothing is held; retry later"
+            answer = error_answer(HTTPStatus.BAD_GATEWAY, "upstream_unreachable", message, rules, retry=True)
+            return answer.with_headers(told)
+        status, code, cause = (
+            (HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout", "the provider did not respond in time")
+            if isinstance(error, TimeoutError)
+            else (HTTPStatus.BAD_GATEWAY, "no_response", "the provider gave no response that can be read")
+        )
+        message = (
+            f"{cause}, so it may have accepted the job; its money stays held as reservation "
+            f"{pending.reservation_id} until the outcome is known; retry only with the same Idempotency-Key"
+        )
+        return error_answer(status, code, message, rules, retry=is_keyed).with_headers(told)
+
+    async def _passed_message(
+        self,
+        guarded: GuardedUpstream,
+        decision: PassedMessage,
+        request: UpstreamRequest,
+        outgoing: OutgoingRequest,
+        caller: Caller,
+        rules: HttpRules,
+    ) -> Answer:
+        """Passes an MCP message on that costs nothing."""
+        task, project = decision.task, caller.project
+        if project is not None:
+            if outgoing.body.lstrip()[:1] == b"[":
+                message = "send MCP messages one by one; a batch may concern the tasks of other projects"
+                return error_answer(HTTPStatus.FORBIDDEN, "forbidden", message, rules, refused_by="AccessError")
+            if task is not None:
+                task_id = task.task_id
+
+                def belongs(guard: BudgetGuard) -> bool:
+                    return guarded.isolation.belongs(guard, project, task_id)
+
+                if not await self._state.run(belongs):
+                    message = f"task {task_id} does not exist"
+                    return error_answer(HTTPStatus.NOT_FOUND, "task_not_found", message, rules)
+        headers = merged(request.headers, {"accept-encoding": "identity"}, guarded.upstream.headers())
+        try:
+            read = await self._sent(guarded, outgoing, headers, outgoing.body)
+        except (aiohttp.ClientError, TimeoutError, AnswerTooLargeError):
+            message = "the provider gave no response that can be read; retry later"
+            return error_answer(HTTPStatus.BAD_GATEWAY, "no_response", message, rules, retry=True)
+        if task is not None:
+            observed = partial(guarded.hook.on_task_answer, task, read.plain)
+            await self._state.finish(lambda _: observed())
+        return read.answer
+
+
+def _recorded(
+    hook: Hook, pending: PendingSubmission, response: ProviderResponse, redirects: int, guard: BudgetGuard
+) -> tuple[ErrorResponse | Redirect | None, dict[str, str]]:
+    """Records a response. Returns what the hook says, and the header with what is left in the job's budgets."""
+    instead = hook.answered(pending, response, redirects=redirects)
+    try:
+        balances = guard.balances_of(pending.reservation_id)
+    except KlingPricingError:
+        return instead, {}
+    parts = [f"{each.budget}={format_decimal(each.available)} {each.currency}" for each in balances]
+    return instead, {"x-kling-pricing-left": safe_value(", ".join(parts))} if parts else {}
+
+
+def _is_keyed(outgoing: OutgoingRequest) -> bool:
+    return bool(outgoing.headers.get(_KEY_HEADER))
+
+
+def _format_of(route: Endpoint | McpEndpoint | UnlistedPath) -> str:
+    return route.wire_formats[0] if isinstance(route, Endpoint) else route.wire_format
+
+
+def _told(reservation: Reservation) -> dict[str, str]:
+    """Returns the headers that describe a reservation."""
+    headers = {
+        "x-kling-pricing-quote": f"{format_decimal(reservation.expected)} {reservation.currency}",
+        "x-kling-pricing-reservation": reservation.id,
+    }
+    if reservation.changes:
+        headers["x-kling-pricing-changes"] = safe_value(changes_text(reservation.changes))
+    return headers

@@ -1,0 +1,79 @@
+"""The accounts at providers to which the server passes requests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from kling_pricing.errors import SettingsError
+from kling_pricing.server.secret_places import Secret
+from kling_pricing.server.server_settings import ServerSettings, UpstreamSettings
+from kling_pricing.tables.price_book import PriceBook
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """One account at a provider.
+
+    Attributes:
+        name: its name, the account that reservations keep.
+        provider: the provider that bills.
+        settings: its settings.
+        credential: the provider's key; None: none is sent.
+        webhook_secret: the secret with which the provider signs callbacks; None: they are not signed.
+    """
+
+    name: str
+    provider: str
+    settings: UpstreamSettings
+    credential: Secret | None
+    webhook_secret: Secret | None
+
+    @property
+    def url(self) -> str:
+        """The base URL of the provider's API, without a slash at its end."""
+        return self.settings.url
+
+    @property
+    def host(self) -> str:
+        """The host of the URL, with its port if it has one."""
+        return urlsplit(self.url).netloc
+
+    def headers(self) -> dict[str, str]:
+        """Returns the header with the provider's key.
+
+        Raises:
+            SettingsError: the file with the key was removed or emptied.
+        """
+        if self.credential is None:
+            return {}
+        scheme = f"{self.settings.scheme} " if self.settings.scheme else ""
+        return {self.settings.header: scheme + self.credential.text()}
+
+
+def upstreams(settings: ServerSettings, book: PriceBook) -> Mapping[str, Upstream]:
+    """Returns the accounts of the settings by name.
+
+    Raises:
+        SettingsError: a provider is unknown, or a secret is missing.
+    """
+    found = {}
+    for name, entry in settings.upstreams.items():
+        provider = entry.provider or name
+        if not book.knows(provider):
+            place = f"upstreams.{name}" + (".provider" if entry.provider else "")
+            remedy = "" if entry.provider else "; or name the provider with `provider`"
+            raise SettingsError(f"{book.unknown_provider(provider)}{remedy}", key_path=place)
+        found[name] = Upstream(
+            name,
+            provider,
+            entry,
+            _secret(entry.credential, f"upstreams.{name}.credential"),
+            _secret(entry.webhook_secret, f"upstreams.{name}.webhook_secret"),
+        )
+    return found
+
+
+def _secret(place: str | None, setting: str) -> Secret | None:
+    return None if place is None else Secret(place, setting)
