@@ -110,9 +110,10 @@ EDIT = {
         ),
         (
             "--model kling-lip-sync --provider kling",
-            "in wire format kling_services, the URL names the model, and the payload does not; write the "
-            "payload to a file, and also give the URL whose path is /v1/videos/advanced-lip-sync (--url)",
-        ),
+            (
+                "in wire format kling_services, the URL names the model, and the payload does not; write the "
+                "payload to a file, and also give the URL whose path is /v1/videos/advanced-lip-sync (--url)"
+            ),
         ),
         (
             "--model kling-3.0-turbo --url https://api-singapore.klingai.com/text-to-video/kling-3.0",
