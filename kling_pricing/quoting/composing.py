@@ -310,7 +310,7 @@ def _without_files(
         raise WireFormatError(
             f"in wire format {wire_format}, the model's name determines the options, but none of this "
             "model's names has these options; "
-            f" use one of: {', '.join(name for name, _ in names)}",
+            f"use one of: {', '.join(name for name, _ in names)}",
             wire_format=wire_format,
             field=wire.FIELD_NAMES["model"],
         )
