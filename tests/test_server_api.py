@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,9 +46,9 @@ class Api(NamedTuple):
         return Decimal(budget["available"])
 
 
-@pytest.fixture
-def api(ledger: str, book: PriceBook) -> Iterator[Api]:
-    """Yields a server on an empty ledger with a budget of 10 USD, once for each kind of store."""
+@contextmanager
+def running_api(ledger: str, book: PriceBook) -> Iterator[Api]:
+    """Runs a server on an empty ledger with a budget of 10 USD."""
     budget = Budget(name="trailer", match={"project": "trailer"}, cap=10, currency="USD", alerts=["0.05"])
     BudgetGuard(ledger, [budget], book=book).close()
     with (
@@ -57,6 +58,20 @@ def api(ledger: str, book: PriceBook) -> Iterator[Api]:
     ):
         yield Api(url, ledger, caller, boss)
         assert boss.post("/verify").status_code == 200
+
+
+@pytest.fixture
+def api(tmp_path: Path, book: PriceBook) -> Iterator[Api]:
+    """Yields a server on a file."""
+    with running_api(f"sqlite:///{tmp_path}/spend.db", book) as running:
+        yield running
+
+
+@pytest.fixture
+def each_api(ledger: str, book: PriceBook) -> Iterator[Api]:
+    """Yields a server, once for each kind of store."""
+    with running_api(ledger, book) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -114,53 +129,64 @@ def test_without_budgets_only_prices_are_known(quoting: httpx.Client) -> None:
     assert "budget apply" in answer.json()["detail"]
 
 
-def test_a_job_from_its_reservation_to_its_settlement(api: Api) -> None:
+def test_a_job_from_its_reservation_to_its_settlement(each_api: Api) -> None:
     """A job is reserved, dispatched once, bound, observed and settled, and each answer has the new state."""
-    decided = api.caller.post("/decide", json={"payload": CLIP}).json()
+    decided = each_api.caller.post("/decide", json={"payload": CLIP}).json()
     assert (decided["outcome"], decided["reserved"], decided["budgets"][0]["left_after"]) == (
         "admitted",
         "0.714",
         "9.286",
     )
-    created = api.reserve(key="shot-1")
+    created = each_api.reserve(key="shot-1")
     path = f"/reservations/{created['reservation']['id']}"
-    assert (created["payload"], created["replayed"], api.left()) == (None, False, 10 - COST)
-    dispatched = api.caller.post(f"{path}/dispatch", json={"payload": CLIP})
+    assert (created["payload"], created["replayed"], each_api.left()) == (None, False, 10 - COST)
+    dispatched = each_api.caller.post(f"{path}/dispatch", json={"payload": CLIP})
     assert dispatched.json()["payload"] == CLIP
-    again = api.caller.post(f"{path}/dispatch", json={"payload": CLIP})
+    again = each_api.caller.post(f"{path}/dispatch", json={"payload": CLIP})
     assert (again.status_code, again.json()["state"]) == (409, "dispatching")
-    assert api.caller.post(f"{path}/bind", json={"task_id": "task-1"}).json()["state"] == "bound"
-    settled = api.caller.post(f"{path}/observe", json={"body": DONE}).json()
+    assert each_api.caller.post(f"{path}/bind", json={"task_id": "task-1"}).json()["state"] == "bound"
+    settled = each_api.caller.post(f"{path}/observe", json={"body": DONE}).json()
     assert (settled["state"], settled["billed"], settled["basis"]) == ("settled", "0.714", "response")
     provider = settled["provider"]
-    assert api.caller.get(f"/tasks/{provider}/task-1").json() == settled == api.caller.get(path).json()
+    assert (
+        each_api.caller.get(f"/tasks/{provider}/task-1").json() == settled == each_api.caller.get(path).json()
+    )
 
 
-def test_a_key_makes_one_job_and_hands_out_one_payload(api: Api) -> None:
+def test_a_charge_in_money_is_exact(api: Api) -> None:
+    """A charge with a decimal point in a response is settled to the last digit."""
+    made = api.reserve(dispatch=True)["reservation"]["id"]
+    body = b'{"body": {"task_id": "task-1", "status": "completed", "cost_usd": 0.123456789}}'
+    headers = {"content-type": "application/json"}
+    settled = api.caller.post(f"/reservations/{made}/observe", content=body, headers=headers).json()
+    assert (settled["state"], settled["billed"]) == ("settled", "0.123456789")
+
+
+def test_a_key_makes_one_job_and_hands_out_one_payload(each_api: Api) -> None:
     """A repeated creation is the same reservation; once it is dispatched, the key is refused with its state."""
     headers = {"idempotency-key": "shot-1"}
-    first = api.caller.post("/reservations", json={"payload": CLIP}, headers=headers)
-    second = api.caller.post("/reservations", json={"payload": CLIP}, headers=headers)
-    third = api.caller.post("/reservations", json={"payload": CLIP, "dispatch": True}, headers=headers)
-    fourth = api.caller.post("/reservations", json={"payload": CLIP, "dispatch": True}, headers=headers)
-    other = api.caller.post("/reservations", json={"payload": CLIP | {"duration": 10}}, headers=headers)
+    first = each_api.caller.post("/reservations", json={"payload": CLIP}, headers=headers)
+    second = each_api.caller.post("/reservations", json={"payload": CLIP}, headers=headers)
+    third = each_api.caller.post("/reservations", json={"payload": CLIP, "dispatch": True}, headers=headers)
+    fourth = each_api.caller.post("/reservations", json={"payload": CLIP, "dispatch": True}, headers=headers)
+    other = each_api.caller.post("/reservations", json={"payload": CLIP | {"duration": 10}}, headers=headers)
     assert [each.status_code for each in (first, second, third, fourth, other)] == [201, 200, 200, 409, 409]
     ids = {each.json()["reservation"]["id"] for each in (first, second, third)}
     assert ids == {fourth.json()["reservation_id"]}
     assert (second.json()["replayed"], third.json()["payload"]) == (True, CLIP)
     assert (fourth.json()["code"], other.json()["code"]) == ("reservation_state", "idempotency")
-    both = api.caller.post(
+    both = each_api.caller.post(
         "/reservations", json={"payload": CLIP, "key": "a"}, headers={"idempotency-key": "b"}
     )
     assert both.status_code == 400
 
 
-def test_no_more_than_the_cap_is_reserved_at_once(api: Api) -> None:
+def test_no_more_than_the_cap_is_reserved_at_once(each_api: Api) -> None:
     """Of 40 simultaneous requests, 14 fit the cap of 10 USD, and the others get 402 with the amounts."""
     answers: list[httpx.Response] = []
 
     def create() -> None:
-        answers.append(api.caller.post("/reservations", json={"payload": CLIP, "dispatch": True}))
+        answers.append(each_api.caller.post("/reservations", json={"payload": CLIP, "dispatch": True}))
 
     threads = [threading.Thread(target=create) for _ in range(40)]
     for thread in threads:
@@ -172,7 +198,7 @@ def test_no_more_than_the_cap_is_reserved_at_once(api: Api) -> None:
     assert {(each["budget"], each["requested"], each["available"], each["currency"]) for each in refused} == {
         ("trailer", "0.714", "0.004", "USD")
     }
-    assert api.left() == Decimal("0.004")
+    assert each_api.left() == Decimal("0.004")
 
 
 def test_money_is_released_or_kept_as_the_library_does(api: Api) -> None:
@@ -218,21 +244,21 @@ def test_an_amount_that_is_not_exact_text_is_refused(quoting: httpx.Client, amou
         assert answer.status_code == 403
 
 
-def test_pages_list_every_reservation_once(api: Api) -> None:
+def test_pages_list_every_reservation_once(each_api: Api) -> None:
     """Following `next` lists every reservation, the newest first; a foreign or unknown cursor is not found."""
-    made = [api.reserve(key=f"shot-{number}")["reservation"]["id"] for number in range(5)]
+    made = [each_api.reserve(key=f"shot-{number}")["reservation"]["id"] for number in range(5)]
     listed, cursor = [], None
     while True:
         query = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
-        page = api.caller.get("/reservations", params=query).json()
+        page = each_api.caller.get("/reservations", params=query).json()
         listed += [each["id"] for each in page["items"]]
         if (cursor := page["next"]) is None:
             break
     assert listed == made[::-1]
-    assert api.caller.get("/reservations", params={"cursor": "f" * 32}).status_code == 404
-    assert api.caller.get("/reservations", params={"limit": 0}).status_code == 400
+    assert each_api.caller.get("/reservations", params={"cursor": "f" * 32}).status_code == 404
+    assert each_api.caller.get("/reservations", params={"limit": 0}).status_code == 400
     assert [
-        each["key"] for each in api.caller.get("/reservations", params={"key": "shot-3"}).json()["items"]
+        each["key"] for each in each_api.caller.get("/reservations", params={"key": "shot-3"}).json()["items"]
     ] == ["shot-3"]
 
 
@@ -292,11 +318,11 @@ def test_a_freeze_stops_admissions_until_a_thaw(api: Api) -> None:
     assert api.caller.post("/reservations", json={"payload": CLIP}).status_code == 201
 
 
-def test_an_allowance_is_asked_for_granted_used_and_revoked(api: Api) -> None:
+def test_an_allowance_is_asked_for_granted_used_and_revoked(each_api: Api) -> None:
     """A refused payload becomes a filed request, an administrator grants it, and the payload passes."""
-    api.boss.post("/budgets/trailer/cap", json={"cap": "0.5", "reason": "nearly over"})
+    each_api.boss.post("/budgets/trailer/cap", json={"cap": "0.5", "reason": "nearly over"})
     ask = {"payload": CLIP, "key": "shot-9", "reason": "the last shot"}
-    filed = api.caller.post("/allowance-requests", json=ask).json()
+    filed = each_api.caller.post("/allowance-requests", json=ask).json()
     assert (filed["amount"], filed["budgets"], filed["actor"], filed["allowance_id"]) == (
         "0.714",
         ["trailer"],
@@ -304,15 +330,15 @@ def test_an_allowance_is_asked_for_granted_used_and_revoked(api: Api) -> None:
         None,
     )
     grant = {"request": filed["id"], "until": "2099-01-01T00:00:00Z", "reason": "fine"}
-    assert api.caller.post("/allowances", json=grant).status_code == 403
-    granted = api.boss.post("/allowances", json=grant)
+    assert each_api.caller.post("/allowances", json=grant).status_code == 403
+    granted = each_api.boss.post("/allowances", json=grant)
     assert granted.status_code == 201
-    assert api.reserve(key="shot-9")["reservation"]["reserved"] == "0.714"
-    (used,) = api.caller.get("/allowances").json()["allowances"]
+    assert each_api.reserve(key="shot-9")["reservation"]["reserved"] == "0.714"
+    (used,) = each_api.caller.get("/allowances").json()["allowances"]
     assert (used["held"], used["available"]) == ("0.214", "0.5")
-    revoked = api.boss.post(f"/allowances/{used['id']}/revoke", json={"reason": "enough"}).json()
+    revoked = each_api.boss.post(f"/allowances/{used['id']}/revoke", json={"reason": "enough"}).json()
     assert revoked["revoked_at"] is not None
-    (asked,) = api.caller.get("/allowance-requests").json()["requests"]
+    (asked,) = each_api.caller.get("/allowance-requests").json()["requests"]
     assert asked["allowance_id"] == used["id"]
 
 

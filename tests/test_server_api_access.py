@@ -256,6 +256,9 @@ def test_a_key_of_one_project_cannot_take_the_task_of_another(scene: Scene) -> N
         for answer in (
             caller.post(f"{path}/bind", json={"task_id": "rival-task"}),
             caller.post(f"{path}/observe", json={"body": {"task_id": "rival-task", "status": "failed"}}),
+            caller.post(
+                f"{path}/observe", json={"body": {"data": [{"task_id": "rival-task", "status": "failed"}]}}
+            ),
         ):
             assert (answer.status_code, answer.json()["code"]) == (422, "wire_format")
             assert [secret for secret in scene.secrets if secret in answer.text] == []

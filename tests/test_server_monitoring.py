@@ -182,16 +182,30 @@ def test_spans_cost_nothing_without_opentelemetry() -> None:
     assert done.stdout.strip() == "{'b': 1, 'c': 2}"
 
 
-def test_the_command_logs_one_json_object_per_line(tmp_path: Path, book: PriceBook) -> None:
-    """Each line on standard error is an object with the facts of a request, and Ctrl-C ends the server."""
+def test_two_processes_log_json_and_count_together(tmp_path: Path, book: PriceBook) -> None:
+    """Each line of the log is an object, the metrics are those of both processes, and Ctrl-C ends them."""
     ledger = f"sqlite:///{tmp_path}/spend.db"
     BudgetGuard(ledger, [Budget(name="all", cap=1, currency="USD")], book=book).close()
-    command = [sys.executable, "-m", "kling_pricing", "serve", "--ledger", ledger, "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "kling_pricing",
+        "serve",
+        "--ledger",
+        ledger,
+        "--port",
+        "0",
+        "--workers",
+        "2",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         line = next(line for line in server.stdout if "The API is at" in line)
         url = line.split()[-1].removesuffix(".")
         eventually(lambda: _status(f"{url}/caller") == 401)
+        before = answers(url)
+        assert [_status(f"{url}/caller") for _ in range(20)] == [401] * 20
+        eventually(lambda: answers(url) == before + 20)
         server.send_signal(signal.SIGINT)
         _, logged = server.communicate(timeout=30)
     assert server.returncode == 0
@@ -199,6 +213,12 @@ def test_the_command_logs_one_json_object_per_line(tmp_path: Path, book: PriceBo
     (seen, *_) = [entry for entry in entries if entry.get("route") == "/api/v1/caller"]
     assert (seen["level"], seen["status"], seen["method"]) == ("info", 401, "GET")
     assert {"at", "logger", "message", "took_ms", "request_id"} <= seen.keys()
+
+
+def answers(url: str) -> float:
+    """Returns the number of answers to `/caller`, in the metrics of all processes."""
+    found = scraped(url.removesuffix("/api/v1"))
+    return found["kling_pricing_api_answers_total['/api/v1/caller', '401', 'GET']"]
 
 
 def _status(url: str) -> int:

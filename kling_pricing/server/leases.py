@@ -35,7 +35,7 @@ class LeaseHolder(NamedTuple):
 
 
 class BackgroundStatus:
-    """What this process knows about the background work.
+    """The knowledge of this process about the background work.
 
     Args:
         lasts: how long a lease lasts.

@@ -40,9 +40,9 @@ _BUCKETS = ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", 
 
 Step: TypeAlias = Literal["quote", "admit"]
 Outcome: TypeAlias = Literal["admitted", "capped", "refused", "passed", "unauthorized", "failed"]
-"""What became of a request to an upstream: `passed` requests are not submissions."""
+"""The outcome of a request to an upstream: `passed` requests are not submissions."""
 Trouble: TypeAlias = Literal["no_connection", "timeout", "status_5xx", "status_429", "status_401", "other"]
-"""What went wrong at an upstream."""
+"""The kind of an upstream's error."""
 
 
 class Metrics:
@@ -52,7 +52,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "kling_pricing_requests",
-            "Requests to upstreams, by what became of them.",
+            "Requests to upstreams, by their outcome.",
             ("upstream", "outcome"),
             registry=self._registry,
         )
@@ -77,7 +77,7 @@ class Metrics:
         )
         self._polls = Counter(
             "kling_pricing_polls",
-            "Questions to upstreams about tasks, by what the answer said.",
+            "Questions to upstreams about tasks, by the outcome.",
             ("upstream", "outcome"),
             registry=self._registry,
         )

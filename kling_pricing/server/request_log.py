@@ -25,7 +25,7 @@ _SERVER_ERROR, _BAD_GATEWAY, _TIMEOUT = 500, 502, 504
 
 
 class ProxyLog:
-    """Passes requests on to the proxy, and logs and counts each of them by what became of it.
+    """Passes requests on to the proxy, and logs and counts each of them by its outcome.
 
     Args:
         proxy: the proxy.
@@ -76,7 +76,7 @@ class ProxyLog:
 
 
 def _outcome(status: int, headers: Mapping[str, str]) -> Outcome:
-    """Returns what became of a request, from the answer of the proxy."""
+    """Returns the outcome of a request, from the answer of the proxy."""
     if headers.get(REFUSED_BY) == "AccessError":
         return "unauthorized"
     if REFUSED_BY in headers:
@@ -89,7 +89,7 @@ def _outcome(status: int, headers: Mapping[str, str]) -> Outcome:
 
 
 def _trouble(status: int) -> Trouble | None:
-    """Returns what went wrong at an upstream; None: nothing did."""
+    """Returns the kind of an upstream's error; None: there was none."""
     if status == _BAD_GATEWAY:
         return "no_connection"
     if status == _TIMEOUT:

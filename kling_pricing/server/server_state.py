@@ -46,7 +46,7 @@ class ServerState:
         access: recognises callers.
         metrics: counts and times of this process.
         gauges: metrics that are read from the ledger.
-        background: what the background work of this process does.
+        background: the state of the background work.
         upstreams: the accounts by name.
         session: the client for all upstreams; it exists between `start` and `stop`.
 

@@ -57,8 +57,8 @@ class Pause(NamedTuple):
 class TaskQuestions:
     """The questions of the process that does the background work.
 
-    What it remembers about earlier questions is lost with the process. A successor then asks about every task
-    once, at the same pace.
+    The times of earlier questions are lost with the process. A successor then asks about every task once, at
+    the same pace.
 
     Args:
         state: the state of the server.

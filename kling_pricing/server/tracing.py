@@ -14,7 +14,7 @@ except ModuleNotFoundError:  # the API is optional
 
 @contextmanager
 def span(name: str, **attributes: Any) -> Iterator[dict[str, Any]]:
-    """Yields the attributes of a span for a block of code; what the block adds to them is kept too.
+    """Yields the attributes of a span for a block of code; the block may add others.
 
     Args:
         name: the name of the span.

@@ -124,5 +124,5 @@ def revoke_access_key(
 
 @router.get("/caller", summary="Show your own access key")
 def show_caller(caller: Viewer) -> CallerView:
-    """Returns what the access key of this request may do."""
+    """Returns the role, the project and the labels of the access key of this request."""
     return CallerView(**caller._asdict() | {"labels": dict(caller.labels)})

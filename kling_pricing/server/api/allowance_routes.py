@@ -65,7 +65,7 @@ class AllowanceList(View):
 
 
 class AllowBody(ApiBody):
-    """The content of an allowance. A filed request gives what is left out."""
+    """The content of an allowance. A filed request gives the fields that are left out."""
 
     project: ShortText | None = None
     amount: Amount | None = None
@@ -78,7 +78,7 @@ class AllowBody(ApiBody):
 
 
 class ReasonBody(ApiBody):
-    """Why somebody does something."""
+    """The reason for an action."""
 
     reason: ShortText
 

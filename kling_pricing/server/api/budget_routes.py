@@ -111,7 +111,7 @@ class PlanView(View):
 
 
 class ApplyBody(BudgetsBody):
-    """New budgets, and the consent to what they lessen."""
+    """New budgets, and the consent to weaker protection."""
 
     base: str | None = Field(
         None, description="The `base` of your plan: refuses the budgets if others are in force meanwhile."
@@ -143,7 +143,7 @@ class CapChangeView(View):
 
 
 class FreezeBody(ApiBody):
-    """What to freeze or thaw, and why."""
+    """The budgets to freeze or thaw, and the reason."""
 
     budgets: list[ShortText] | None = Field(
         None, description="The names of the budgets; null: all spending.", min_length=1
@@ -206,7 +206,7 @@ def plan_new_budgets(body: BudgetsBody, server: Served, _caller: Administrator) 
 
 @router.post("/budgets/apply", summary="Apply new budgets", responses=problems(413))
 def apply_new_budgets(body: ApplyBody, server: Served, caller: Administrator) -> PlanView:
-    """Replaces the budgets in force, and returns what has changed. Balances do not change."""
+    """Replaces the budgets in force, and returns the changes. Balances do not change."""
     plan = plan_budgets(server.settings.ledger, body.budgets())
     if body.base is not None:
         plan = plan._replace(base=body.base)

@@ -1,8 +1,9 @@
-"""What the routes of the API share: the guard, the caller and its rights, and bodies that are read strictly."""
+"""Shared by the routes of the API: the server, the caller and its rights, and bodies that are read strictly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from json import JSONDecoder
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, HTTPException, Request, Response
@@ -14,8 +15,9 @@ from kling_pricing.ledger.access_keys import ACCESS_KEY_LABEL, Role
 from kling_pricing.ledger.errors import unknown
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.server.access import FORBIDDEN, Caller
+from kling_pricing.server.asgi_messages import headers_of
 from kling_pricing.server.server_state import ServerState
-from kling_pricing.strict_json import json_value
+from kling_pricing.strict_json import EXACT_JSON, json_value
 
 API_PREFIX = "/api/v1"
 """The beginning of the paths of all routes."""
@@ -50,7 +52,7 @@ def _allowed(role: Role, *, all_projects: bool = False) -> Callable[[Caller], Ca
 Served: TypeAlias = Annotated[ServerState, Depends(state_of)]
 """The state of the server."""
 Viewer: TypeAlias = Annotated[Caller, Depends(_allowed("view"))]
-"""A caller that may read what belongs to its project."""
+"""A caller that may read the objects of its project."""
 Submitter: TypeAlias = Annotated[Caller, Depends(_allowed("submit"))]
 """A caller that may also spend."""
 Manager: TypeAlias = Annotated[Caller, Depends(_allowed("manage"))]
@@ -134,7 +136,13 @@ def budgets_of(server: ServerState, caller: Caller) -> list[str]:
 
 
 class StrictRequest(Request):
-    """A request whose body is bounded, and whose JSON is read strictly: UTF-8, and no key twice."""
+    """A request whose body is bounded, and whose JSON is read strictly: UTF-8, and no key twice.
+
+    Attributes:
+        decoder: the decoder of the JSON; None: the usual one.
+    """
+
+    decoder: JSONDecoder | None = None
 
     async def body(self) -> bytes:
         """Returns the body.
@@ -161,21 +169,34 @@ class StrictRequest(Request):
             HTTPException: the body is not JSON in this sense (400).
         """
         try:
-            return json_value(await self.body())
+            return json_value(await self.body(), decoder=self.decoder)
         except KlingPricingError as error:
             raise HTTPException(400, f"the body cannot be read: {error}") from None
 
 
+class ExactRequest(StrictRequest):
+    """A request that contains charges: numbers with a decimal point are read as exact decimals."""
+
+    decoder = EXACT_JSON
+
+
 class StrictRoute(APIRoute):
     """A route that recognises its caller before it reads the body, and whose handlers get a `StrictRequest`."""
+
+    request_class: type[StrictRequest] = StrictRequest
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns the function that answers a request."""
         answer = super().get_route_handler()
 
         async def answer_strictly(request: Request) -> Response:
-            headers = {name.lower(): value for name, value in request.headers.items()}
-            request.state.caller = await state_of(request).caller(headers)
-            return await answer(StrictRequest(request.scope, request.receive))
+            request.state.caller = await state_of(request).caller(headers_of(request.scope))
+            return await answer(self.request_class(request.scope, request.receive))
 
         return answer_strictly
+
+
+class ExactRoute(StrictRoute):
+    """A route whose handlers get an `ExactRequest`."""
+
+    request_class = ExactRequest

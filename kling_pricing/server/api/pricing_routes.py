@@ -44,7 +44,7 @@ _EXAMPLE: Mapping[str, Any] = {
 
 
 class MediaFactsBody(ApiBody):
-    """What you know about a file that the payload names by its URL."""
+    """Facts about a file that the payload names by its URL."""
 
     size_bytes: int | None = Field(None, ge=0)
     type: ShortText | None = Field(None, description="The file type, such as `image/png` or `mp4`.")
@@ -52,7 +52,7 @@ class MediaFactsBody(ApiBody):
 
 
 class PayloadBody(ApiBody):
-    """A payload for a provider, and what is needed to read it."""
+    """A payload for a provider, and the options for reading it."""
 
     payload: dict[str, Any] = Field(
         description="The JSON body that would go to the provider.", examples=[_EXAMPLE]
@@ -116,7 +116,7 @@ def compare_prices(body: QuoteBody, server: Served, _caller: Viewer) -> Comparis
 
 @router.post("/decide", summary="Decide without reserving")
 def decide_payload(body: DecideBody, server: Served, caller: Viewer) -> DecisionView:
-    """Returns what an admission of the payload would do now: through which budgets it passes, with what left.
+    """Returns the outcome that an admission of the payload would have now, with the effect on each budget.
 
     Nothing is reserved. Until you create a reservation, other requests may take the money.
     """

@@ -134,7 +134,7 @@ class EffectView(View):
 
 
 class DecisionView(View):
-    """What would happen to a request now. Nothing was reserved."""
+    """The decision about a request as of now. Nothing was reserved."""
 
     outcome: str = Field(description="`admitted`, `capped`, `replayed` or `refused`.", examples=["admitted"])
     passes: bool

@@ -13,6 +13,7 @@ from kling_pricing.ledger.model import Basis, Reservation, State
 from kling_pricing.server.access import FORBIDDEN, Caller
 from kling_pricing.server.api.dependencies import (
     API_PREFIX,
+    ExactRoute,
     Manager,
     Served,
     StrictRoute,
@@ -44,6 +45,7 @@ from kling_pricing.server.api.reservation_views import (
 from kling_pricing.server.problem_documents import problems
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.wire.formats import wire_format as wire_format_named
+from kling_pricing.wire.task import listed_tasks
 
 router = APIRouter(
     prefix=API_PREFIX,
@@ -190,20 +192,26 @@ def bind_reservation(
     return ReservationView.model_validate(server.guard.bind(reservation.id, body.task_id))
 
 
-@router.post(
-    "/reservations/{reservation_id}/observe",
-    summary="Record a response of the provider",
-    responses=problems(413),
-)
 def observe_reservation(
     reservation_id: ReservationId, body: ObserveBody, server: Served, caller: Submitter
 ) -> ReservationView:
     """Records a submit or status response, or the body of a callback, and settles a job that has ended."""
     reservation = _outcome_of(server, caller, reservation_id)
-    read_task = wire_format_named(reservation.wire_format).read_task
-    _require_own_task(server, caller, reservation, read_task(body.body).task_id)
+    read_task, listed = wire_format_named(reservation.wire_format).read_task, listed_tasks(body.body)
+    for answer in [body.body] if listed is None else listed:
+        _require_own_task(server, caller, reservation, read_task(answer).task_id)
     updated = server.guard.observe(body.body, provider=reservation.provider, reservation=reservation)
     return ReservationView.model_validate(updated or server.guard.reservation(reservation_id))
+
+
+router.add_api_route(
+    "/reservations/{reservation_id}/observe",
+    observe_reservation,
+    methods=["POST"],
+    summary="Record a response of the provider",
+    responses=problems(413),
+    route_class_override=ExactRoute,
+)
 
 
 @router.post("/reservations/{reservation_id}/settle", summary="Settle a reservation", responses=problems(413))

@@ -119,7 +119,7 @@ class SettleBody(ApiBody):
 
 
 class ReleaseBody(ApiBody):
-    """Why the money is not needed."""
+    """The reason why the money is not needed."""
 
     refused: bool = Field(
         default=False,
@@ -129,7 +129,7 @@ class ReleaseBody(ApiBody):
 
 
 class DoubtBody(ApiBody):
-    """Why it is unknown whether the provider accepted the job."""
+    """The reason why it is unknown whether the provider accepted the job."""
 
     reason: ShortText
 
