@@ -1,5 +1,6 @@
 """The books: what facts come to in each month, against a book kept in plain Python."""
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kling_pricing import KlingPricingError, PriceBook, StatementError
+from kling_pricing.ledger import connect
+from kling_pricing.ledger.books import BooksUpdate, ClosedMonth
 from kling_pricing.reconcile import (
     Line,
     Reconciliation,
+    changed_months,
     close_month,
     closed_months,
     list_disputes,
@@ -22,6 +26,7 @@ from kling_pricing.reconcile import (
     write_off,
 )
 from kling_pricing.reconcile.months import month_period
+from tests.commands import run
 from tests.conftest import Clock, examples
 from tests.test_reconcile import HEADER, World
 
@@ -168,6 +173,73 @@ def test_a_corrected_statement_is_booked_only_when_that_is_requested(finance: Fi
     with finance.month("2026-11", first, replaces=second.name) as result:
         assert result.remember().statements == 1
     assert finance.owed("2026-11", first) == 2 * COST
+
+
+def test_a_shorter_export_is_named_and_changes_nothing_until_it_replaces(finance: Finance) -> None:
+    """A file without the last rows may be an earlier download, so its successor is named and still counts."""
+    for day, task in enumerate("tuv", 5):
+        finance.send(task, "2026-11", day)
+    rows = [(task, COST, at("2026-11", day)) for day, task in enumerate("tuv", 5)]
+    whole = finance.statement(*rows, name="whole.csv")
+    finance.lines("2026-11", whole)
+    shorter = finance.statement(*rows[:2])
+    with finance.month("2026-11", shorter) as result:
+        assert (result.conflicts, result.gaps) == ((), ())
+        assert [(longer.name, longer.rows) for longer in result.shorter_than] == [("whole.csv", 1)]
+        result.remember()
+        (payable,) = result.payable()
+        assert (payable.invoiced, payable.accrue) == (3 * COST, D(0))
+    for again in (whole, shorter):
+        with finance.month("2026-11", again) as result:
+            assert (result.conflicts, result.shorter_than) == ((), ())
+    corrected = finance.statement(*rows[:1])
+    with finance.month("2026-11", corrected, replaces="whole.csv") as result:
+        assert [longer.name for longer in result.shorter_than] == [shorter.name]
+        assert "v" not in {line.task_id for line in result.lines("matched")}
+
+
+def test_an_export_without_rows_in_between_is_a_correction(finance: Finance) -> None:
+    """No earlier download lacks a row between its own rows, so such a file is not booked until it replaces."""
+    for day, task in enumerate("tuv", 5):
+        finance.send(task, "2026-11", day)
+    rows = [(task, COST, at("2026-11", day)) for day, task in enumerate("tuv", 5)]
+    finance.lines("2026-11", finance.statement(*rows, name="whole.csv"))
+    corrected = finance.statement(rows[0], rows[2])
+    with finance.month("2026-11", corrected) as result:
+        assert [(each.name, each.tasks, each.task_id) for each in result.conflicts] == [("whole.csv", 1, "u")]
+        with pytest.raises(StatementError, match=r"whole\.csv"):
+            result.remember()
+    with finance.month("2026-11", corrected, replaces="whole.csv") as result:
+        assert result.conflicts == ()
+        (payable,) = result.payable()
+        assert (payable.invoiced, payable.accrue) == (2 * COST, COST)
+
+
+def test_an_export_with_other_rows_is_no_shorter_one(finance: Finance) -> None:
+    """Files with rows of their own, such as those of another pack, add to the books as before."""
+    finance.lines("2026-11", finance.statement(("t", COST, at("2026-11")), ("u", COST, at("2026-11", 6))))
+    with finance.month("2026-11", finance.statement(("v", COST, at("2026-11")))) as result:
+        assert (result.conflicts, result.shorter_than) == ((), ())
+
+
+def test_verify_computes_the_journals_of_closed_months_again(finance: Finance) -> None:
+    """A journal that is not the closed one does not go unnoticed, although every seal of the books is right."""
+    finance.send("t", "2026-10")
+    finance.lines("2026-10", finance.statement(("t", COST, at("2026-10"))))
+    ledger = finance.world.ledger
+    close_month(ledger, "2026-10", provider="qingbo", clock=lambda: at("2026-11", 3))
+    done = run("verify", ledger=ledger)
+    assert (done.returncode, done.stdout.startswith("OK")) == (0, True), done.stderr
+    assert changed_months(ledger, ["qingbo", "kling"]) == []
+    with closing(connect(ledger, clock=lambda: at("2026-12", 3))) as store:
+        known = store.books("qingbo").known
+        close = ClosedMonth("2026-11", "qingbo", "0" * 64, at("2026-12", 3), "li", "")
+        store.add_to_books(BooksUpdate("qingbo", known, closed=close))
+    assert [(each.month, each.is_intact) for each in changed_months(ledger, ["qingbo"])] == [("2026-11", False)]
+    done = run("verify", ledger=ledger)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the journal of a closed month has changed: 2026-11 of qingbo" in done.stderr
+    assert run("verify", "--since-last", ledger=ledger).returncode == 0
 
 
 @pytest.mark.parametrize(

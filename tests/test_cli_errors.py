@@ -20,7 +20,7 @@ REQUEST = json.dumps(video(duration=5))
 BUDGETS = "budgets:\n  - {name: trailer, match: {project: trailer}, cap: 1, currency: USD}\n"
 STATEMENT = "task_id,model,status,created_at,cost\n"
 
-PYTHON = re.compile(r"[A-Z]\w+Error\b|\b(?!LABEL=|user=|RESERVATION=)\w+=|`[a-z]+_[a-z_]+`|Traceback")
+PYTHON = re.compile(r"[A-Z]\w+Error\b|\b(?!LABEL=|user=|RESERVATION=|COLUMN=)\w+=|`[a-z]+_[a-z_]+`|Traceback")
 """Exception classes and Python arguments; `LABEL=VALUE` and the like are written on the command line itself."""
 
 
@@ -160,6 +160,11 @@ BAD: dict[str, tuple[str, str]] = {
     "unit_column": ("nowhere", "column nowhere: does not have this column"),
     "timezone": ("Mars/Base", "Mars/Base"),
     "tolerance": ("1e3", "'1e3' is not a plain decimal number"),
+    **dict.fromkeys(
+        ("tasks", "tier", "project_column"), ("nowhere", "column nowhere: does not have this column")
+    ),
+    "day_zone": ("Mars/Base", "Mars/Base"),
+    "totals": ("Total", "'Total' is not a mark; write COLUMN=TEXT"),
     "until": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "url": ("nowhere", "http or https URL|is not the URL of a ledger"),
     "video_length": ("soon", "'soon' is not a length in seconds; write a number such as 5.04"),
@@ -171,7 +176,7 @@ BAD: dict[str, tuple[str, str]] = {
 UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
     *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last", "watch"),  # flags
-    *("remember", "dispute", "dry_run", "is_confirmed"),  # flags
+    *("remember", "dispute", "dry_run", "is_confirmed", "despite_gaps", "sums"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account", "invoice_id"),  # any text will do
@@ -203,6 +208,8 @@ NEEDED: dict[object, list[str]] = {
     },
     ("statement", "map"): [*("--unit", "quota", "--time-format", "ms", "--offset", "+00:00", "--yes")],
     ("budget", "allow"): ["--amount", "1", "--currency", "USD", "--budget", "trailer"],
+    **{name: ["--sums", "--timezone", "UTC"] for name in ("tasks", "tier", "project_column")},
+    "day_zone": ["--sums"],
     "batch_tolerance": ["--tolerance", "1"],
     "formats": ["--out", "reports"],
     "record": ["--port", "0"],

@@ -79,7 +79,7 @@ def test_every_format_is_sampled(tmp_path: Path, kind: str, book: PriceBook) -> 
     row = {"task_id": "t-1", "model": "kling-v3", "status": "completed", "created_at": MOMENT, "cost": 357000}
     path = FILES[kind](tmp_path / f"a.{kind}", [row])
     sample = sample_statement(path, provider="qingbo", mapping="qingbo-tasks", book=book)
-    ((_, task_id, amount, unit, at, model, _, state, problem, _),) = sample.rows
+    ((_, task_id, amount, unit, at, model, _, state, problem, *_),) = sample.rows
     assert (task_id, amount, unit, at, model, state, problem) == (
         *("t-1", D(357000), "quota", NOON, "kling-v3", "succeeded"),
         None,

@@ -622,6 +622,16 @@ OFFICIAL = (
             "the statement says 720p, but the charge is the quoted amount",
         ),
         (
+            "1080p,9.04,false,native,false,6",
+            "matched",
+            "the statement says 9.04 s, but the charge is the quoted amount",
+        ),
+        (
+            "1080p,3,false,off,false,6",
+            "matched",
+            "the statement says silent, 3 s, but the charge is the quoted amount",
+        ),
+        (
             "720p,5.04,false,native,false,4.5",
             "explained",
             "billed at the 720p audio rate, as the statement says",
@@ -729,7 +739,11 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
         ("unit_column: currency, ", "", "give `unit`, `unit_column`, or both"),
         ('offset: "+08:00"', "offset: 8", "must be an offset from UTC in hours and minutes"),
         ('offset: "+08:00"', 'format: "%d"', "must be iso, unix, ms, or a pattern"),
-        ("columns:", "answers: {wire_format: tasks}\ncolumns:", "give either `columns` or `answers`"),
+        (
+            "columns:",
+            "answers: {wire_format: tasks}\ncolumns:",
+            "give one of `columns`, `answers` and `aggregates`",
+        ),
         (
             "  task_id",
             "  model: {column: m, names: {a: {model: kling-v9}}}\n  task_id",

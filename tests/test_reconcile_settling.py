@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kling_pricing import KlingPricingError, PriceBook, Reservation, load_price_book
-from kling_pricing.reconcile import Tolerance, reconcile
+from kling_pricing import KlingPricingError, PriceBook, Reservation, StatementError, load_price_book
+from kling_pricing.reconcile import Invoice, Tolerance, reconcile
 from tests.commands import run
 from tests.conftest import Clock
 from tests.test_reconcile import MONEY, NOON, SINCE, UNTIL, World
@@ -23,6 +23,42 @@ OCTOBER = datetime(2026, 10, 31, 23, tzinfo=UTC)
 def clock() -> Clock:
     """A clock that stands still in the month."""
     return Clock(NOON)
+
+
+def test_nothing_is_settled_from_an_incomplete_statement(world: World) -> None:
+    """Unreadable rows or another invoice total stop `settle`, and the error names the way to insist."""
+    reservation = world.send("t")
+    world.bill("t", 357000)
+    complete = world.statement()
+    world.bill("u", "12.5")
+    for statement, more, gap in (
+        (world.statement(name="gaps.csv"), {}, "1 of 2 rows cannot be read"),
+        (complete, {"invoice": Invoice(D(9), "USD")}, "the invoice has a total of 9 USD"),
+    ):
+        with world.reconcile(statement, **more) as result:
+            with pytest.raises(StatementError, match=gap) as refused:
+                result.settle()
+            assert "Nothing was settled." in str(refused.value)
+            with pytest.raises(StatementError, match=gap):
+                result.refuse_gaps()
+    assert booked(world, reservation) == ("bound", None, None)
+    words = (
+        "reconcile",
+        "--provider",
+        "qingbo",
+        "--month",
+        "2026-11",
+        "--statement",
+        world.folder / "gaps.csv",
+    )
+    done = run(*words, "--settle", ledger=world.ledger)
+    assert (done.returncode, "--settle-despite-gaps" in done.stderr) == (2, True)
+    with world.reconcile(complete) as result:
+        assert result.remember().statements == 1  # the refusal remembered nothing
+    assert run(*words, "--settle-despite-gaps", ledger=world.ledger).returncode == 2
+    insisted = run(*words, "--settle", "--settle-despite-gaps", ledger=world.ledger)
+    assert "settled: 1, bound: 0, refused: 0" in insisted.stdout
+    assert booked(world, reservation) == ("settled", D("0.714"), "statement")
 
 
 @pytest.fixture
@@ -62,7 +98,8 @@ def test_a_running_task_is_not_free_yet(world: World, status: str) -> None:
         assert line.cause == (
             f"the task was sent at 2026-11-05 12:00 UTC and is on the statement as {status}, without a charge"
         )
-        assert settle(world, statement, **more) == (0, 0, {})
+        with world.reconcile(statement, **more) as result:
+            assert result.settle(despite_gaps=True) == (0, 0, {})
     assert booked(world, reservation) == ("bound", None, None)
     world.rows.clear()
     world.bill("t", 357000)

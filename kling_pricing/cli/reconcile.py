@@ -76,6 +76,7 @@ def reconcile_command(
     max_unreadable: Decimal,
     settle: bool,
     also: tuple[SettleAlso, ...],
+    despite_gaps: bool,
     remember: bool,
     replaces: str | None,
     dry_run: bool,
@@ -112,6 +113,8 @@ def reconcile_command(
         raise click.UsageError("--dispute needs a --reason; the books keep the reason")
     if also and not settle:
         raise click.UsageError("--settle-also needs --settle")
+    if despite_gaps and not settle:
+        raise click.UsageError("--settle-despite-gaps needs --settle")
     if (invoice_total is None) != (invoice_currency is None) or (invoice_id and invoice_total is None):
         raise click.UsageError("an invoice needs both --invoice-total and --invoice-currency")
     if provider is None and account is not None and not all(named for named, _ in statements):
@@ -139,6 +142,7 @@ def reconcile_command(
         remember=remember or dispute or settle,
         settle=settle,
         also=also,
+        despite_gaps=despite_gaps,
         dispute=dispute,
         dry_run=dry_run,
         is_confirmed=is_confirmed,
@@ -218,6 +222,7 @@ class Actions(NamedTuple):
         remember: whether to add it to the books.
         settle: whether to settle its reservations.
         also: further categories to settle.
+        despite_gaps: whether to settle although the period is not reconciled.
         dispute: whether to dispute charges that are too high.
         dry_run: whether to change nothing.
         is_confirmed: whether to replace a statement without asking.
@@ -228,6 +233,7 @@ class Actions(NamedTuple):
     remember: bool
     settle: bool
     also: tuple[SettleAlso, ...]
+    despite_gaps: bool
     dispute: bool
     dry_run: bool
     is_confirmed: bool
@@ -251,6 +257,8 @@ def _reconcile(
     with _progress() as report, reconcile(**arguments, on_progress=report) as reconciled:
         remembered = disputed = settled = None
         plan = reconciled.replacement()
+        if actions.settle and not actions.dry_run and not actions.despite_gaps:
+            reconciled.refuse_gaps()
         if actions.remember and not actions.dry_run:
             if plan is not None and not actions.is_confirmed:
                 _confirm(plan)
@@ -269,7 +277,12 @@ def _reconcile(
             files = dict(manifest.files)
         if actions.settle and not actions.dry_run:
             settled = reconciled.settle(
-                also=actions.also, actor=actor, reason=reason, on_progress=report, on_alert=show_alert
+                also=actions.also,
+                despite_gaps=actions.despite_gaps,
+                actor=actor,
+                reason=reason,
+                on_progress=report,
+                on_alert=show_alert,
             )
         answer = as_dict(
             reconciled, files, plan=plan, remembered=remembered, disputed=disputed, settled=settled

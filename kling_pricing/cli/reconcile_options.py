@@ -187,6 +187,13 @@ _OPTIONS = (
         help="Additional category to settle with --settle.",
     ),
     click.option(
+        "--settle-despite-gaps",
+        "despite_gaps",
+        is_flag=True,
+        help="Settle although the period is not reconciled. Rows that cannot be read or are missing may change "
+        "what a settled task costs.",
+    ),
+    click.option(
         "--remember",
         is_flag=True,
         help="Add the statement to the books, so that later reconciliations know its charges. --settle and "

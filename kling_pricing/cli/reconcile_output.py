@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from kling_pricing.cli.output import counted, signed
 from kling_pricing.cli.reconcile_causes import causes_as_dicts, causes_table
 from kling_pricing.money import format_decimal
+from kling_pricing.reconcile.aggregates import BLIND_SPOTS
 from kling_pricing.reconcile.categories import exceptions_text
 from kling_pricing.reconcile.causes import exceptions_by_cause
 from kling_pricing.reconcile.model import exceptions_of
@@ -62,6 +63,8 @@ def as_dict(
         "exceptions": reconciled.exceptions,
         "open": reconciled.open,
         "statements": dict(reconciled.statements),
+        "grain": list(reconciled.grain),
+        "set_aside": list(reconciled.set_aside),
         "rows": reconciled.rows._asdict(),
     }
     for name in ("all", "category"):
@@ -77,6 +80,7 @@ def as_dict(
     answer["first_exceptions"] = [
         {
             "task_id": line.task_id,
+            "cell": line.cell,
             "reservation_id": line.reservation_id,
             "rows": list(line.rows),
             "category": line.category,
@@ -94,6 +98,7 @@ def as_dict(
         for payable in reconciled.payable()
     ]
     answer["conflicts"] = [conflict._asdict() for conflict in reconciled.conflicts]
+    answer["shorter_than"] = [longer._asdict() for longer in reconciled.shorter_than]
     answer["replacement"] = None
     if plan is not None:
         answer["replacement"] = plan._asdict() | {
@@ -143,6 +148,10 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     rows = answer["rows"]
     counts = [f"{rows[name]} {kind}" for name, kind in _ROW_KINDS.items() if rows[name] or name == "charges"]
     yield f"statement rows: {rows['read']} read, {', '.join(counts)}"
+    if answer["grain"]:
+        yield f"the statement gives sums by {' and '.join(answer['grain'])}: {BLIND_SPOTS}"
+    for name in answer["set_aside"]:
+        yield f"the books contain {name} for this period; its charges are not compared with these sums"
     for payable in answer["payable"]:
         yield (
             f"pay {payable['pay']} {payable['currency']}, in dispute {payable['disputed']}, "
@@ -162,6 +171,13 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
             f"if the file corrects {conflict['name']}, add --replaces {conflict['digest'][:12]}; until then, "
             "nothing is booked"
         )
+    for longer in answer["shorter_than"]:
+        yield (
+            f"{longer['name']} ({longer['digest'][:12]}) in the books has the same rows and "
+            f"{counted(longer['rows'], 'more row')} after the last of them, which still "
+            f"{'counts' if longer['rows'] == 1 else 'count'}: if the file corrects it, add --replaces "
+            f"{longer['digest'][:12]}; if the file is an earlier download, no action is needed"
+        )
     if "settled" in answer:
         settled = answer["settled"]
         yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
@@ -171,7 +187,12 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     if answer["first_exceptions"]:
         yield "exceptions:"
     for exception in answer["first_exceptions"]:
-        place = exception["task_id"] or exception["reservation_id"] or ", ".join(exception["rows"])
+        place = (
+            exception["task_id"]
+            or exception["cell"]
+            or exception["reservation_id"]
+            or ", ".join(exception["rows"])
+        )
         variance = f"{signed(Decimal(exception['variance']))} {exception['currency']}"
         category = exception["category"].replace("_", " ")
         message = ". ".join(filter(None, (exception["cause"], exception["remedy"])))

@@ -27,15 +27,31 @@ if TYPE_CHECKING:
 _SHOWN = 3
 """The number of examples per column that are shown."""
 _QUESTIONS = (
-    ("task_id", "Column with the task id", True),
+    ("task_id", "Column with the task id (- if the rows are sums of tasks)", False),
     ("amount", "Column with the amount", True),
     ("unit_column", "Column with the unit of each amount (- for none)", False),
     ("billed_at", "Column with the time of the charge (- for none)", False),
     ("model", "Column with the model (- for none)", False),
     ("resolution", "Column with the resolution (- for none)", False),
     ("duration_s", "Column with the length of the video (- for none)", False),
+    ("tasks", "Column with the number of tasks (- for none)", False),
+    ("tier", "Column with the tier (- for none)", False),
+    ("project", "Column with the project (- for none)", False),
 )
+_OF_TASKS, _OF_SUMS = ("task_id", "duration_s"), ("tasks", "tier", "project")
+"""The questions about statements of tasks only, and about sums only."""
+
 """Answer, its question, and whether every mapping needs it."""
+
+
+def _totals_marks(
+    _ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...] | None:
+    """Reads the marks of totals; None: none is given."""
+    pairs = [value.rpartition("=") for value in values]
+    if wrong := next((value for value, pair in zip(values, pairs, strict=True) if not pair[0]), None):
+        raise click.BadParameter(f"{wrong!r} is not a mark; write COLUMN=TEXT, or COLUMN= for an empty column")
+    return tuple((column, text) for column, _, text in pairs) or None
 
 
 @click.group(cls=Group)
@@ -113,6 +129,7 @@ def _as_dict(sample: StatementSample) -> dict[str, Any]:
     """Returns a sample as JSON-ready data; amounts are text."""
     return {
         **sample._asdict(),
+        "totals": list(sample.totals),
         "sums": {unit: format_decimal(amount) for unit, amount in sample.sums.items()},
         "first": sample.first and sample.first.isoformat(),
         "last": sample.last and sample.last.isoformat(),
@@ -132,13 +149,19 @@ def _row_dict(row: SampleRow) -> dict[str, Any]:
 
 def _print(sample: StatementSample) -> None:
     echo(f"{sample.file}: mapping {sample.mapping} ({sample.about})")
+    is_sums = any(row.cell for row in sample.rows)
     grid = Table(
-        Column("row", justify="right"), "task", Column("amount", justify="right"), "unit", "time (UTC)", "model"
+        Column("row", justify="right"),
+        "sum of" if is_sums else "task",
+        Column("amount", justify="right"),
+        "unit",
+        "time (UTC)",
+        "model",
     )
     for row in sample.rows:
         grid.add_row(
             str(row.row),
-            "cannot be read" if row.problem else row.task_id or "",
+            "cannot be read" if row.problem else row.task_id or row.cell or "",
             "" if row.amount is None or row.problem else format_decimal(row.amount),
             row.unit or "",
             "" if row.billed_at is None else f"{row.billed_at:%Y-%m-%d %H:%M:%S}",
@@ -149,6 +172,8 @@ def _print(sample: StatementSample) -> None:
     echo(f"rows: {sample.read} read, {sample.unreadable} unreadable{ignored}")
     for unit, amount in sample.sums.items():
         echo(f"sum of the readable charges: {format_decimal(amount)} {unit}")
+    for total in sample.totals:
+        echo(total)
     if sample.first and sample.last:
         echo(f"charged from {sample.first:%Y-%m-%d %H:%M:%S} to {sample.last:%Y-%m-%d %H:%M:%S} UTC")
     for row in sample.problems:
@@ -180,6 +205,19 @@ def _print(sample: StatementSample) -> None:
 @click.option("--resolution", metavar="COLUMN", help="Column with the resolution.")
 @click.option("--duration", "duration_s", metavar="COLUMN", help="Column with the length of the video.")
 @click.option("--duration-unit", type=click.Choice(["s", "ms", "min"]), help="Unit of the lengths.")
+@click.option(
+    "--totals",
+    metavar="COLUMN=TEXT",
+    multiple=True,
+    callback=_totals_marks,
+    help="Text that marks a row as a total; COLUMN= alone means that the column is empty. Repeat the option "
+    "for several texts.",
+)
+@click.option("--sums", is_flag=True, help="The rows are sums of tasks, such as one row per day and model.")
+@click.option("--tasks", metavar="COLUMN", help="Of sums: column with the number of tasks.")
+@click.option("--tier", metavar="COLUMN", help="Of sums: column with the tier.")
+@click.option("--project", "project_column", metavar="COLUMN", help="Of sums: column with the project.")
+@click.option("--timezone", "day_zone", metavar="ZONE", help="Of sums: IANA name of the time zone of the days.")
 @click.option("--yes", is_flag=True, help="Do not ask: use the options, and the suggestions for the rest.")
 @tables_option
 @json_option
@@ -198,15 +236,21 @@ def map_command(
 
     The command looks at the columns and the first rows of the file, suggests the meaning of each column, and
     asks you to confirm it. Each option answers a question in advance. Without a terminal, the command does not
-    ask, and needs an option for everything that the file does not show, such as the unit of the amounts.
+    ask, and needs an option for everything that the file does not show, such as the unit of the amounts. It
+    also suggests which rows are totals: these are compared with the other rows, and are never charges.
 
     \b
     Example:
       kling-pricing statement map november.csv --provider qingbo \\
           --task job --amount charged --unit USD --out ours.yaml
+      kling-pricing statement map daily.csv --provider qingbo --sums \\
+          --time day --timezone Asia/Shanghai --model model --amount cost --unit USD
     """
     from kling_pricing.reconcile import draft_mapping, sample_statement  # noqa: PLC0415 (an extra, and slow)
 
+    given |= {"project": given.pop("project_column"), "timezone": given.pop("day_zone")}
+    if wrong := next((key for key in (*_OF_SUMS, "timezone") if given[key] and not given["sums"]), None):
+        raise click.UsageError(f"--{wrong} concerns sums; add --sums, or omit the option")
     name = name or f"{provider}-statement"
     path = Path(out or f"{name}.yaml")
     if path.exists():
@@ -254,12 +298,17 @@ def _answers(draft: MappingDraft, given: dict[str, Any], *, asks: bool) -> Mappi
         echo(f"columns of {draft.file}:")
         for column in draft.columns:
             echo(f"  {column}: {', '.join(draft.examples.get(column, ())[:_SHOWN])}")
+    answers = answers._replace(sums=given["sums"])
     for key, question, is_needed in _QUESTIONS:
+        if key in (_OF_TASKS if answers.sums else _OF_SUMS):
+            continue
         if asks and given[key] is None:
             suggested = getattr(answers, key)
             value = _ask_column(draft, question, suggested, is_needed=is_needed)
             chosen: dict[str, Any] = {key: value}
             answers = answers._replace(**chosen)
+            if key == "task_id" and value is None:
+                answers = answers._replace(sums=True)
     if asks and answers.unit_column is None and answers.unit is None:
         answers = answers._replace(unit=click.prompt("Unit of all amounts (such as USD or quota)"))
     if given["decimals"] is None and answers.amount:
@@ -272,7 +321,7 @@ def _answers(draft: MappingDraft, given: dict[str, Any], *, asks: bool) -> Mappi
     if lacking := [
         option
         for option, value in (
-            ("--task", answers.task_id),
+            ("--task (or --sums)", answers.sums or answers.task_id),
             ("--amount", answers.amount),
             ("--unit or --unit-column", answers.unit or answers.unit_column),
         )
@@ -289,7 +338,7 @@ def _with_times(
 ) -> MappingAnswers:
     """Returns the answers with the format and the offset of the times."""
     if answers.billed_at is None:
-        return answers._replace(time_format=None, offset=None)
+        return answers._replace(time_format=None, offset=None, timezone=None)
     draft.check_column(answers.billed_at)
     shown, has_offset = draft.times(answers.billed_at)
     written = given["time_format"] or shown
@@ -297,6 +346,16 @@ def _with_times(
         written = click.prompt("Format of the times (iso, unix, ms, or a pattern)", default=shown)
     if written is None:
         raise KlingPricingError(f"several formats fit the times in {answers.billed_at}; give --time-format")
+    if answers.sums:
+        zone = given["timezone"]
+        if zone is None:
+            if not asks:
+                raise KlingPricingError(
+                    f"the days in {answers.billed_at} do not state their time zone; give --timezone, such as "
+                    "UTC or Asia/Shanghai"
+                )
+            zone = click.prompt("Time zone of the days", default="UTC")
+        return answers._replace(time_format=written, offset=None, timezone=zone)
     offset = given["offset"]
     if offset is None and not has_offset and written not in {"unix", "ms"}:
         if not asks:

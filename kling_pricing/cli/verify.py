@@ -5,20 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
-from kling_pricing.cli.exit_codes import exit_codes_help
+from kling_pricing.cli.exit_codes import REFUSED, exit_codes_help
 from kling_pricing.cli.ledger_options import ledger_option, opened_guard
 from kling_pricing.cli.output import echo
+from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
+
+if TYPE_CHECKING:
+    from kling_pricing.reconcile import MonthBooks
 
 
 @click.command(
     "verify",
     epilog=exit_codes_help(
         "the balances match the journal",
-        "a balance or an entry is wrong; stop spending",
+        "a balance or an entry is wrong (stop spending), or the journal of a closed month has changed",
         "bad usage, or a ledger that cannot be used",
     ),
 )
@@ -32,8 +37,9 @@ def verify_command(since_last: bool, ledger: str) -> None:
     """Verify that the balances match the journal.
 
     The command recomputes every balance from the journal, which records every change to an amount. It also
-    checks all other columns that affect money; in a SQLite ledger, it checks the indexes too. Guards can
-    continue while the command runs.
+    checks all other columns that affect money; in a SQLite ledger, it checks the indexes too. It
+    computes the journals of closed months again, and compares them with the journals that were closed. Guards
+    can continue while the command runs.
 
     The ledger remembers a verification that finds no difference. --since-last continues from there. Use it for
     frequent checks, but also run the command without it regularly, because only a full verification finds
@@ -46,6 +52,15 @@ def verify_command(since_last: bool, ledger: str) -> None:
     """
     with opened_guard(ledger) as guard, _progress() as report:
         verification = guard.verify(since_last=since_last, remember=True, on_progress=report)
+        changed = [] if since_last else _changed_months(ledger)
+    if changed:
+        names = ", ".join(f"{month.month} of {month.closed.books}" for month in changed)
+        echo(
+            f"the balances match the journal, but the journal of a closed month has changed: {names}; do not "
+            "report these months again before you know why",
+            err=True,
+        )
+        sys.exit(REFUSED)
     echo(f"OK: the balances match the journal{_entries(verification)}")
     if not verification.is_remembered:
         echo(
@@ -53,6 +68,21 @@ def verify_command(since_last: bool, ledger: str) -> None:
             "another session's transaction has not ended",
             err=True,
         )
+
+
+def _changed_months(ledger: str) -> list[MonthBooks]:
+    """Returns the closed months whose journals have changed; says so if they cannot be computed."""
+    from kling_pricing.quoting.intake import default_book  # noqa: PLC0415 (reads the price tables)
+    from kling_pricing.reconcile import changed_months  # noqa: PLC0415 (slow to import)
+
+    book = default_book()
+    try:
+        return changed_months(ledger, (*book.tables, *book.unpriced))
+    except LedgerError:
+        raise
+    except KlingPricingError as error:
+        echo(f"the journals of closed months were not checked: {error}", err=True)
+        return []
 
 
 def _entries(verification: Verification) -> str:

@@ -23,7 +23,7 @@ from kling_pricing.reconcile.model import (
 )
 
 if TYPE_CHECKING:
-    from kling_pricing.reconcile.closing import MonthBooks, close_month, closed_months
+    from kling_pricing.reconcile.closing import MonthBooks, changed_months, close_month, closed_months
     from kling_pricing.reconcile.disputing import Dispute, list_disputes, open_dispute, resolve_dispute
     from kling_pricing.reconcile.mapping_draft import MappingAnswers, MappingDraft, draft_mapping
     from kling_pricing.reconcile.reconciliation import reconcile
@@ -53,6 +53,7 @@ __all__ = [
     "Tolerance",
     "Total",
     "WriteOff",
+    "changed_months",
     "close_month",
     "closed_months",
     "draft_mapping",
@@ -67,7 +68,7 @@ __all__ = [
 
 _LAZY = {
     **dict.fromkeys(("Dispute", "list_disputes", "open_dispute", "resolve_dispute"), "disputing"),
-    **dict.fromkeys(("MonthBooks", "close_month", "closed_months"), "closing"),
+    **dict.fromkeys(("MonthBooks", "changed_months", "close_month", "closed_months"), "closing"),
     **dict.fromkeys(("MappingAnswers", "MappingDraft", "draft_mapping"), "mapping_draft"),
     **dict.fromkeys(("SampleRow", "StatementSample", "sample_statement"), "samples"),
     "reconcile": "reconciliation",

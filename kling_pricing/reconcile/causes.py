@@ -22,7 +22,7 @@ class Cause(NamedTuple):
         expected: sum of the expected amounts.
         billed: sum of the billed amounts.
         variance: billed minus expected.
-        example: the first of the tasks; None: no line names its task.
+        example: the first of the tasks or sums; None: no line names its task.
     """
 
     number: int
@@ -54,7 +54,7 @@ def exceptions_by_cause(reconciled: Reconciled) -> list[Cause]:
             expected=expected,
             billed=billed,
             variance=subtract(billed, expected),
-            example=cause.example or line.task_id,
+            example=cause.example or line.task_id or line.cell,
         )
     ordered = sorted(
         causes.values(),

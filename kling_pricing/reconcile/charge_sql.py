@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from kling_pricing.money import MAX_DECIMALS
+from kling_pricing.reconcile.aggregates.row_texts import sum_texts
 from kling_pricing.reconcile.files.file_reader import RowSource
 from kling_pricing.reconcile.id_forms import bare_id, is_plain_id, unguarded
 from kling_pricing.reconcile.number_sql import (
@@ -37,16 +38,17 @@ from kling_pricing.reconcile.number_sql import (
     spaced,
     unit_name,
 )
-from kling_pricing.reconcile.problems import first_problem
+from kling_pricing.reconcile.problems import RowCheck, first_problem
 from kling_pricing.reconcile.staging import literal, matches
-from kling_pricing.reconcile.statement_file import (
+from kling_pricing.reconcile.statement_columns import (
     AmountEntry,
     ColumnsEntry,
     PrechargeEntry,
     RequiredColumnEntry,
-    StatementFile,
 )
+from kling_pricing.reconcile.statement_file import StatementFile
 from kling_pricing.reconcile.time_sql import instant
+from kling_pricing.reconcile.totals_rows import totals_checks
 from kling_pricing.wire.fields import folded
 
 STATED = "STRUCT(model VARCHAR, resolution VARCHAR, facts VARCHAR[])"
@@ -80,17 +82,36 @@ def charges(
         models: the names of models whose rows must name a task.
     """
     units = sorted({*units, *_valued_units(mapping)})
-    if mapping.columns is None:
+    marks: dict[str, str] = {}
+
+    def mark_of(entry: RequiredColumnEntry) -> str:
+        """Returns the name of a column's text in the query."""
+        name = f"mark_{len(marks)}"
+        marks[name] = _text(source, entry)
+        return name
+
+    totals = totals_checks(mapping.totals, mark_of)
+    more: list[RowCheck] = []
+    if mapping.answers is not None:
         columns, texts = answers_columns(mapping), _answer_texts(source)
         stated = [source.texts["model"], "''", source.texts["facts"]]
-    else:
+    elif mapping.aggregates is not None:
+        columns = mapping.aggregates.as_columns
+        texts = _texts(source, columns, units)
+        sums = sum_texts(mapping.aggregates, lambda entry: _text(source, entry), mark_of)
+        texts["task_id"], stated = sums.name, sums.stated
+        totals += sums.totals
+        more += sums.checks
+    elif mapping.columns is not None:
         columns, texts = mapping.columns, _texts(source, mapping.columns, units)
         stated = [_text(source, entry) for entry in (columns.model, columns.resolution, *columns.facts)]
-    texts["kept"] = _kept(source, mapping)
+    texts |= marks | {"kept": _kept(source, mapping)}
     is_plain = is_plain_number("amount", source.decimal)
     plain = "replace(amount, ',', '.')" if source.decimal == "," else "amount"
     lengths = _lengths(columns, source)
     thousands = mapping.thousands or source.thousands
+    is_answer = mapping.answers is not None
+    problem = first_problem(columns, units, models, source, is_answer=is_answer, totals=totals, more=more)
     return f"""
         WITH text AS (
           SELECT {source.row or "NULL"} AS "row", {source.fault} AS fault,
@@ -116,7 +137,7 @@ def charges(
             {instant("billed_text", columns.billed_at)} AS billed_at,
             {instant("submitted_text", columns.submitted_at)} AS submitted_at,
             {lengths.duration_s} AS duration_s,
-            {_state(columns, is_answer=mapping.columns is None)} AS state
+            {_state(columns, is_answer=is_answer)} AS state
           FROM figured
         ), stated AS (
           SELECT *,
@@ -125,7 +146,7 @@ def charges(
         )
         SELECT {file} AS file, "row", task_id, native, unit, billed_at, submitted_at, duration_s, state, stated,
           nullif(row_id, '') AS row_id, {_step(columns.precharge)} AS step, NULL::BIGINT AS earlier,
-          {first_problem(columns, units, models, source, is_answer=mapping.columns is None)} AS problem
+          {problem} AS problem
         FROM stated
     """
 
@@ -168,9 +189,9 @@ def _lengths(columns: ColumnsEntry, source: RowSource) -> _Lengths:
 
 def _valued_units(mapping: StatementFile) -> Iterable[str]:
     """Returns the units whose value the mapping itself gives."""
-    if mapping.columns is None:
+    if mapping.amount is None:
         return ()
-    entries = mapping.columns.amount.units.items()
+    entries = mapping.amount.units.items()
     return [entry.unit or text for text, entry in entries if entry.value is not None]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime
 from typing import NamedTuple
 
 from kling_pricing.errors import LedgerError
+from kling_pricing.ledger import connect
 from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import ClosedMonth
@@ -112,6 +114,31 @@ def close_month(
             remember(workspace, {place: ledger}, books, who, closing)
             closed.append(MonthBooks(ledger.name, month, owner, closing, tuple(lines), is_intact=True))
     return closed
+
+
+def changed_months(ledger: str, providers: Iterable[str]) -> list[MonthBooks]:
+    """Returns the closed months of a ledger whose journals are not the ones for which they were closed.
+
+    The journal of each closed month is computed again, so the time grows with the books and with the number of
+    closed months. Accounts without closed months take no time.
+
+    Args:
+        ledger: URL of the ledger.
+        providers: the providers whose books to look at, with all of their accounts.
+
+    Raises:
+        LedgerUnavailableError: the ledger cannot be read.
+        KlingPricingError: DuckDB is not installed, and there are closed months.
+    """
+    with closing(connect(ledger, clock=utc_clock(None))) as opened:
+        owners = {ProviderAccount(provider, provider) for provider in providers} | {*opened.accounts()}
+        closers = sorted(owner for owner in owners if opened.books(owner.books).closed)
+    months = (
+        month
+        for owner in closers
+        for month in closed_months(ledger, provider=owner.provider, account=owner.account)
+    )
+    return [month for month in months if not month.is_intact]
 
 
 def closed_months(

@@ -134,6 +134,7 @@ def check_completeness(
     invoice: Invoice | None,
     max_unreadable_percent: Decimal,
     not_ours: str | None,
+    unknown: str = "none of the tasks on the statement is in the ledger",
 ) -> Completeness:
     """Compares the statement with the totals that it, and its invoice, give.
 
@@ -145,6 +146,7 @@ def check_completeness(
         invoice: the invoice; None: it is not known.
         max_unreadable_percent: the largest part of the rows that may be unreadable.
         not_ours: why the statement seems to be another account's or provider's, as a clause.
+        unknown: why nothing was compared if the ledger knows none of the charges, as a clause.
     """
     gaps: list[str] = []
     confirmed: list[str] = []
@@ -154,7 +156,7 @@ def check_completeness(
         "SELECT count(*) FROM line WHERE place IS NOT NULL"
         " AND category NOT IN ('invalid_row', 'not_billed', 'not_billed_yet', 'not_in_ledger')"
     ):
-        gaps.append(_nothing_compared(rows))
+        gaps.append(_nothing_compared(rows, unknown))
     unreadable = workspace.one("SELECT count(*) FROM line WHERE category = 'invalid_row'")
     read = rows.read - rows.ignored
     if unreadable * 100 > max_unreadable_percent * read:
@@ -170,11 +172,11 @@ def check_completeness(
     return Completeness(tuple(gaps), tuple(confirmed), not_ours)
 
 
-def _nothing_compared(rows: Rows) -> str:
+def _nothing_compared(rows: Rows, unknown: str) -> str:
     if not rows.read:
         return "nothing was compared, because the statement has no rows"
     if rows.charges:
-        return "nothing was compared, because none of the tasks on the statement is in the ledger"
+        return f"nothing was compared, because {unknown}"
     if rows.invalid and rows.invalid == rows.read - rows.ignored - rows.outside:
         return "nothing was compared, because no row of the period can be read"
     return "nothing was compared, because the statement charges nothing in the period"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from kling_pricing.money import MAX_DECIMALS, NANOS, from_nanos, multiply
+from kling_pricing.money import MAX_DECIMALS, NANOS, format_decimal, from_nanos, multiply
 from kling_pricing.reconcile.explainer import Explainer
 from kling_pricing.reconcile.explanations import Explanation, Variance
 from kling_pricing.reconcile.model import Tolerance
@@ -46,6 +46,16 @@ _REFUNDS = """
 
 Rows that correct a charge in advance are not refunds.
 """
+
+_UNIT_S = """
+    TRY_CAST(coalesce(nullif(regexp_extract(terms.unit, '^([0-9]+) seconds?$', 1), ''), '1') AS INTEGER)
+"""
+_OTHER_LENGTH = f"""
+    CASE WHEN regexp_full_match(terms.unit, '([0-9]+ )?seconds?')
+      AND abs(charge.duration_s - TRY_CAST(quantity AS DECIMAL(18, 6)) * {_UNIT_S}) >= {_UNIT_S}
+      THEN charge.duration_s END
+"""
+"""The SQL of a stated length that does not round to the quoted one; NULL: it does, or none is stated."""
 
 _FAILED_NOT_CHARGED = "the statement says that the task failed, and the task was not charged"
 
@@ -201,7 +211,10 @@ def tolerate(workspace: Workspace, tolerance: Tolerance) -> None:
 def note_contradictions(
     workspace: Workspace, book: PriceBook, provider: str, facts: Mapping[int, RowFacts]
 ) -> None:
-    """Notes on matched lines that the statement states another model, resolution or tier than it charges.
+    """Notes on matched lines that the statement states another clip than it charges.
+
+    Such a clip has another model, resolution, tier or length. A length that rounds to the quoted one is the
+    same.
 
     Args:
         workspace: the database with the lines.
@@ -209,14 +222,18 @@ def note_contradictions(
         provider: the provider that bills.
         facts: the facts of rows by their id in `row_facts`.
     """
-    if not workspace.one("SELECT count(*) FROM row_facts WHERE resolution IS NOT NULL OR tier IS NOT NULL"):
+    if not workspace.one(
+        "SELECT (SELECT count(*) FROM row_facts WHERE resolution IS NOT NULL OR tier IS NOT NULL)"
+        " + (SELECT count(duration_s) FROM charge)"
+    ):
         return
     workspace.run(
-        """
+        f"""
         CREATE TABLE charged_as AS
         SELECT (SELECT count(*) FROM different_variance) + row_number() OVER () AS id, *
         FROM (
-          SELECT DISTINCT row_facts.id AS row_facts, terms.model, terms.resolution, terms.tier, price_table
+          SELECT DISTINCT row_facts.id AS row_facts, terms.model, terms.resolution, terms.tier, price_table,
+            {_OTHER_LENGTH} AS length_s
           FROM line
           JOIN charge ON charge.rowid = line.place
           JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
@@ -227,17 +244,19 @@ def note_contradictions(
     )
     tables = {table.id: table for table in book.tables_of(provider)}
     rows: list[tuple[Any, ...]] = []
-    for number, row_facts, model, resolution, tier, price_table in workspace.rows(
+    for number, row_facts, model, resolution, tier, price_table, length_s in workspace.rows(
         "FROM charged_as ORDER BY id"
     ):
         stated = facts[row_facts].read_for(model)
-        difference = _differences(stated, Cell(model, resolution, tier), tables.get(price_table))
-        if difference:
-            cause = f"the statement says {difference}, but the charge is the quoted amount"
+        differences = _differences(stated, Cell(model, resolution, tier), tables.get(price_table))
+        if length_s is not None:
+            differences.append(f"{format_decimal(length_s)} s")
+        if differences:
+            cause = f"the statement says {', '.join(differences)}, but the charge is the quoted amount"
             rows.append((number, cause, "", "matched", "", False))
     workspace.insert("explanation", rows)
     workspace.run(
-        """
+        f"""
         UPDATE line SET explanation = explanation.id
         FROM charge, row_facts, reserved, terms, charged_as JOIN explanation ON explanation.id = charged_as.id
         WHERE category = 'matched' AND charge.rowid = line.place AND reserved.rowid = line.reservation
@@ -245,18 +264,19 @@ def note_contradictions(
           AND charged_as.row_facts = row_facts.id AND charged_as.model = terms.model
           AND charged_as.resolution = terms.resolution AND charged_as.tier = terms.tier
           AND charged_as.price_table = terms.price_table
+          AND charged_as.length_s IS NOT DISTINCT FROM {_OTHER_LENGTH}
         """
     )
 
 
-def _differences(stated: RowFacts, charged: Cell, table: PriceTable | None) -> str:
+def _differences(stated: RowFacts, charged: Cell, table: PriceTable | None) -> list[str]:
     """Returns the facts of a row that differ from its charge, in words."""
     resolution = None if ANY in {stated.resolution, charged.resolution} else stated.resolution
     pairs = ((stated.model, charged.model), (resolution, charged.resolution))
     differences = [fact for fact, other in pairs if fact and fact != other]
     if table is not None and not stated.allows_tier(charged, table):
         differences.append(stated.tier(table, charged.model) or _facts_text(stated))
-    return ", ".join(fact.replace("_", " ") for fact in differences)
+    return [fact.replace("_", " ") for fact in differences]
 
 
 def _facts_text(stated: RowFacts) -> str:

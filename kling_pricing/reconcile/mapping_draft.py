@@ -16,11 +16,16 @@ from kling_pricing.errors import KlingPricingError, StatementError
 from kling_pricing.reconcile.files import reader
 from kling_pricing.reconcile.files.encodings import known_encoding
 from kling_pricing.reconcile.files.file_reader import DATE_CELL, FileReader, Layout
+from kling_pricing.reconcile.id_forms import TOTALS
 from kling_pricing.reconcile.mapping_values import ISO, UNIX
+from kling_pricing.reconcile.staging import literal
+from kling_pricing.reconcile.totals_rows import bare_text, bare_word
 from kling_pricing.reconcile.workspace import Workspace
 
 _SAMPLED = 200
 """The number of rows that a draft looks at."""
+_FEW = 4
+"""A total stands below so many rows or more, unless all of them are totals."""
 _NAMES: Mapping[str, Sequence[str]] = {
     "task_id": (
         *("taskid", "task", "jobid", "job", "generationid", "videoid", "任务id", "任务编号", "任务号"),
@@ -54,6 +59,9 @@ _NAMES: Mapping[str, Sequence[str]] = {
         *("durations", "durationsec", "durationseconds", "duration", "seconds", "videoduration", "length"),
         *("durationms", "时长", "秒数", "视频时长", "dauer"),
     ),
+    "tasks": ("tasks", "taskcount", "jobs", "count", "requests", "calls", "任务数", "次数", "数量", "anzahl"),
+    "tier": ("tier", "档位"),
+    "project": ("project", "projectname", "项目", "projekt"),
 }
 """Answer -> names of columns, the likeliest first, without spaces, capitals and punctuation."""
 _PATTERNS = (
@@ -82,6 +90,12 @@ class MappingAnswers(NamedTuple):
         duration_s: the column with the length of the video.
         duration_unit: the unit of the lengths: s, ms or min.
         thousands: the separator of thousands.
+        totals: the marks of totals, each a column and its text; an empty text: the column is empty.
+        sums: whether the rows are sums of tasks, such as one row per day and model, instead of tasks.
+        timezone: of sums: the IANA name of the time zone of the days in `billed_at`.
+        tasks: of sums: the column with the number of tasks.
+        tier: of sums: the column with the tier.
+        project: of sums: the column with the project.
     """
 
     task_id: str | None = None
@@ -97,6 +111,12 @@ class MappingAnswers(NamedTuple):
     duration_s: str | None = None
     duration_unit: str | None = None
     thousands: str | None = None
+    totals: tuple[tuple[str, str], ...] = ()
+    sums: bool = False
+    timezone: str | None = None
+    tasks: str | None = None
+    tier: str | None = None
+    project: str | None = None
 
 
 class MappingDraft(NamedTuple):
@@ -120,7 +140,7 @@ class MappingDraft(NamedTuple):
 
     def times(self, column: str) -> tuple[str | None, bool]:
         """Returns the only format that fits the times of a column, and whether all of them state an offset."""
-        texts = [text for text in self.examples.get(column, ()) if text]
+        texts = [text for text in self.examples.get(column, ()) if text and bare_word(text) not in TOTALS]
         if texts and all(text.startswith(DATE_CELL) for text in texts):
             return ISO, False
         iso = [_ISO_TIME.fullmatch(text) for text in texts]
@@ -149,7 +169,8 @@ class MappingDraft(NamedTuple):
             KlingPricingError: an answer is missing, or names a column that the file does not have.
         """
         self._check(answers)
-        about = f"statement with the columns of {self.file}, one charge per row"
+        rows = "one sum of tasks" if answers.sums else "one charge"
+        about = f"statement with the columns of {self.file}, {rows} per row"
         head = [
             f"statement: {_text(name)}",
             f"about: {_text(about)}",
@@ -162,13 +183,17 @@ class MappingDraft(NamedTuple):
         if answers.thousands:
             head.append(f"thousands: {_text(answers.thousands)}")
             head += [f"decimal: {_text(',')}"] if answers.thousands == "." else []
+        if answers.totals:
+            head.append("totals:")
+            head += [f"  - {{column: {_text(column)}, {_mark(text)}}}" for column, text in answers.totals]
         unit = f"unit: {answers.unit}"
         if answers.unit_column:
             unit = f"unit_column: {_text(answers.unit_column)}"
-        columns = [
-            f"task_id: {{column: {_text(answers.task_id)}}}",
-            f"amount: {{column: {_text(answers.amount)}, {unit}, decimals: {answers.decimals}}}",
-        ]
+        amount = f"amount: {{column: {_text(answers.amount)}, {unit}, decimals: {answers.decimals}}}"
+        if answers.sums:
+            lines = [amount, *_sum_columns(answers, names_of)]
+            return "\n".join([*head, "aggregates:", *(f"  {line}" for line in lines), ""])
+        columns = [f"task_id: {{column: {_text(answers.task_id)}}}", amount]
         if answers.billed_at:
             written = f"format: {_text(answers.time_format)}"
             if answers.offset:
@@ -187,7 +212,7 @@ class MappingDraft(NamedTuple):
 
     def _check(self, answers: MappingAnswers) -> None:
         needed = {
-            "task_id": answers.task_id,
+            "task_id": "" if answers.sums else answers.task_id,
             "amount": answers.amount,
             "unit or unit_column": answers.unit or answers.unit_column,
             "decimals": answers.decimals,
@@ -195,8 +220,18 @@ class MappingDraft(NamedTuple):
         }
         if lacking := [name for name, value in needed.items() if value is None]:
             raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; give a value for each")
-        named = (answers.task_id, answers.amount, answers.unit_column, answers.billed_at, answers.model)
-        for column in (*named, answers.resolution, answers.duration_s):
+        keys = (answers.billed_at, answers.model, answers.resolution)
+        named: tuple[str | None, ...] = (answers.amount, answers.unit_column, *keys)
+        of_kind = (answers.task_id, answers.duration_s)
+        if answers.sums:
+            of_kind = (answers.tier, answers.project)
+            named = (*named, answers.tasks)
+            if not any((*keys, *of_kind)):
+                raise KlingPricingError(
+                    "sums need a column that says which tasks they add up; give the day, the model, the "
+                    "resolution, the tier or the project"
+                )
+        for column in (*named, *of_kind, *(column for column, _ in answers.totals)):
             if column:
                 self.check_column(column)
 
@@ -234,13 +269,15 @@ def draft_mapping(statement: str | os.PathLike[str], *, encoding: str | None = N
         if not columns:
             raise file.error("has no columns; the first row must contain the column names")
         examples = _examples(file, columns, workspace)
+        task, amount = (_likeliest(columns, _NAMES[name]) for name in ("task_id", "amount"))
+        totals = _totals(file, columns, workspace, task, amount)
     except OSError as error:
         raise StatementError(f"cannot be read: {error.strerror or error}", file=path.name) from None
     finally:
         workspace.close()
     rows = layout.rows[0] if layout.rows else None
     draft = MappingDraft(path.name, columns, examples, layout.sheet, rows, MappingAnswers())
-    return draft._replace(suggested=_suggested(draft))
+    return draft._replace(suggested=_suggested(draft)._replace(totals=totals))
 
 
 def _recognised(header: Sequence[str]) -> tuple[int, int]:
@@ -266,6 +303,59 @@ def _examples(file: FileReader, columns: Sequence[str], workspace: Workspace) ->
         name: [*dict.fromkeys(text for row in listed if (text := row[place] or "") != "")]
         for place, name in enumerate(present)
     }
+
+
+def _totals(
+    file: FileReader, columns: Sequence[str], workspace: Workspace, task: str | None, amount: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Returns the marks of totals in all rows of a file, as in `MappingAnswers`.
+
+    A word of a total in the column with the task needs no mark. If the last row has an amount and no task, and
+    few rows are like it, it is a total.
+    """
+    source = file.careful_source(columns, ())
+    texts = {name: f"trim(ifnull({source.texts[name]}, ''))" for name in columns if name in source.texts}
+    words = ", ".join(map(literal, TOTALS))
+    marks = []
+    for name, text in texts.items():
+        found = workspace.all(
+            f"SELECT DISTINCT {text} FROM {source.relation} WHERE {bare_text(text)} IN ({words}) ORDER BY 1"
+        )
+        marks += [(name, word) for (word,) in found if name != task]
+    if marks or task not in texts or amount not in texts:
+        return tuple(marks)
+    rows = workspace.all(
+        f"SELECT {texts[task]} = '', count(*) OVER () FROM (SELECT *, row_number() OVER () AS place"
+        f" FROM {source.relation}) WHERE {texts[amount]} <> '' ORDER BY place DESC LIMIT 1"
+    )
+    empty = workspace.one(
+        f"SELECT count(*) FROM {source.relation} WHERE {texts[task]} = '' AND {texts[amount]} <> ''"
+    )
+    is_total = any(is_empty and empty * _FEW <= read for is_empty, read in rows)
+    return ((task, ""),) if is_total else ()
+
+
+def _mark(text: str) -> str:
+    return f"texts: [{_text(text)}]" if text else "empty: true"
+
+
+def _sum_columns(answers: MappingAnswers, names_of: Sequence[str]) -> list[str]:
+    """Returns the columns of sums after the amount."""
+    lines = []
+    if answers.tasks:
+        lines.append(f"tasks: {{column: {_text(answers.tasks)}}}")
+    if answers.billed_at:
+        zone = _text(answers.timezone or "UTC")
+        lines.append(
+            f"day: {{column: {_text(answers.billed_at)}, format: {_text(answers.time_format)}, "
+            f"timezone: {zone}}}"
+        )
+    models = f", names_of: [{', '.join(names_of)}]" if names_of else ""
+    keys = (("model", answers.model, models), ("resolution", answers.resolution, ""))
+    for key, value, more in (*keys, ("tier", answers.tier, ""), ("project", answers.project, "")):
+        if value:
+            lines.append(f"{key}: {{column: {_text(value)}{more}}}")
+    return lines
 
 
 def _suggested(draft: MappingDraft) -> MappingAnswers:

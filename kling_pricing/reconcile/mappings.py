@@ -15,7 +15,8 @@ from typing import Any
 from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import StatementError, TableError
 from kling_pricing.reconcile.files.file_reader import FileReader, Layout, has_column
-from kling_pricing.reconcile.statement_file import ModelColumnEntry, StatementFile
+from kling_pricing.reconcile.statement_columns import ModelColumnEntry
+from kling_pricing.reconcile.statement_file import StatementFile
 from kling_pricing.strict_yaml import YamlDocument, read
 from kling_pricing.tables.loading.folders import own_folder, table_files
 from kling_pricing.tables.price_book import PriceBook
@@ -102,7 +103,7 @@ def choose_mapping(
     own = [mapping for mapping in known.values() if provider in mapping.providers]
     best = _fitting(file, own, is_answer)
     if not best:
-        general = [mapping for mapping in known.values() if not mapping.providers and mapping.columns]
+        general = [mapping for mapping in known.values() if not mapping.providers and not mapping.answers]
         best = _fitting(file, general, is_answer)
     if len(best) == 1:
         ((mapping, layout),) = best
@@ -155,7 +156,7 @@ def _fitting(
     fitting = [
         (mapping, layout)
         for mapping in candidates
-        if mapping.columns is not None and (layout := _fitting_layout(file, mapping)) is not None
+        if mapping.answers is None and (layout := _fitting_layout(file, mapping)) is not None
     ]
     most = max((len(mapping.needed) for mapping, _ in fitting), default=0)
     best = [(mapping, layout) for mapping, layout in fitting if len(mapping.needed) == most]
@@ -208,7 +209,7 @@ def _nearest(file: FileReader, candidates: Sequence[StatementFile]) -> tuple[Seq
     """Returns the likeliest header of a file, and the mapping that it nearly fits, in words."""
     header: Sequence[str] = file.header()
     for mapping in candidates:
-        if mapping.columns is not None:
+        if mapping.answers is None:
             likeliest, _ = _likeliest_header(file, mapping)
             lacking = [n for n in mapping.needed if not any(has_column(likeliest, name) for name in n)]
             if len(lacking) == 1 and len(mapping.needed) > 2:  # noqa: PLR2004 (most columns are there)
@@ -230,8 +231,9 @@ def _checked(data: bytes, name: str, book: PriceBook) -> StatementFile:
     if mapping.answers is not None and mapping.answers.wire_format not in WIRE_FORMATS:
         problem = f"unknown wire format; known: {', '.join(WIRE_FORMATS)}"
         raise document.error(("answers", "wire_format"), problem)
-    if mapping.columns is not None and mapping.columns.model is not None:
-        _check_models(mapping.columns.model, document, book)
+    for place, kind in (("columns", mapping.columns), ("aggregates", mapping.aggregates)):
+        if kind is not None and kind.model is not None:
+            _check_models(kind.model, document, place, book)
     return mapping
 
 
@@ -242,14 +244,14 @@ def model_names(entry: ModelColumnEntry | None, book: PriceBook) -> set[str]:
     return {*entry.names, *(name for listed in entry.names_of for name in book.matrices[listed].names)}
 
 
-def _check_models(entry: ModelColumnEntry, document: YamlDocument, book: PriceBook) -> None:
+def _check_models(entry: ModelColumnEntry, document: YamlDocument, kind: str, book: PriceBook) -> None:
     for place, wire_format in enumerate(entry.names_of):
         if wire_format not in book.matrices:
             problem = f"unknown wire format {wire_format!r}; known: {', '.join(sorted(book.matrices))}"
-            raise document.error(("columns", "model", "names_of", place), problem)
+            raise document.error((kind, "model", "names_of", place), problem)
     models = {model for matrix in book.matrices.values() for model in matrix.models}
     models |= {model for tables in book.tables.values() for table in tables for model in table.models}
     for written, facts in entry.names.items():
         if facts.get("model") not in {None, *models}:
             problem = f"{facts['model']!r} is not a known model; {did_you_mean(facts['model'], sorted(models))}"
-            raise document.error(("columns", "model", "names", written), problem)
+            raise document.error((kind, "model", "names", written), problem)

@@ -21,33 +21,19 @@ Each match becomes a row of the table `line`; later steps explain its variance.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import get_args
 
-from kling_pricing.money import MAX_DECIMALS, NANOS
-from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.charge_sql import UNFINISHED
+from kling_pricing.reconcile.line_table import make_lines
 from kling_pricing.reconcile.merged_tables import MERGED_TABLES
 from kling_pricing.reconcile.stated_ends import apply_stated_ends
 from kling_pricing.reconcile.statements import Statement
-from kling_pricing.reconcile.units import WORTH_DIGITS, Unit
+from kling_pricing.reconcile.units import Unit
 from kling_pricing.reconcile.workspace import Workspace
-
-_SCALE = 10**WORTH_DIGITS
-_CURRENCY = re.compile("[A-Z]{3}")
 
 IN_PERIOD = "(charged_at IS NULL OR (charged_at >= $since AND charged_at < $until))"
 """Condition on a charge; a charge without a time falls in the period of the statement."""
-
-_MONEY = f"""
-    CREATE MACRO money(native, atto) AS
-      CASE WHEN native < 0 THEN -((-CAST(native AS HUGEINT) * atto + {_SCALE // 2}) // {_SCALE})
-        ELSE (CAST(native AS HUGEINT) * atto + {_SCALE // 2}) // {_SCALE} END
-"""
-"""Native amount -> nanos; exact, unless a unit's worth has more than nine decimals: then half up, as quoted."""
 
 OWNED = """
     owned AS (
@@ -82,6 +68,7 @@ class StatementPeriod:
             "since": since.replace(tzinfo=None),
             "until": until.replace(tzinfo=None),
         }
+        self.grace = grace
         self.overdue: Mapping[str, datetime] = {"overdue": (until - grace).replace(tzinfo=None)}
 
 
@@ -105,60 +92,12 @@ def match(
         usual: the currency of lines without a currency of their own.
     """
     apply_stated_ends(workspace)
-    workspace.run(_MONEY)
-    workspace.run(f"CREATE TYPE category AS ENUM ({', '.join(map(repr, get_args(Category)))})")
-    workspace.run(
-        """
-        CREATE TABLE line (
-          category category, place BIGINT, merged BIGINT, reservation BIGINT, currency VARCHAR,
-          expected HUGEINT, billed HUGEINT, native HUGEINT, unit VARCHAR, worth USMALLINT, whole HUGEINT,
-          whole_native HUGEINT, gap HUGEINT, explanation BIGINT,
-          is_exception BOOLEAN DEFAULT FALSE, is_open BOOLEAN DEFAULT FALSE
-        )
-        """
-    )
-    _value_units(workspace, statements, units)
+    make_lines(workspace, statements, units)
     answers = any(statement.is_answers for statement in statements)
     _merge(workspace, period, answers=answers, files=len(statements) + remembered)
     _join(workspace, period, usual)
     _split_currencies(workspace)
     _add_requests_without_task(workspace, period)
-
-
-def _value_units(workspace: Workspace, statements: Sequence[Statement], units: Iterable[Unit]) -> None:
-    """Makes the table `worth`: a unit's worth when a task was reserved (`written`), or else today (NULL)."""
-    workspace.run(
-        "CREATE TABLE worth (id USMALLINT, unit VARCHAR, written VARCHAR, currency VARCHAR, atto HUGEINT,"
-        " decimals UTINYINT, grain HUGEINT)"
-    )
-    used: dict[str, list[int]] = dict(
-        workspace.all(
-            "SELECT unit, ifnull(list(DISTINCT file) FILTER (file < ?), []) FROM charge"
-            " WHERE problem IS NULL GROUP BY unit ORDER BY unit",
-            [len(statements)],
-        )
-    )
-    reserved = workspace.all(
-        "SELECT DISTINCT statement_unit, unit_value, currency FROM terms"
-        " WHERE statement_unit IS NOT NULL AND unit_value IS NOT NULL ORDER BY ALL"
-    )
-    known = [(unit, None, unit, Decimal(1)) for unit in used if _CURRENCY.fullmatch(unit)]
-    known += [(unit.name, None, unit.currency, unit.worth) for unit in units]
-    named = {unit for unit, *_ in known}
-    for statement in statements:
-        for valued in statement.valued_units():
-            if valued.name in used and valued.name not in named:
-                named.add(valued.name)
-                known.append((valued.name, None, valued.currency, valued.worth))
-    known += [(unit, written, currency, Decimal(written)) for unit, written, currency in reserved]
-    rows = []
-    for number, (unit, written, currency, worth) in enumerate(known):
-        stated = [statements[file].decimals(unit) for file in used.get(unit, ())]
-        decimals = max((MAX_DECIMALS if most is None else most for most in stated), default=MAX_DECIMALS)
-        atto = int(worth.scaleb(WORTH_DIGITS))
-        grain = max(1, atto * NANOS // 10**decimals // _SCALE)
-        rows.append((number, unit, written, currency, atto, decimals, grain))
-    workspace.insert("worth", rows)
 
 
 def _merge(workspace: Workspace, period: StatementPeriod, *, answers: bool, files: int) -> None:

@@ -47,6 +47,23 @@ class Conflict(NamedTuple):
     task_id: str
 
 
+class LongerFile(NamedTuple):
+    """A remembered file that has all rows of the given files, and more rows after the last of them.
+
+    The given files may be an earlier download of the same list, or a correction that drops its last rows:
+    nothing in them shows which.
+
+    Attributes:
+        name: the name of the remembered file.
+        digest: SHA-256 of its bytes, in hexadecimal.
+        rows: the number of rows that the given files lack.
+    """
+
+    name: str
+    digest: str
+    rows: int
+
+
 class Replacement(NamedTuple):
     """What changes in the books if a file takes the place of a remembered one.
 
@@ -71,10 +88,12 @@ class Memory(NamedTuple):
     Attributes:
         files: the remembered files that have rows in the table `charge`, after the given files.
         conflicts: the remembered files that contradict the given ones.
+        shorter_than: the remembered files that end later than the given ones, and otherwise have the same rows.
     """
 
     files: tuple[RememberedFile, ...]
     conflicts: tuple[Conflict, ...]
+    shorter_than: tuple[LongerFile, ...] = ()
 
 
 def choose_replaced(workspace: Workspace, replaces: str | None, given: Sequence[Statement]) -> None:
@@ -178,6 +197,7 @@ def recall(workspace: Workspace, given: Sequence[Statement], since: datetime, un
     if not workspace.one("SELECT count(*) FROM past_statement"):
         return Memory((), ())
     _collect(workspace, given, since, until)
+    shorter_than = _longer_files(workspace, given, since, until)
     conflicts = _conflicts(workspace)
     digests = workspace.all(
         """
@@ -203,7 +223,7 @@ def recall(workspace: Workspace, given: Sequence[Statement], since: datetime, un
     workspace.run(
         "UPDATE charge SET earlier = NULL WHERE earlier IS NOT NULL AND task_id IN (SELECT task FROM recalled)"
     )
-    return Memory(tuple(RememberedFile(name) for _, name in digests), conflicts)
+    return Memory(tuple(RememberedFile(name) for _, name in digests), conflicts, shorter_than)
 
 
 def _collect(workspace: Workspace, given: Sequence[Statement], since: datetime, until: datetime) -> None:
@@ -255,11 +275,59 @@ def _collect(workspace: Workspace, given: Sequence[Statement], since: datetime, 
     )
 
 
+def _longer_files(
+    workspace: Workspace, given: Sequence[Statement], since: datetime, until: datetime
+) -> tuple[LongerFile, ...]:
+    """Makes the table `missing_row`: rows of remembered files that the given files should have, and lack.
+
+    It concerns remembered files of the same period that have all rows of the given files and more. If the given
+    files lack a row between their own rows, they are no earlier download of the same list, but a correction. If
+    they lack rows only after their last row, they may be either: returns those remembered files. Files that are
+    themselves remembered are compared when they are remembered, and not again.
+    """
+    workspace.run(
+        f"""
+        CREATE TABLE missing_row AS
+        WITH period_row AS (
+          SELECT DISTINCT digest, name, {_IDENTITY}, copy FROM past_row
+          JOIN past_statement USING (ledger, number, digest, name)
+          WHERE past_statement.since = $since AND past_statement.until = $until
+            AND "at" >= $since AND "at" < $until
+        ), own_row AS (
+          SELECT * FROM given_row WHERE "at" >= $since AND "at" < $until
+        ), whole AS (
+          SELECT digest FROM (SELECT DISTINCT digest FROM period_row) AS past WHERE NOT EXISTS (
+            FROM own_row WHERE (digest, {_IDENTITY}, copy) NOT IN (
+              SELECT (digest, {_IDENTITY}, copy) FROM period_row
+            )
+          )
+        )
+        SELECT digest, name, task, unit, "at" > (SELECT max("at") FROM own_row) AS is_last
+        FROM period_row SEMI JOIN whole USING (digest)
+        WHERE ({_IDENTITY}, copy) NOT IN (SELECT ({_IDENTITY}, copy) FROM own_row)
+          AND EXISTS (FROM own_row) AND (SELECT count(*) FROM (
+            SELECT unnest($digests) EXCEPT SELECT digest FROM past_statement
+          )) > 0
+        """,
+        {
+            "since": in_utc_naive(since),
+            "until": in_utc_naive(until),
+            "digests": [statement.digest for statement in given],
+        },
+    )
+    rows = workspace.all(
+        "SELECT any_value(name), digest, count(*) FROM missing_row GROUP BY digest HAVING bool_and(is_last)"
+        " ORDER BY 1, 2"
+    )
+    return tuple(map(LongerFile._make, rows))
+
+
 def _conflicts(workspace: Workspace) -> tuple[Conflict, ...]:
     """Makes the table `contradicted`: the tasks of remembered files that the given files charge otherwise.
 
     Two files contradict each other if both have rows of a task in the same unit, and one of them lacks a row of
-    the other although the row's time lies within the times of its own rows.
+    the other although the row's time lies within the times of its own rows. A file that lacks a row of
+    `missing_row` contradicts as well, unless the row may only be newer.
     """
     workspace.run(
         f"""
@@ -284,6 +352,7 @@ def _conflicts(workspace: Workspace) -> tuple[Conflict, ...]:
             AND (digest, {_IDENTITY}, copy) NOT IN (SELECT (digest, {_IDENTITY}, copy) FROM past_row)
         )
         SELECT DISTINCT digest, task, unit FROM lacking SEMI JOIN shared USING (digest, task, unit)
+        UNION SELECT digest, task, unit FROM missing_row WHERE NOT is_last
         """
     )
     rows = workspace.all(

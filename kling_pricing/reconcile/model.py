@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from kling_pricing.reconcile.categories import Category
 
+Grain: TypeAlias = Literal["day", "model", "resolution", "tier", "project"]
+"""A column by which a statement divides its sums."""
+
 
 class Line(NamedTuple):
     """One task of the ledger, of the statement, or of both; or one row of the statement without a task.
+
+    If the statement gives sums instead of tasks, a line is one sum: it has no task and no reservation, and of
+    `day`, `model`, `resolution`, `tier` and `project` only those by which the statement divides its sums.
 
     Attributes:
         category: its category.
@@ -44,6 +50,9 @@ class Line(NamedTuple):
         remedy: the action that the line needs; empty if the line is not an exception.
         shared_cause: the cause without the details of the task, the same for all lines with this cause; empty
             if the line is not an exception.
+        day: of a sum: its day, in the time zone of the statement's days.
+        expected_tasks: of a sum: the number of its tasks in the ledger that should cost something.
+        billed_tasks: of a sum: the number of its tasks on the statement; None: the statement does not say.
     """
 
     category: Category
@@ -74,11 +83,23 @@ class Line(NamedTuple):
     cause: str
     remedy: str
     shared_cause: str = ""
+    day: date | None = None
+    expected_tasks: int | None = None
+    billed_tasks: int | None = None
 
     @property
     def is_exception(self) -> bool:
         """Whether the line needs action."""
         return bool(self.remedy)
+
+    @property
+    def cell(self) -> str | None:
+        """The name of a sum, such as `2026-11-05, kling-v3`; None: the line is not a sum."""
+        if self.expected_tasks is None:
+            return None
+        day = None if self.day is None else f"{self.day}"
+        parts = (day, self.model, self.resolution, self.tier, self.project)
+        return ", ".join(part for part in parts if part)
 
 
 class Total(NamedTuple):
@@ -207,6 +228,7 @@ class Reconciled(Protocol):
         gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
         confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
         invoice: the invoice; None: it is not known.
+        grain: the columns by which the statement divides its sums; empty: it lists tasks.
     """
 
     provider: str
@@ -219,6 +241,7 @@ class Reconciled(Protocol):
     gaps: tuple[str, ...]
     confirmed: tuple[str, ...]
     invoice: Invoice | None
+    grain: tuple[Grain, ...]
 
     def lines(self, *categories: Category) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""

@@ -11,7 +11,7 @@ from kling_pricing.reconcile.files.file_reader import RowSource
 from kling_pricing.reconcile.id_forms import DATE_AS_ID, NOT_IDS, TOTALS, WORDS
 from kling_pricing.reconcile.number_sql import names_unit
 from kling_pricing.reconcile.staging import literal, matches
-from kling_pricing.reconcile.statement_file import ColumnsEntry
+from kling_pricing.reconcile.statement_columns import ColumnsEntry
 from kling_pricing.reconcile.time_sql import is_instant
 from kling_pricing.wire.fields import folded
 
@@ -30,6 +30,22 @@ class Problem(NamedTuple):
         "Correct the row or ask the provider for another statement; the row's charge is not counted anywhere."
     )
     shows: bool = False
+
+
+class RowCheck(NamedTuple):
+    """A check for a problem of a row.
+
+    Attributes:
+        condition: the SQL condition that a row has the problem.
+        column: the column that shows it.
+        kind: the kind of the problem.
+        text: the SQL of the text that the line of the row shows.
+    """
+
+    condition: str
+    column: str
+    kind: str
+    text: str
 
 
 _NO_AMOUNT = "is not an amount in plain digits, such as 0.714: {text}"
@@ -94,6 +110,23 @@ PROBLEMS: Mapping[str, Problem] = {
         "Export the statement again, and keep the column as text; the row's charge is not counted anywhere.",
     ),
     "duration": Problem("is not a number of seconds: {text}"),
+    "no_key": Problem(
+        "is empty, so the row does not show which tasks it adds up",
+        "If the row is a total, list the column under `totals` in your own mapping; if not, correct the row. "
+        "The row's amount is not counted anywhere.",
+    ),
+    "day": Problem(
+        "is not a day but an instant: {text}",
+        "Export the statement with days, or give the `format` of its days in your own mapping; the row's "
+        "amount is not counted anywhere.",
+    ),
+    "tasks": Problem("is not a number of tasks: {text}"),
+    "repeated": Problem(
+        "has another row for the same tasks, such as the same day and model ({text})",
+        "If the statement divides its sums further, set `several_rows: true` in your own mapping, or name the "
+        "column that divides them; if not, remove the repeated row. The row's amount is not counted anywhere.",
+        shows=True,
+    ),
 }
 """The kinds of problems."""
 
@@ -119,7 +152,14 @@ _SEPARATED = "-?[0-9]+[.,][0-9.,]*"
 
 
 def first_problem(
-    columns: ColumnsEntry, units: Iterable[str], models: Iterable[str], source: RowSource, *, is_answer: bool
+    columns: ColumnsEntry,
+    units: Iterable[str],
+    models: Iterable[str],
+    source: RowSource,
+    *,
+    is_answer: bool,
+    totals: Iterable[RowCheck] = (),
+    more: Iterable[RowCheck] = (),
 ) -> str:
     """Returns the SQL of a row's first problem; one cheap check comes first, as nearly every row is valid.
 
@@ -129,6 +169,8 @@ def first_problem(
         models: the names of models whose rows must name a task.
         source: the columns of the statement.
         is_answer: whether the rows are answers about tasks.
+        totals: the checks that find totals, which come before all others.
+        more: further checks, which come last.
     """
     amount = columns.amount
     uncharged = "TRUE" if is_answer else f"ifnull(state IN ({', '.join(map(literal, _UNCHARGED))}), FALSE)"
@@ -156,13 +198,15 @@ def first_problem(
         known_unit,
         *(is_valid for _, _, is_valid in times),
         "(duration = '' OR duration_s IS NOT NULL)",
-        *(_is_whole(text) for _, text in steps),
+        *(is_whole(text) for _, text in steps),
+        *(f"NOT ({check.condition})" for check in (*totals, *more)),
     ]
     task = columns.task_id.column
     invisible = f"regexp_matches(task_id, '{_UNSEEN}')"
     unread = "amount <> '' AND number IS NULL"
     other_unit = f"(parts.name = '' OR parts.unit = '') AND NOT {names_unit('parts', 'unit')}"
-    checks = [
+    checks: list[tuple[str, str, str, str]] = [
+        *totals,
         ("kept = ''", "", LEFT_OUT, "''"),
         ("ifnull(fault, '') <> ''", "", "row", "fault"),
     ]
@@ -212,7 +256,7 @@ def first_problem(
         checks.append((rounded, entry.column, "rounded_time", text))
         checks.append((f"NOT {is_valid}", entry.column, "time", text))
     for step_entry, text in steps:
-        checks.append((f"NOT {_is_whole(text)}", step_entry.column, "number", text))
+        checks.append((f"NOT {is_whole(text)}", step_entry.column, "number", text))
     if columns.duration_s is not None:
         checks.append(
             ("duration <> '' AND duration_s IS NULL", columns.duration_s.column, "duration", "duration")
@@ -221,6 +265,7 @@ def first_problem(
         (f"length(task_id) > {MAX_LABEL_CHARS} OR {invisible}", task, "long", "''"),
         (matches("bare_id", WORDS), task, "words", "''"),
         ("bare_id <> task_id", task, "guarded", "task_id"),
+        *more,
     ]
     whens = " ".join(
         f"WHEN {condition} THEN {{'column': {literal(column)}, 'kind': {literal(kind)}, 'text': {text}}}"
@@ -229,7 +274,7 @@ def first_problem(
     return f"CASE WHEN {' AND '.join(valid)} THEN NULL {whens} END"
 
 
-def _is_whole(text: str) -> str:
+def is_whole(text: str) -> str:
     """Returns the condition that a text is empty or a whole number, as amounts in a gateway's units are."""
     return f"({text} = '' OR {matches(text, '0|[1-9][0-9]{0,8}')})"
 

@@ -11,6 +11,7 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
 | `mangled_ids.restore_ids` | `charge`, tasks of `reserved` | ids and problems of `charge` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
+| `aggregates.sums` (of sums, the last step) | `charge`, `reserved`, `terms` | `cell`, `line`, the gaps |
 | `completeness.read_control_totals` | `charge` | the totals in the files; problems of `charge` |
 | `precharges.resolve_precharges` | rows of `charge` that correct charges in advance | amounts of `charge` |
 | `memory.recall` | `charge`, `fact`, `past_statement` | remembered rows in `charge` |
@@ -51,6 +52,7 @@ from kling_pricing.ledger import connect
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.reconcile.accounts import choose_account
+from kling_pricing.reconcile.aggregates.sums import compare_sums
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import mark_exceptions
@@ -117,6 +119,9 @@ def reconcile(
 ) -> Reconciliation:
     """Compares the amounts that a provider billed with the expected amounts, task by task.
 
+    A statement that gives sums instead of tasks, such as one row per day and model, is compared sum by sum; its
+    mapping has `aggregates`. Such a result cannot be remembered, disputed or settled.
+
     The ledgers are not changed. Charges of statements that `Reconciliation.remember` stored earlier count as if
     their files were given too.
 
@@ -165,9 +170,9 @@ def reconcile(
     _check_times(grace=grace, window=window)
     book = default_book() if book is None else book
     check_account_currency(account_currency)
-    allowed, most_unreadable = _checked_tolerance(tolerance), checked_percent(max_unreadable_percent)
-    invoice = checked_invoice(invoice)
-    report: OnProgress = ignore_progress if on_progress is None else on_progress
+    allowed, invoice = _checked_tolerance(tolerance), checked_invoice(invoice)
+    most_unreadable = checked_percent(max_unreadable_percent)
+    report: OnProgress = on_progress or ignore_progress
     tables = book.tables_of(provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
     period = StatementPeriod(start, end, grace)
@@ -203,6 +208,29 @@ def reconcile(
             )
             read = reading_statements.result()
         known_books = load_books(workspace, opened, owner)
+        described: dict[str, Any] = {
+            "ledgers": urls,
+            "book": book,
+            "account": owner,
+            "since": start,
+            "until": end,
+            "statements": {statement.name: statement.digest for statement in read},
+            "opened": opened,
+            "known_books": known_books,
+            "invoice": invoice,
+            "now": now,
+        }
+        if any(statement.is_aggregate for statement in read):
+            sums = compare_sums(
+                *(workspace, read, book, units.values(), period),
+                provider=provider,
+                usual=tables[-1].currency,
+                tolerance=allowed,
+                invoice=invoice,
+                max_unreadable_percent=most_unreadable,
+                refused={"pairs (--pair)": pairs, "replaces (--replaces)": replaces},
+            )
+            return Reconciliation(workspace, *sums, conflicts=(), learn_facts=lambda: None, **described)
         choose_replaced(workspace, replaces, read)
         restore_ids(workspace, read)
         refuse_rounded_ids(workspace, read)
@@ -230,43 +258,33 @@ def reconcile(
         report("checking totals", 2, 3)
         tie_out(workspace, period)
         lines = Lines(workspace, read, memory.files, owner, start, end, grace)
-        rows = lines.rows()
         completeness = check_completeness(
             workspace,
-            rows,
+            rows := lines.rows(),
             lines.totals("all"),
             controls=controls,
             invoice=invoice,
             max_unreadable_percent=most_unreadable,
             not_ours=find_other_owner(workspace, opened, owner, (*book.tables, *book.unpriced), end + grace),
         )
-        reconciliation = Reconciliation(
+        report("done", 3, 3)
+        return Reconciliation(
             workspace,
             lines,
             rows,
-            ledgers=urls,
-            book=book,
-            account=owner,
-            since=start,
-            until=end,
-            statements={statement.name: statement.digest for statement in read},
-            opened=opened,
-            known_books=known_books,
+            completeness,
             conflicts=memory.conflicts,
-            completeness=completeness,
-            invoice=invoice,
-            now=now,
+            shorter_than=memory.shorter_than,
             learn_facts=partial(
                 learn, workspace, () if memory.conflicts else read, known_books, start, end, now
             ),
+            **described,
         )
-        report("done", 3, 3)
     except BaseException:
         workspace.close()
         for ledger in opened:
             ledger.close()
         raise
-    return reconciliation
 
 
 def _checked_period(since: datetime, until: datetime) -> tuple[datetime, datetime]:

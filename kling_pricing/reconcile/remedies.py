@@ -76,6 +76,13 @@ def not_charged_command(line: Line, details: LineDetails) -> str:
     return f"`kling-pricing resolve {line.reservation_id} --not-charged`"
 
 
+def _settle_command(line: Line, details: LineDetails) -> str:
+    """Returns the command that settles this task alone at its charge, whatever the ledger counted before."""
+    basis = "operator" if line.basis in {"statement", "operator"} else "statement"
+    amount = format_decimal(details.whole or Decimal(0))
+    return f"`kling-pricing settle {line.reservation_id} --amount {amount} --basis {basis}`"
+
+
 def is_contradicted(details: LineDetails) -> bool:
     """Returns whether a response stated that the task failed, and the statement that it succeeded."""
     return details.failed and not details.failed_as_stated and details.stated_state == "succeeded"
@@ -107,9 +114,10 @@ def remedy_of(line: Line, details: LineDetails, difference: Decimal) -> str:
         command = not_charged_command(line, details)
         return f"No payment is due. To return the money to its budgets, run {command}."
     if details.kind == "not_charged":
-        return "No payment is due; reconcile with `--settle` to return the money to its budgets."
+        return f"No payment is due. To return the money to its budgets, run {_settle_command(line, details)}."
     if details.kind == "refund":
-        return f"The charge is {compared}. Reconcile with `--settle` to return the rest to its budgets."
+        command = _settle_command(line, details)
+        return f"The charge is {compared}. To return the rest to its budgets, run {command}."
     if details.kind == "biased_rounding":
         return (
             "Ask the provider how it rounds amounts, and add the rule to the price table. Dispute roundings "

@@ -6,19 +6,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
+from kling_pricing.errors import StatementError
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.model import Alert
 from kling_pricing.reconcile import bookkeeping
+from kling_pricing.reconcile.aggregates.cell_lines import CellLines
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.completeness import Completeness, refuse_other_owner
 from kling_pricing.reconcile.disputing import dispute_overcharges
 from kling_pricing.reconcile.lines import Lines
-from kling_pricing.reconcile.memory import Conflict, Replacement, replacement
-from kling_pricing.reconcile.model import Dimension, Invoice, JournalLine, Line, Payable, Rows, Total
+from kling_pricing.reconcile.memory import Conflict, LongerFile, Replacement, replacement
+from kling_pricing.reconcile.model import Dimension, Grain, Invoice, JournalLine, Line, Payable, Rows, Total
 from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reconcile.remember import Remembered, conflict_text, refuse_conflicts, remember
 from kling_pricing.reconcile.settle import SettleAlso, Settled, count_to_settle, settle
@@ -49,13 +51,19 @@ class Reconciliation:
         is_over: whether the period was over; before its end, charges may still be missing.
         conflicts: the remembered statements that charge other amounts than the given ones for the same tasks.
             While there are any, nothing can be remembered or settled.
+        shorter_than: the remembered statements of the same period that have all rows of the given ones, and
+            more after the last of them. The given ones may be an earlier download, or a correction.
+        grain: the columns by which the statement divides its sums; empty: it lists tasks. Sums show no
+            tasks, so nothing can be remembered, disputed or settled, and there is no journal.
     """
 
     def __init__(
         self,
         workspace: Workspace,
-        lines: Lines,
+        lines: Lines | CellLines,
         rows: Rows,
+        completeness: Completeness,
+        grain: tuple[Grain, ...] = (),
         *,
         ledgers: Sequence[str],
         book: PriceBook,
@@ -66,10 +74,10 @@ class Reconciliation:
         opened: Sequence[Ledger],
         known_books: Sequence[Books],
         conflicts: tuple[Conflict, ...],
-        completeness: Completeness,
         invoice: Invoice | None,
         now: datetime,
         learn_facts: Callable[[], None],
+        shorter_than: tuple[LongerFile, ...] = (),
     ) -> None:
         self._workspace = workspace
         self._lines = lines
@@ -77,6 +85,8 @@ class Reconciliation:
         self._opened = opened
         self._known_books = known_books
         self.conflicts = conflicts
+        self.shorter_than = shorter_than
+        self.grain = grain
         self._completeness = completeness
         self.gaps: tuple[str, ...] = (*completeness.gaps, *map(conflict_text, conflicts))
         self.confirmed: tuple[str, ...] = completeness.confirmed
@@ -97,6 +107,21 @@ class Reconciliation:
             "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
         )
         self.rows = rows
+
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """The remembered statements of the period with which sums are not compared; empty if it lists tasks."""
+        if not self.grain:
+            return ()
+        names = (
+            statement.name
+            for books in self._known_books
+            for statement in books.statements
+            if statement.since < self.until
+            and statement.until > self.since
+            and statement.number not in {other.replaces for other in books.statements}
+        )
+        return tuple(dict.fromkeys(names))
 
     def __enter__(self) -> Self:
         return self
@@ -121,13 +146,17 @@ class Reconciliation:
     def journal(self) -> list[JournalLine]:
         """Returns the journal of the period, by project and currency; debits equal credits exactly.
 
-        It counts the given statements as if they were remembered.
+        It counts the given statements as if they were remembered. It is empty if the statement gives sums.
         """
+        if self.grain:
+            return []
         self._learn()
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
-        """Returns the amounts to pay, to dispute and to accrue, by currency."""
+        """Returns the amounts to pay, to dispute and to accrue, by currency; nothing for sums."""
+        if self.grain:
+            return []
         self._learn()
         return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
 
@@ -143,9 +172,10 @@ class Reconciliation:
 
         Raises:
             StatementError: a remembered statement charges other amounts for the same tasks, or the statement
-                seems to be another account's or provider's. Nothing was added.
+                seems to be another account's or provider's, or gives sums instead of tasks. Nothing was added.
             LedgerError: somebody else changed the books in the meantime.
         """
+        self._refuse_sums()
         refuse_other_owner(self._completeness)
         refuse_conflicts(self.conflicts)
         self._learn()
@@ -185,21 +215,40 @@ class Reconciliation:
 
     def replacement(self) -> Replacement | None:
         """Returns the changes if the given file replaces a statement; None: it does not replace one."""
+        if self.grain:
+            return None
         self._learn()
         return replacement(self._workspace)
+
+    def refuse_gaps(self) -> None:
+        """Refuses to go on if the period is not reconciled.
+
+        Raises:
+            StatementError: it is not; the message has the gaps.
+        """
+        if self.gaps:
+            raise StatementError(
+                f"the period is not reconciled: {'; '.join(self.gaps)}. Nothing was settled. Correct the "
+                "statement first, or settle despite these gaps (--settle-despite-gaps)"
+            )
 
     def to_settle(self, *, also: Collection[SettleAlso] = ()) -> int:
         """Returns the number of reservations that `settle` would settle.
 
         Args:
             also: additional categories to settle: `unexplained`, or none.
+
+        Raises:
+            StatementError: the statement gives sums instead of tasks.
         """
+        self._refuse_sums()
         return count_to_settle(self._workspace, also)
 
     def settle(
         self,
         *,
         also: Collection[SettleAlso] = (),
+        despite_gaps: bool = False,
         actor: str | None = None,
         reason: str | None = None,
         on_progress: OnProgress | None = None,
@@ -216,16 +265,22 @@ class Reconciliation:
 
         Args:
             also: additional categories to settle: `unexplained`, or none.
+            despite_gaps: whether to settle although the period is not reconciled. The rows that cannot be read
+                or are missing may then change what a settled task costs.
             actor: the person who settles; by default, the system's user.
             reason: the reason.
             on_progress: called as each task is done.
             on_alert: called for each budget threshold that is reached, as by a guard.
 
         Raises:
-            StatementError: a remembered statement charges other amounts for the same tasks. Nothing was
-                settled.
+            StatementError: the period is not reconciled, or a remembered statement charges other amounts for
+                the same tasks. Nothing was settled.
             LedgerError: a ledger cannot be used; tasks that were settled before stay settled.
         """
+        self._refuse_sums()
+        refuse_conflicts(self.conflicts)
+        if not despite_gaps:
+            self.refuse_gaps()
         self.remember(actor=actor, reason=reason)
         report: OnProgress = ignore_progress if on_progress is None else on_progress
         return settle(
@@ -236,6 +291,19 @@ class Reconciliation:
             on_done=lambda done, total: report("settling", done, total),
             on_alert=on_alert,
         )
+
+    def _refuse_sums(self) -> None:
+        """Refuses to book sums.
+
+        Raises:
+            StatementError: the statement gives sums instead of tasks.
+        """
+        if self.grain:
+            raise StatementError(
+                f"the statement gives sums by {', '.join(self.grain)}, which do not show what each task cost, "
+                "so nothing of it can be remembered, disputed or settled; ask the provider for a statement "
+                "with one row per task"
+            )
 
     def _learn(self) -> None:
         """Adds the new facts to the books in the database, once, when they are first needed."""

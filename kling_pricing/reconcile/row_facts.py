@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kling_pricing.reconcile.statement_file import ColumnsEntry, StatementFile
+from kling_pricing.reconcile.statement_columns import ModelColumnEntry
+from kling_pricing.reconcile.statement_file import StatementFile
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
@@ -112,14 +113,14 @@ def _row_facts(
         names_of = [mapping.answers.wire_format] if mapping.answers else []
         named = next(iter(_facts_of_name(book, names_of, model)), {})
         return RowFacts(model or None, named | (json.loads(facts[0]) if facts[0] else {}))
-    readings = _facts_of_model(book, columns, model)
+    readings = facts_of_model(book, columns.model, model)
     known = dict(readings[0]) if readings else {}
     if resolution:
         names = columns.resolution.names if columns.resolution else {}
-        known["resolution"] = _look_up(names, resolution) or folded(resolution)
+        known["resolution"] = look_up(names, resolution) or folded(resolution)
     unknown = {}
     for entry, text in zip(columns.facts, facts, strict=True):
-        meaning = _look_up(entry.means, text)
+        meaning = look_up(entry.means, text)
         if meaning is None and text:
             unknown[entry.column] = text
         known |= meaning or {}
@@ -128,12 +129,15 @@ def _row_facts(
     return RowFacts(model or None, known, unknown, tuple(models))
 
 
-def _facts_of_model(book: PriceBook, columns: ColumnsEntry, written: str) -> list[dict[str, Any]]:
-    """Returns the facts that the name of a model implies, by the mapping's own names or those of the APIs."""
-    if columns.model is None:
+def facts_of_model(book: PriceBook, entry: ModelColumnEntry | None, written: str) -> list[dict[str, Any]]:
+    """Returns the facts that the name of a model implies, by the mapping's own names or those of the APIs.
+
+    The list has one entry for each model that the name can mean.
+    """
+    if entry is None:
         return []
-    listed = _look_up(columns.model.names, written)
-    return [dict(listed)] if listed is not None else _facts_of_name(book, columns.model.names_of, written)
+    listed = look_up(entry.names, written)
+    return [dict(listed)] if listed is not None else _facts_of_name(book, entry.names_of, written)
 
 
 def _facts_of_name(book: PriceBook, names_of: Iterable[str], written: str) -> list[dict[str, Any]]:
@@ -146,6 +150,6 @@ def _facts_of_name(book: PriceBook, names_of: Iterable[str], written: str) -> li
     ]
 
 
-def _look_up(names: Mapping[str, Any], written: str) -> Any:
+def look_up(names: Mapping[str, Any], written: str) -> Any:
     """Returns the value of a name, regardless of capitals; None: the name is not listed."""
     return next((value for name, value in names.items() if folded(name) == folded(written)), None)

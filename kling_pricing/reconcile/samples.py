@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import from_nanos
 from kling_pricing.quoting.intake import default_book
+from kling_pricing.reconcile.completeness import read_control_totals
 from kling_pricing.reconcile.mangled_ids import restore_ids
 from kling_pricing.reconcile.messages import row_problem
 from kling_pricing.reconcile.problems import IGNORED
@@ -39,6 +40,8 @@ class SampleRow(NamedTuple):
         state: the state of the task; None: not stated.
         problem: why the row cannot be read, in words; None: it can be read.
         remedy: the action that solves the problem; empty if there is none.
+        cell: of a sum of tasks: the texts that say which tasks it adds up, such as `2026-11-05, kling-v3`;
+            None: the row is about a task.
     """
 
     row: int
@@ -51,6 +54,7 @@ class SampleRow(NamedTuple):
     state: str | None
     problem: str | None
     remedy: str
+    cell: str | None = None
 
 
 class StatementSample(NamedTuple):
@@ -67,6 +71,7 @@ class StatementSample(NamedTuple):
         first, last: the earliest and the latest time of a charge, UTC; None: no charge has a time.
         rows: the first rows that count, with those that cannot be read among them.
         problems: the first rows that cannot be read.
+        totals: what the totals in the file say, compared with the sum of the rows, each a clause.
     """
 
     file: str
@@ -80,6 +85,7 @@ class StatementSample(NamedTuple):
     last: datetime | None
     rows: Sequence[SampleRow]
     problems: Sequence[SampleRow]
+    totals: Sequence[str] = ()
 
 
 def sample_statement(
@@ -133,7 +139,8 @@ def sample_statement(
         workspace.run("CREATE TABLE reserved (task_id VARCHAR)")  # there is no ledger
         restore_ids(workspace, [read])
         refuse_rounded_ids(workspace, [read])
-        return _sample(workspace, read, rows)
+        totals = [str(total) for total in read_control_totals(workspace, [read])]
+        return _sample(workspace, read, rows)._replace(totals=totals)
     finally:
         workspace.close()
 
@@ -151,7 +158,7 @@ _SUMS = """
 """
 _ROWS = """
     SELECT rowid, "row", nullif(task_id, ''), native, nullif(unit, ''), coalesce(billed_at, submitted_at),
-      nullif(stated.model, ''), duration_s, state, problem
+      nullif(stated.model, ''), duration_s, state, problem, stated
     FROM charge WHERE {} ORDER BY rowid LIMIT ?
 """
 
@@ -167,8 +174,8 @@ def _sample(workspace: Workspace, statement: Statement, rows: int) -> StatementS
         unreadable,
         ignored,
         {unit: from_nanos(amount) for unit, amount in workspace.all(_SUMS)},
-        _instant(first),
-        _instant(last),
+        None if statement.is_aggregate else _instant(first),
+        None if statement.is_aggregate else _instant(last),
         [_row(statement, *values) for values in workspace.all(_ROWS.format(kept), [rows])],
         [_row(statement, *values) for values in workspace.all(_ROWS.format(_UNREAD), [_MAX_PROBLEMS])],
     )
@@ -186,20 +193,29 @@ def _row(
     duration_s: Decimal | None,
     state: str | None,
     problem: Mapping[str, str] | None,
+    stated: Mapping[str, Any],
 ) -> SampleRow:
     cause, remedy = (None, "") if problem is None else row_problem(problem)
     return SampleRow(
         place - statement.first + statement.first_row if row is None else row,
-        task_id if problem is None else None,
+        task_id if problem is None and not statement.is_aggregate else None,
         None if native is None else from_nanos(native),
         unit if problem is None or native is not None else None,
-        _instant(at),
+        None if statement.is_aggregate else _instant(at),
         model if problem is None else None,
         None if duration_s is None else duration_s.normalize(),
         state,
         cause,
         remedy,
+        _cell(at, stated) if problem is None and statement.is_aggregate else None,
     )
+
+
+def _cell(day: datetime | None, stated: Mapping[str, Any]) -> str:
+    """Returns the texts that say which tasks a row adds up."""
+    tier, project, _tasks = stated["facts"]
+    texts = ("" if day is None else f"{day:%Y-%m-%d}", stated["model"], stated["resolution"], tier, project)
+    return ", ".join(filter(None, texts))
 
 
 def _instant(at: datetime | None) -> datetime | None:

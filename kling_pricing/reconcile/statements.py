@@ -52,7 +52,12 @@ class Statement(NamedTuple):
     @property
     def is_answers(self) -> bool:
         """Whether its rows are answers about tasks, of which one counts, and not charges, which add up."""
-        return self.mapping.columns is None
+        return self.mapping.answers is not None
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether its rows are sums of tasks."""
+        return self.mapping.aggregates is not None
 
     @property
     def task_column(self) -> str:
@@ -68,13 +73,13 @@ class Statement(NamedTuple):
         """Returns the most digits after the point of an amount in a unit; None: the mapping does not say."""
         if self.mapping.answers is not None:
             return self.mapping.answers.decimals
-        amount = None if self.mapping.columns is None else self.mapping.columns.amount
+        amount = self.mapping.amount
         return None if amount is None else amount.decimals_of(unit)
 
     def valued_units(self) -> Iterator[Unit]:
         """Yields the units whose value the mapping gives, for providers whose price tables do not."""
-        columns = self.mapping.columns
-        for text, entry in columns.amount.units.items() if columns else ():
+        amount = self.mapping.amount
+        for text, entry in amount.units.items() if amount else ():
             if entry.value is not None and entry.currency is not None:
                 yield Unit(entry.unit or text, entry.currency, entry.value)
 
@@ -131,6 +136,10 @@ def read_statements(
         read.append(Statement(names[place], digests[place], used, first, first_row))
         before += path.stat().st_size
         on_bytes(before, total)
+    if len({statement.is_aggregate for statement in read}) > 1:
+        raise StatementError(
+            "a mix of sums and tables of tasks would count tasks twice; give only one kind of file"
+        )
     if len({statement.is_answers for statement in read}) > 1:
         raise StatementError(
             "a mix of task responses and tables of charges would count tasks twice; give only one kind of file"
@@ -211,10 +220,13 @@ class _Charges:
             source = file.staged(answers.COLUMNS, rows)
             self._insert(source)
             return source.first_row
-        columns = mapping.columns
-        exact = [*columns.task_id.columns, *columns.amount.columns] if columns else []
+        columns, amount = mapping.columns, mapping.amount
+        exact = [*columns.task_id.columns] if columns else []
+        exact += amount.columns if amount else ()
+        if mapping.aggregates is not None and mapping.aggregates.tasks is not None:
+            exact += mapping.aggregates.tasks.columns
         lengths = columns.duration_s.columns if columns and columns.duration_s else ()
-        file.numbers = [*columns.amount.columns, *lengths] if columns else []
+        file.numbers = [*amount.columns, *lengths] if amount else []
         file.task_columns = columns.task_id.columns if columns else ()
         source = file.source(mapping.read, exact)
         try:

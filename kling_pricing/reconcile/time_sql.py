@@ -5,7 +5,7 @@ from __future__ import annotations
 from kling_pricing.reconcile.files.file_reader import DATE_CELL
 from kling_pricing.reconcile.mapping_values import ISO, MS, UNIX
 from kling_pricing.reconcile.staging import literal, matches
-from kling_pricing.reconcile.statement_file import TimeEntry
+from kling_pricing.reconcile.statement_columns import TimeEntry
 
 _INSTANT = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"

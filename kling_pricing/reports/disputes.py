@@ -61,6 +61,22 @@ def section(reconciled: Reconciled) -> Section:
     )
 
 
+_SUM_REASONS: dict[Category, str] = {
+    "not_in_ledger": "We submitted no tasks for this sum.",
+    "explained": "The sum differs from the prices of our tasks: {cause}.",
+    "unexplained": "The sum differs from the prices of our tasks.",
+    "invalid_row": "This sum cannot be checked: {cause}.",
+    "currency_mismatch": "Charged in a currency other than the agreed one.",
+}
+"""The same of sums."""
+
+
+def _reason(line: Line, cause: str) -> str:
+    """Returns why a line is disputed, in words for the provider."""
+    reasons = _REASONS if line.cell is None else _SUM_REASONS
+    return reasons[line.category].format(cause=cause)
+
+
 class _Cause(NamedTuple):
     """A cause: its number, its disputes, and the sum of their differences; None: no difference is known."""
 
@@ -85,7 +101,7 @@ def _rows(reconciled: Reconciled) -> Iterator[Row]:
                 line.billed,
                 should_be,
                 difference,
-                safe_text(_REASONS[line.category].format(cause=line.cause.rstrip("."))),
+                safe_text(_reason(line, line.cause.rstrip("."))),
                 cause.number,
                 safe_text(_cause_key(line)[0]),
                 cause.tasks,
@@ -107,13 +123,14 @@ def _causes(reconciled: Reconciled) -> dict[tuple[str, str], _Cause]:
 
 def _cause_key(line: Line) -> tuple[str, str]:
     """Returns the cause of a dispute in words for the provider, and the currency."""
-    return _REASONS[line.category].format(cause=line.shared_cause), line.currency
+    return _reason(line, line.shared_cause), line.currency
 
 
 def _is_disputed(line: Line) -> bool:
     """Returns whether an exception charges too much, or cannot be read."""
     difference = _difference(line)
-    return line.category in _REASONS and (difference is None or difference > 0)
+    reasons = _REASONS if line.cell is None else _SUM_REASONS
+    return line.category in reasons and (difference is None or difference > 0)
 
 
 def _difference(line: Line) -> Decimal | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, time
 from decimal import Decimal
+from typing import Literal
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add, format_decimal, sum_of
+from kling_pricing.reconcile.aggregates import BLIND_SPOTS
 from kling_pricing.reconcile.categories import CATEGORIES, STANDINGS, exceptions_text
 from kling_pricing.reconcile.causes import exceptions_by_cause
-from kling_pricing.reconcile.model import Payable, Reconciled, Total
+from kling_pricing.reconcile.model import Line, Payable, Reconciled, Total
 from kling_pricing.reports import accruals
 from kling_pricing.reports import reconciliation_tables as tables
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Delta, DeltaChart, Series, Share, ShareChart
@@ -28,6 +31,13 @@ from kling_pricing.reports.formatting import (
 )
 from kling_pricing.reports.reconciliation_tables import NAMED, TONES
 
+_DIMENSIONS: Mapping[Literal["project", "model", "day"], tuple[str, str]] = {
+    "project": ("By project", "Project"),
+    "model": ("By model", "Model"),
+    "day": ("By day", "Day (UTC)"),
+}
+"""Dimension of the totals -> the title of its table, and the heading of its column."""
+
 
 def document(reconciled: Reconciled) -> Document:
     """Returns the document of a reconciliation.
@@ -38,13 +48,16 @@ def document(reconciled: Reconciled) -> Document:
     by_category = [total for total in reconciled.totals("category") if total.lines]
     overall = {total.currency: total for total in reconciled.totals("all")}
     by_standing = reconciled.totals("standing")
-    by_project, by_model, by_day = (reconciled.totals(name) for name in ("project", "model", "day"))
-    for totals in (by_category, by_standing, by_project, by_model, by_day):
+    dimensions = {
+        name: reconciled.totals(name) if not reconciled.grain or name in reconciled.grain else []
+        for name in _DIMENSIONS
+    }
+    for totals in (by_category, by_standing, *filter(None, dimensions.values())):
         _ensure_tied_out(totals, overall)
     order: list[str] = list(CATEGORIES)
     by_category.sort(key=lambda total: (total.currency, order.index(total.name)))
-    journal = accruals.section(reconciled)
     by_cause = exceptions_by_cause(reconciled)
+    count = sum(total.lines for total in overall.values())
     return Document(
         kind="reconciliation",
         title=f"{_owner(reconciled)}, {period_text(reconciled.since, reconciled.until)}",
@@ -55,16 +68,25 @@ def document(reconciled: Reconciled) -> Document:
             *map(_due, reconciled.payable()),
             *(_equation(total, by_standing) for total in overall.values()),
         ),
-        charts=tuple(_charts(overall, by_category, by_standing, by_project, by_model, by_day)),
+        charts=tuple(_charts(overall, by_category, by_standing, dimensions)),
         sections=(
-            tables.summary(by_category, overall),
-            tables.totals("by_project", "By project", "Project", by_project, overall),
-            tables.totals("by_model", "By model", "Model", by_model, overall),
-            tables.totals("by_day", "By day", "Day (UTC)", by_day, overall, chronological=True),
+            tables.summary(by_category, overall, is_sums=bool(reconciled.grain)),
+            *(
+                tables.totals(
+                    f"by_{name}",
+                    title,
+                    "Day" if reconciled.grain and name == "day" else heading,
+                    dimensions[name],
+                    overall,
+                    chronological=name == "day",
+                )
+                for name, (title, heading) in _DIMENSIONS.items()
+                if not reconciled.grain or name in reconciled.grain
+            ),
             tables.causes(by_cause),
             tables.exceptions(reconciled, by_cause),
-            journal,
-            tables.lines(reconciled, sum(total.lines for total in overall.values())),
+            *(() if reconciled.grain else (accruals.section(reconciled),)),
+            tables.lines(reconciled, count),
         ),
     )
 
@@ -131,6 +153,11 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
         *([Fact("Account", safe(reconciled.account))] if reconciled.account != reconciled.provider else []),
         Fact("Period", f"{since} to {until} (exclusive), UTC"),
         *(
+            [Fact("Compared by", f"{', '.join(reconciled.grain)}. These are sums: {BLIND_SPOTS}.")]
+            if reconciled.grain
+            else []
+        ),
+        *(
             Fact("Statement", f"{safe(name)} (SHA-256 {digest})")
             for name, digest in sorted(reconciled.statements.items())
         ),
@@ -186,15 +213,13 @@ def _charts(
     overall: dict[str, Total],
     by_category: Sequence[Total],
     by_standing: Sequence[Total],
-    by_project: Sequence[Total],
-    by_model: Sequence[Total],
-    by_day: Sequence[Total],
+    dimensions: Mapping[Literal["project", "model", "day"], Sequence[Total]],
 ) -> Iterator[Chart]:
     for currency, whole in overall.items():
         if not whole.lines:
             continue
         yield _coverage(currency, [total for total in by_standing if total.currency == currency])
-        days = {total.name: total for total in by_day if total.currency == currency and total.name}
+        days = {total.name: total for total in dimensions["day"] if total.currency == currency and total.name}
         if days:
             yield BarChart(
                 f"by_day_{currency}",
@@ -207,10 +232,10 @@ def _charts(
                 mark="Expected",
                 bars=tuple(_day(day, days.get(day)) for day in every_day(days)),
             )
-        projects = [total for total in by_project if total.currency == currency]
-        yield _beside_names("by_project", "By project", "project", currency, projects)
-        models = [total for total in by_model if total.currency == currency]
-        yield _beside_names("by_model", "By model", "model", currency, models)
+        for noun in ("project", "model"):
+            named = [total for total in dimensions[noun] if total.currency == currency]
+            if named:
+                yield _beside_names(f"by_{noun}", _DIMENSIONS[noun][0], noun, currency, named)
         variances = {total.name: total.variance for total in by_category if total.currency == currency}
         deltas = tuple(
             Delta(rule.title, variances[name], TONES[rule.standing])
@@ -294,6 +319,13 @@ def _invoice_id(reconciled: Reconciled, currency: str) -> str | None:
     return invoice.id if invoice is not None and invoice.currency == currency else None
 
 
+def _charged_at(line: Line) -> datetime | None:
+    """Returns when a line was submitted, else charged; a sum has its day, whatever the zone of the day is."""
+    if line.day is not None:
+        return datetime.combine(line.day, time(), UTC)
+    return line.submitted_at or line.billed_at
+
+
 def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
     """Yields the charges of the statement, line by line."""
     for line in reconciled.lines():
@@ -307,7 +339,7 @@ def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
                 quoted=line.quoted,
                 list_total=line.list_total,
                 currency=line.currency,
-                at=line.submitted_at or line.billed_at or reconciled.since,
+                at=_charged_at(line) or reconciled.since,
                 model=line.model,
                 resolution=line.resolution,
                 tier=line.tier,

@@ -31,9 +31,20 @@ _AMOUNTS = (
 )
 
 
-def summary(by_category: Sequence[Total], overall: Mapping[str, Total]) -> Section:
+_OF_SUMS: Mapping[str, str] = {
+    "matched": "The sums are as expected.",
+    "timing": "Tasks at the end of a day were charged on the next, or are not charged yet.",
+    "not_in_ledger": "Billed, but our ledger has no such tasks.",
+    "not_billed": "Expected, overdue, and without a row on the statement.",
+    "not_billed_yet": "Expected, within the grace period for late billing, and without a row on the statement.",
+}
+"""Category -> what its lines have in common if they are sums, where tasks have other words."""
+
+
+def summary(by_category: Sequence[Total], overall: Mapping[str, Total], *, is_sums: bool) -> Section:
     """Returns the table of the categories, which leads from the expected to the billed amount."""
     meanings = {str(name): rule.meaning for name, rule in CATEGORIES.items()}
+    meanings |= _OF_SUMS if is_sums else {}
     rows: list[Row] = [
         (
             total.name,
@@ -141,6 +152,45 @@ _LINE_COLUMNS = (
 )
 
 
+_SUM_COLUMNS = (
+    _CATEGORY,
+    Column("day", "Day"),
+    Column("model", "Model"),
+    Column("resolution", "Resolution"),
+    Column("tier", "Tier"),
+    Column("project", "Project"),
+    Column("currency", "Currency"),
+    Column("expected_tasks", "Expected tasks", "count"),
+    Column("billed_tasks", "Billed tasks", "count"),
+    *_AMOUNTS,
+    Column("cause", "Cause", "prose"),
+    Column("remedy", "What to do", "prose"),
+    Column("rows", "Rows of the statement", on_page=False),
+    Column("provider", "Provider", on_page=False),
+)
+
+
+def _sum_row(line: Line) -> Row:
+    return (
+        line.category,
+        None if line.day is None else f"{line.day}",
+        safe_or_none(line.model),
+        line.resolution,
+        line.tier,
+        safe_or_none(line.project),
+        line.currency,
+        line.expected_tasks,
+        line.billed_tasks,
+        line.expected,
+        line.variance,
+        line.billed,
+        safe_text(line.cause),
+        safe_text(line.remedy),
+        safe(", ".join(line.rows)) or None,
+        line.provider,
+    )
+
+
 def _without_on_page(*names: str) -> tuple[Column, ...]:
     """Returns the columns of lines; these columns are not on the page."""
     return tuple(
@@ -174,6 +224,14 @@ def _line_row(line: Line) -> Row:
         safe(labels_text(line.labels)) or None,
         safe(", ".join(line.rows)) or None,
         line.provider,
+    )
+
+
+def _sum_columns(reconciled: Reconciled) -> tuple[Column, ...]:
+    """Returns the columns of sums; those by which the statement does not divide them are not on the page."""
+    hidden = {"day", "model", "resolution", "tier", "project"} - {*reconciled.grain}
+    return tuple(
+        column._replace(on_page=column.on_page and column.name not in hidden) for column in _SUM_COLUMNS
     )
 
 
@@ -227,14 +285,17 @@ def _cause_total(by_cause: Sequence[Cause], currency: str) -> Row:
 def exceptions(reconciled: Reconciled, by_cause: Sequence[Cause]) -> Section:
     """Returns the table of the exceptions, each with the number of its cause."""
     numbers = {(cause.category, cause.cause, cause.currency): cause.number for cause in by_cause}
+    columns, values_of = _without_on_page("model", "resolution", "tier", "quantity", "submitted_at"), _line_row
+    if reconciled.grain:
+        columns, values_of = _sum_columns(reconciled), _sum_row
     return Section(
         "exceptions",
         "Exceptions",
         f"Lines that need action: {exceptions_text(reconciled.exceptions, reconciled.open)}."
         if reconciled.exceptions
         else "No line needs action.",
-        (_CAUSE_NUMBER, *_without_on_page("model", "resolution", "tier", "quantity", "submitted_at")),
-        lambda: ((numbers[cause_key(line)], *_line_row(line)) for line in exceptions_of(reconciled)),
+        (_CAUSE_NUMBER, *columns),
+        lambda: ((numbers[cause_key(line)], *values_of(line)) for line in exceptions_of(reconciled)),
         length=reconciled.exceptions,
     )
 
@@ -244,8 +305,10 @@ def lines(reconciled: Reconciled, length: int) -> Section:
     return Section(
         "lines",
         "All lines",
-        "Every task that is in the ledger, on the statement, or in both.",
-        _without_on_page("cause", "remedy"),
-        lambda: (_line_row(line) for line in reconciled.lines()),
+        "Every sum that is in the ledger, on the statement, or in both."
+        if reconciled.grain
+        else "Every task that is in the ledger, on the statement, or in both.",
+        _sum_columns(reconciled) if reconciled.grain else _without_on_page("cause", "remedy"),
+        lambda: map(_sum_row if reconciled.grain else _line_row, reconciled.lines()),
         length=length,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from kling_pricing.budgets import MAX_LABEL_CHARS
 from kling_pricing.errors import WireFormatError
 from kling_pricing.reconcile.files.file_reader import ID_SEPARATOR, at_path, digits, text_of
-from kling_pricing.reconcile.statement_file import AnswersEntry
+from kling_pricing.reconcile.statement_columns import AnswersEntry
 from kling_pricing.wire.charges import CASH, UNIT, VIDEO, ChargePart
 from kling_pricing.wire.formats import wire_format
 
