@@ -42,6 +42,6 @@ def chosen_provider(ledgers: Sequence[str], provider: str | None, account: str |
         return provider
     if account is None:
         raise click.UsageError("give --provider, or the --account of a provider")
-    from kling_pricing.reconcile.accounts import provider_of  # noqa: PLC0415 (an extra, and slow to import)
+    from kling_pricing.reconcile.chosen_account import provider_of  # noqa: PLC0415 (an extra, and slow to import)
 
     return provider_of(ledgers, account, (*book.tables, *book.unpriced))

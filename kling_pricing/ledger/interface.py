@@ -10,7 +10,6 @@ from typing import Protocol
 
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.ledger.access_keys import AccessKeys
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
 from kling_pricing.ledger.books import Books, BooksUpdate
@@ -35,6 +34,7 @@ from kling_pricing.ledger.model import (
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.paging import Pages
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 

@@ -32,10 +32,10 @@ from hashlib import sha256
 from typing import get_args
 
 from kling_pricing.ledger import Ledger, connect
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.books import FACT, Books
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.money import format_decimal, from_nanos
-from kling_pricing.reconcile.accounts import choose_account
+from kling_pricing.reconcile.chosen_account import choose_account
 from kling_pricing.reconcile.model import Account, JournalLine, Payable
 from kling_pricing.reconcile.months import BooksPeriod, following
 from kling_pricing.reconcile.staging import separated

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import ClosedMonth
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.reconcile.bookkeeping import (
     digest,
     first_open_month,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError, StatementError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.sent_lines import SENT, SENT_SEPARATOR
 from kling_pricing.money import add, exact_amount, format_decimal, from_nanos, sum_of
 from kling_pricing.reconcile.model import Invoice, Rows, Total

@@ -26,7 +26,7 @@ from typing import Any
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.sent_lines import SENT
 from kling_pricing.ledger.terms import TERMS, TERMS_SEPARATOR
 from kling_pricing.reconcile.staging import literal, separated

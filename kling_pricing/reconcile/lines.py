@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any
 
-from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.money import from_nanos
 from kling_pricing.reconcile.categories import STANDING, Category
 from kling_pricing.reconcile.memory import RememberedFile

@@ -51,11 +51,11 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import connect
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
-from kling_pricing.reconcile.accounts import choose_account
 from kling_pricing.reconcile.aggregates.sums import compare_sums
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import mark_exceptions
+from kling_pricing.reconcile.chosen_account import choose_account
 from kling_pricing.reconcile.completeness import (
     MAX_UNREADABLE_PERCENT,
     check_completeness,
@@ -239,8 +239,7 @@ def reconcile(
             resolve_precharges(workspace, start)
         memory = recall(workspace, read, start, end)
         workspace.run("SET preserve_insertion_order = false")
-        if pairs:
-            pair(workspace, pairs)
+        pair(workspace, pairs or {})
         report("matching", 0, 3)
         match(
             workspace,

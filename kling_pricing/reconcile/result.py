@@ -8,10 +8,10 @@ from typing import Self
 
 from kling_pricing.errors import StatementError
 from kling_pricing.ledger import Ledger
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.model import Alert
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.reconcile import bookkeeping
 from kling_pricing.reconcile.aggregates.cell_lines import CellLines
 from kling_pricing.reconcile.bookkeeping import load_books

@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Any
 from uuid import uuid4
 
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate, ClosedMonth, Known, RememberedStatement
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.refused_calls import error_for
 from kling_pricing.ledger.postgres.server import Refusal, Server
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 
 _FACTS = 2000
 """The number of facts in a call."""

@@ -10,7 +10,6 @@ from types import MappingProxyType
 
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
@@ -34,6 +33,7 @@ from kling_pricing.ledger.model import (
     Revision,
 )
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.sqlite import (
     action_rows,
     book_rows,

@@ -6,8 +6,8 @@ import sqlite3
 from datetime import date, datetime
 from itertools import groupby
 
-from kling_pricing.ledger.accounts import ProviderAccount
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests, WaivedRefusals
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.rolled_up import rolled_up, rolling_length
 from kling_pricing.ledger.sqlite.balances import CAP
 from kling_pricing.ledger.sqlite.codec import instant, object_of, written

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger, connect
-from kling_pricing.ledger.accounts import ProviderAccount
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.windows import FOREVER, utc_clock
 
 
