@@ -763,8 +763,7 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
         ),
         (
             "--model kling-image-expand --image 1 --provider kling",
-            "write the payload to a file, and also give the URL whose path is "
-            "/v1/images/editing/expand with --url",
+            "to a file, and also give the URL whose path is /v1/images/editing/expand with --url",
         ),
         ("--model kling-lip-sync --provider kling", "the URL whose path is /v1/videos/advanced-lip-sync"),
         ("--model kling-v3 --wire-format kling_services", "give the URL of its endpoint with --url"),
