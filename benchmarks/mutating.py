@@ -6,73 +6,61 @@ Run it with::
 
 A mutant is the code with one small change that mutmut makes, for example `<` for `<=`.
 The tests should notice it, which means that at least one of them fails.
-Every mutant takes seconds, so by default a sample is drawn from each folder with a seed; `--each 0` takes all.
+All mutants would take days, so by default a sample is drawn from each folder with a seed; `--each 0` takes all.
 
-Only tests that reach the changed line are run; coverage.py finds out which, once for every file of tests.
-The tests take turns by file, the quick ones first, until together they have taken `--seconds` without a mutant.
-A test that noticed a mutant is run again without it: a test that fails then, too, has noticed nothing.
+First, coverage.py measures which lines each test reaches, one file of tests after the other.
+The result is kept in the folder `--work`; the next run measures only files of tests that have changed since.
+Then each mutant is tried with tests that reach its lines, the quick ones first, until one fails or until they
+have taken `--seconds`.
+A test that fails is run again alone, without the mutant and with it.
+It has noticed the mutant only if it passes without it and fails with it again.
+
+`equivalent_mutants.toml` lists mutants that no test can notice, each with the reason. They count separately.
 """
 
 import argparse
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from difflib import unified_diff
+from functools import cached_property, lru_cache
+from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
 from queue import SimpleQueue
 
 import coverage
 import libcst
-import pytest
 from libcst.metadata import MetadataWrapper, PositionProvider
+from mutant_runner import Answer, Job
 from mutmut.mutation.file_mutation import Mutation, create_mutations, deep_replace
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("quoting", "tables", "guard", "ledger")
-SECONDS_OF_A_START = 60
-"""How long pytest and the fixtures may take to start on a busy machine."""
-OTHER_TESTS = {"test_power_cuts", "test_sandbox_clients", "test_docs", "test_architecture"}
-"""Files whose tests are long or run the code in other processes only."""
-
-_durations: dict[str, float] = {}
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Lets coverage.py record which lines a test reaches; this module is a plugin of pytest, too."""
-    measured = coverage.Coverage.current()
-    if measured is None:
-        return (yield)
-    measured.switch_context(item.nodeid)
-    try:
-        return (yield)
-    finally:
-        measured.switch_context("")
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
+OTHER_TESTS = {
+    "test_architecture",  # reads files
+    "test_docs",  # runs commands in other processes
+    "test_power_cuts",  # takes minutes
+    "test_reports_focus",  # reads files that reports write
+    "test_sandbox_clients",  # starts clients in other processes
+}
+"""Files of tests that are not tried."""
+ROUNDS_S = (2.0, 10.0)
+"""How long the tests of the first rounds take; a further round takes the rest."""
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Adds up how long a test takes, in seconds; a test that fails is not used."""
-    so_far = _durations.get(report.nodeid, 0.0)
-    _durations[report.nodeid] = float("inf") if report.failed else so_far + report.duration
-
-
-def pytest_sessionfinish() -> None:
-    """Writes how long the tests took."""
-    if path := os.environ.get("MUTATING_DURATIONS"):
-        Path(path).write_text(json.dumps(_durations))
-
-
-@dataclass(frozen=True)
+@dataclass
 class Mutant:
     """The code with one change."""
 
@@ -87,21 +75,27 @@ class Mutant:
     module: libcst.Module = field(repr=False)
     mutation: Mutation = field(repr=False)
 
-    @property
+    @cached_property
     def code(self) -> str:
         """The file with the change."""
         changed = deep_replace(self.module, self.mutation.original_node, self.mutation.mutated_node)
         assert isinstance(changed, libcst.Module)
         return changed.code
 
-    @property
+    @cached_property
     def diff(self) -> str:
-        """The changed lines."""
-        original = (ROOT / self.path).read_text().splitlines()
-        lines = list(unified_diff(original, self.code.splitlines(), n=0, lineterm=""))
-        return "\n".join(f"    {line}" for line in lines[2:] if not line.startswith("@@"))
+        """The changed lines, with a sign in front of each and without the indentation."""
+        before, after = self.module.code.splitlines(), self.code.splitlines()
+        lines = list(unified_diff(before, after, n=0, lineterm=""))
+        return "\n".join(f"{line[0]} {line[1:].strip()}" for line in lines[2:] if not line.startswith("@@"))
+
+    @property
+    def module_name(self) -> str:
+        """The name of the changed module."""
+        return ".".join(self.path.with_suffix("").parts).removesuffix(".__init__")
 
 
+@lru_cache(maxsize=8)
 def mutants_of(path: Path) -> list[Mutant]:
     """Returns all mutants that mutmut makes of a file: it leaves out docstrings, types and decorators."""
     source = (ROOT / path).read_text()
@@ -127,245 +121,458 @@ def mutants_of(path: Path) -> list[Mutant]:
     return found
 
 
-def sample(each: int, seed: int) -> tuple[list[Mutant], dict[str, int]]:
-    """Draws so many mutants of each folder, or returns all of them, with how many each folder has."""
-    drawn: list[Mutant] = []
-    counts = {}
+@dataclass(frozen=True)
+class Place:
+    """Where a mutant is found."""
+
+    path: Path
+    """Its file, relative to the repository."""
+    number: int
+    """Its number in the file, from 0."""
+    diff: str = ""
+    """Its changed lines, if they are known; they find it after other lines of the file have changed."""
+
+    @property
+    def name(self) -> str:
+        """The name of the mutant."""
+        return f"{self.path.relative_to('kling_pricing')}#{self.number + 1}"
+
+    def mutant(self) -> Mutant | None:
+        """Returns the mutant; None if the code no longer has it."""
+        mutants = mutants_of(self.path)
+        if not self.diff:
+            return mutants[self.number]
+        near = sorted(range(len(mutants)), key=lambda number: abs(number - self.number))
+        return next((mutants[number] for number in near if mutants[number].diff == self.diff), None)
+
+
+def sample(each: int, seed: int, kept: Path) -> list[Place]:
+    """Draws so many mutants of each folder, or returns all of them, and prints how many each folder has.
+
+    Args:
+        each: how many; 0: all.
+        seed: the seed.
+        kept: the file that keeps how many mutants each file has, because counting them takes long.
+    """
+    known: dict[str, int] = json.loads(kept.read_text()) if kept.exists() else {}
+    drawn: list[Place] = []
     for folder in FOLDERS:
-        files = sorted((ROOT / "kling_pricing" / folder).rglob("*.py"))
-        found = [mutant for file in files for mutant in mutants_of(file.relative_to(ROOT))]
-        counts[folder] = len(found)
+        places: list[Place] = []
+        for file in sorted((ROOT / "kling_pricing" / folder).rglob("*.py")):
+            digest = sha256(file.read_bytes()).hexdigest()
+            path = file.relative_to(ROOT)
+            if digest not in known:
+                known[digest] = len(mutants_of(path))
+            places += [Place(path, number) for number in range(known[digest])]
         draw = random.Random(f"{seed} {folder}")  # noqa: S311 (it is a sample)
-        drawn += draw.sample(found, each) if 0 < each < len(found) else found
-    return drawn, counts
+        chosen = draw.sample(places, each) if 0 < each < len(places) else places
+        drawn += sorted(chosen, key=lambda place: (place.path, place.number))
+        print(f"{folder}: {len(chosen)} of {len(places)} mutants", flush=True)
+    kept.write_text(json.dumps(known))
+    return drawn
 
 
-class Tree:
-    """A copy of the repository that runs tests, with a PostgreSQL server of its own."""
+class Copy:
+    """A copy of the repository, and the processes that run its tests."""
 
-    def __init__(self, folder: Path, postgres: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        ignored = shutil.ignore_patterns(".git", "build", ".venv", "__pycache__", ".*_cache")
-        shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
-        paths = [str(folder), str(folder / "benchmarks")]
-        self._environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        self._environment |= {"KLING_PRICING_TEST_POSTGRES": postgres, "PYTHONDONTWRITEBYTECODE": "1"}
-        self._environment["KLING_PRICING_CACHE"] = str(folder / "build" / "cache")
-        self._runner: subprocess.Popen[str] | None = None
+        ignored = shutil.ignore_patterns(".git", "build", ".venv", "__pycache__", ".*_cache", ".hypothesis")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(ROOT, folder, ignore=ignored)
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        paths = os.pathsep.join([str(folder), str(folder / "benchmarks")])
+        self._environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": str(self.temporary)}
+        self._environment["KLING_PRICING_CACHE"] = str(self.temporary / "cache")
+        self._environment["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")
+        self._lock = threading.Lock()
+        self._started = 0
 
-    def run(self, command: list[str], seconds: float, **environment: str) -> tuple[int | None, str]:
-        """Runs a command of Python; returns its exit code, or None if the time was up, and its output."""
-        with subprocess.Popen(  # noqa: S603 (it is our own command)
-            [sys.executable, "-m", *command],
-            cwd=self.folder,
-            env=self._environment | environment,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
+    def runners(self, files: Iterable[str], postgres: Sequence[str], lines: str = "") -> list["Runner"]:
+        """Starts a runner for each PostgreSQL server; returns none if the tests cannot be collected.
+
+        Args:
+            files: the files of tests.
+            postgres: the URLs of the servers.
+            lines: the file into which coverage.py writes the lines that collecting the tests reaches.
+        """
+        ours, theirs = [], []
+        for _ in postgres:
+            (jobs_out, jobs_in), (answers_out, answers_in) = os.pipe(), os.pipe()
+            ours.append((answers_out, jobs_in))
+            theirs.append((jobs_out, answers_in))
+        self._started += 1
+        with (self.temporary / f"runner-{self._started}.log").open("w") as log:
+            process = subprocess.Popen(  # noqa: S603 (it is our own command)
+                [sys.executable, "-m", "mutant_runner", json.dumps(theirs), lines, *files],
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[end for ends in theirs for end in ends],
+            )
+        for ends in theirs:
+            os.close(ends[0])
+            os.close(ends[1])
+        runners = [Runner(self, process, ends, url) for ends, url in zip(ours, postgres, strict=True)]
+        if all(runner.tests for runner in runners):
+            return runners
+        for runner in runners:
+            runner.close()
+        return []
+
+    def run_anew(self, files: Iterable[str], job: Job, mutant: Mutant, postgres: str) -> Answer:
+        """Runs a job in a new interpreter that imports the mutant."""
+        path = self.folder / mutant.path
+        with self._lock:
+            original = path.read_text()
+            path.write_text(mutant.code)
             try:
-                output, _ = process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                return None, ""
-            return process.returncode, output
+                for runner in self.runners(files, [postgres]):
+                    answer = runner.run(job)
+                    runner.close()
+                    return answer
+                return Answer({}, ["the tests cannot be collected"])
+            finally:
+                path.write_text(original)
 
-    def start(self, tests: Iterable[str]) -> None:
-        """Starts the runner, unless it runs; it imports the files of the tests, before there is a mutant."""
-        if self._runner is not None:
-            return
-        files = sorted({test.partition("::")[0] for test in tests})
-        self._runner = subprocess.Popen(  # noqa: S603 (it is our own command)
-            [sys.executable, "-m", "mutant_runner", *files],
-            cwd=self.folder,
-            env=self._environment,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self._runner.stdout is not None
-        self._runner.stdout.readline()
 
-    def test(self, tests: list[str], seconds: float, *options: str, path: str = "") -> tuple[int | None, str]:
-        """Runs tests in the runner, perhaps with the mutant that is in a file; returns the same as `run`."""
-        assert self._runner is not None
-        assert self._runner.stdin is not None
-        assert self._runner.stdout is not None
-        job = {"tests": tests, "seconds": seconds, "options": options, "path": path}
-        print(json.dumps(job), file=self._runner.stdin, flush=True)
-        answer = json.loads(self._runner.stdout.readline())
-        return answer["code"], answer["output"]
+class Runner:
+    """A process that has collected the tests and runs jobs, with a PostgreSQL server of its own."""
+
+    def __init__(
+        self, copy: Copy, process: "subprocess.Popen[bytes]", ends: tuple[int, int], postgres: str
+    ) -> None:
+        self.postgres = postgres
+        self._process = process
+        self._answers, self._jobs = os.fdopen(ends[0]), os.fdopen(ends[1], "w")
+        self._mutant = copy.temporary / f"mutant-{ends[0]}.py"
+        self.tests: list[str] = json.loads(self._answers.readline() or "[]")
+        """The tests that it has collected; empty if there was an error."""
+
+    def run(self, job: Job, mutant: Mutant | None = None) -> Answer:
+        """Runs a job, perhaps with a mutant."""
+        job.postgres = self.postgres
+        if mutant is not None:
+            self._mutant.write_text(mutant.code)
+            job.module, job.mutant = mutant.module_name, str(self._mutant)
+            job.forget = mutant.path.parts[1] == "tables"
+        print(json.dumps(asdict(job)), file=self._jobs, flush=True)
+        return Answer(**json.loads(self._answers.readline()))
 
     def close(self) -> None:
-        """Ends the runner."""
-        if self._runner is not None:
-            self._runner.communicate()
-
-    @contextmanager
-    def mutated(self, mutant: Mutant) -> Iterator[None]:
-        """Puts a mutant in place of the original."""
-        path = self.folder / mutant.path
-        original = path.read_text()
-        path.write_text(mutant.code)
-        try:
-            yield
-        finally:
-            path.write_text(original)
+        """Ends the process."""
+        self._jobs.close()
+        self._answers.close()
+        self._process.wait()
 
 
 class Reached:
     """The lines that each test reaches, and how long it takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: list[str]) -> None:
         self._folder = folder
-        self._tests: dict[Path, dict[int, set[str]]] = {}
-        self.durations: dict[str, float] = {}
-
-    def measure(self, trees: "SimpleQueue[Tree]", workers: int) -> None:
-        """Runs every file of tests that was not measured before, and reads what was measured."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        names = [path.stem for path in sorted((ROOT / "tests").glob("test_*.py"))]
-        missing = [n for n in names if n not in OTHER_TESTS and not (self._folder / f"{n}.json").exists()]
+        self.files = files
+        self._digests = {file: sha256((ROOT / file).read_bytes()).hexdigest()[:12] for file in self.files}
+        self.durations: dict[str, float] = {}
+        """How long each test takes, in seconds; a test that fails or takes more than a minute has none."""
+        self._lines: dict[Path, dict[int, set[str]]] = {}
+        self._reading = threading.Lock()
+
+    @property
+    def collecting(self) -> Path:
+        """The file with the lines that collecting the tests reaches."""
+        return self._folder / "collecting.coverage"
+
+    def measure(self, runners: "SimpleQueue[Runner]", workers: int) -> None:
+        """Runs every file of tests that has changed since it was measured, and reads what was measured."""
+        missing = [file for file in self.files if not self._place(file).exists()]
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda name: self._measure(name, trees), missing))
-        for path in self._folder.glob("*.json"):
-            self._read(path)
+            list(pool.map(lambda file: self._measure(file, runners), missing))
+        for file in self.files:
+            self.durations |= json.loads(self._place(file).read_text())
 
-    def _measure(self, name: str, trees: "SimpleQueue[Tree]") -> None:
-        """Runs one file of tests."""
-        tree = trees.get()
-        included = ",".join(f"kling_pricing/{folder}/*" for folder in FOLDERS)
-        command = ["coverage", "run", f"--data-file={self._folder / name}.coverage", f"--include={included}"]
-        command += ["-m", "pytest", "-q", "-n", "0", "-p", "mutating", "-p", "no:cacheprovider"]
-        durations = str(self._folder / f"{name}.json")
-        tree.run([*command, "--simulations", "3", f"tests/{name}.py"], 600, MUTATING_DURATIONS=durations)
-        trees.put(tree)
+    def _place(self, file: str) -> Path:
+        """Returns where the durations of the tests of a file are kept; the lines stand beside them."""
+        return self._folder / f"{Path(file).stem}-{self._digests[file]}.json"
 
-    def _read(self, path: Path) -> None:
-        self.durations |= json.loads(path.read_text())
-        data = coverage.CoverageData(str(path.with_suffix(".coverage")))
-        data.read()
-        for file in data.measured_files():
-            relative = Path(file[file.rindex("/kling_pricing/") + 1 :])
-            lines = self._tests.setdefault(relative, {})
-            for line, tests in data.contexts_by_lineno(file).items():
-                lines.setdefault(line, set()).update(tests)
+    def _measure(self, file: str, runners: "SimpleQueue[Runner]") -> None:
+        """Runs one file of tests; if a test takes too long, once more without it."""
+        runner = runners.get()
+        began = time.monotonic()
+        place = self._place(file)
+        tests = [test for test in runner.tests if test.partition("::")[0] == file]
+        durations: dict[str, float] = {}
+        left_out = []
+        for _ in range(4):
+            included = [f"kling_pricing/{folder}/*" for folder in FOLDERS]
+            lines = str(place.with_suffix(".coverage"))
+            answer = runner.run(Job(tests, [60] * len(tests), lines=lines, included=included, forget=True))
+            durations = {t: s for t, s in answer.durations_s.items() if t not in answer.failed}
+            left_out += answer.failed
+            if not answer.has_ended:
+                left_out.append("its lines, because its process did not end")
+            if not answer.stopped:
+                break
+            left_out.append(answer.stopped)
+            tests.remove(answer.stopped)
+        place.write_text(json.dumps(durations))
+        runners.put(runner)
+        message = f"{file}: {len(durations)} tests in {time.monotonic() - began:.0f} s"
+        print(message, *(f"without {test}" for test in left_out), sep="\n    ", flush=True)
+
+    def _tests_by_line(self, path: Path) -> dict[int, set[str]]:
+        """Returns the tests that reach each line of a file; the empty name stands for their collection."""
+        with self._reading:
+            if path not in self._lines:
+                self._lines[path] = self._read(path)
+            return self._lines[path]
+
+    def _read(self, path: Path) -> dict[int, set[str]]:
+        lines: dict[int, set[str]] = {}
+        places = [self._place(file).with_suffix(".coverage") for file in self.files]
+        for place in (*places, self.collecting):
+            if not place.exists():
+                continue
+            data = coverage.CoverageData(str(place))
+            data.read()
+            measured = next((f for f in data.measured_files() if f.endswith(f"/{path}")), None)
+            for line, tests in (data.contexts_by_lineno(measured) if measured else {}).items():
+                names = tests if place == self.collecting else [test for test in tests if test]
+                lines.setdefault(line, set()).update(names)
+        return lines
 
     def tests_of(self, mutant: Mutant, seconds: float) -> list[str]:
-        """Returns tests that reach a mutant and take so many seconds; files take turns, quick tests first."""
-        lines = self._tests.get(mutant.path, {})
+        """Returns tests that reach a mutant and take so many seconds; files take turns, quick tests first.
+
+        If only the collection reaches it, tests count that reach its file. After these tests come others of the
+        same files, because they use what a shared fixture has made.
+        """
+        lines = self._tests_by_line(mutant.path)
         reaching: set[str] = set()
-        for place in (mutant.lines, mutant.function_lines):
+        for place in (mutant.lines, mutant.function_lines, lines):
             reaching = reaching or {test for line in place for test in lines.get(line, ()) if test}
-        if "postgres" not in str(mutant.path):  # these take longer, and seldom see more
-            reaching = {test for test in reaching if "postgres" not in test} or reaching
-        usable = sorted((self.durations.get(test, float("inf")), test) for test in reaching)
-        by_file: dict[str, list[tuple[float, str]]] = {}
-        for duration, test in usable:
-            by_file.setdefault(test.partition("::")[0], []).append((duration, test))
-        chosen, total = [], 0.0
-        for turn in zip_longest(*by_file.values()):
-            for duration, test in sorted(pair for pair in turn if pair):
-                if total + duration <= seconds:
-                    chosen.append(test)
-                    total += duration
+        files = {test.partition("::")[0] for test in reaching}
+        others = {test for test in self.durations if test.partition("::")[0] in files} - reaching
+        chosen: list[str] = []
+        total = 0.0
+        for tests in (reaching, others):
+            by_file: dict[str, list[tuple[float, str]]] = {}
+            for duration, test in sorted((self.durations[t], t) for t in tests if t in self.durations):
+                by_file.setdefault(test.partition("::")[0], []).append((duration, test))
+            for turn in zip_longest(*by_file.values()):
+                for duration, test in sorted(pair for pair in turn if pair):
+                    if total + duration <= seconds:
+                        chosen.append(test)
+                        total += duration
         return chosen
+
+    def is_reached_by_collecting_only(self, mutant: Mutant) -> bool:
+        """Tells whether only the collection of the tests reaches a mutant, and no test."""
+        lines = self._tests_by_line(mutant.path)
+        return {test for line in mutant.lines for test in lines.get(line, ())} == {""}
+
+    def job(self, tests: list[str]) -> Job:
+        """Returns the job of running tests, with the tests of each file together."""
+        durations: dict[str, float] = {}
+        for test in tests:
+            file = test.partition("::")[0]
+            durations[file] = durations.get(file, 0) + self.durations[test]
+        tests = sorted(tests, key=lambda test: (durations[test.partition("::")[0]], test.partition("::")[0]))
+        return Job(tests, [15 + 10 * self.durations[test] for test in tests])
+
+    def rounds(self, tests: list[str]) -> Iterator[list[str]]:
+        """Divides tests into rounds, the first of them short."""
+        limits = [*ROUNDS_S, float("inf")]
+        chosen: list[str] = []
+        total = 0.0
+        for test in tests:
+            if chosen and total + self.durations[test] > limits[0]:
+                yield chosen
+                chosen, total = [], 0.0
+                limits = limits[1:]
+            chosen.append(test)
+            total += self.durations[test]
+        if chosen:
+            yield chosen
+
+
+def files_of_tests() -> list[str]:
+    """Returns the files whose tests are tried."""
+    names = sorted(path.stem for path in (ROOT / "tests").glob("test_*.py"))
+    return [f"tests/{name}.py" for name in names if name not in OTHER_TESTS]
 
 
 @dataclass
 class Outcome:
     """How the tests took a mutant."""
 
-    mutant: Mutant
+    name: str
+    diff: str
     noticed: bool
     by: str
     """The test that noticed it, or why it counts as noticed or not."""
 
 
-def outcome_of(mutant: Mutant, tree: Tree, reached: Reached, seconds: float) -> Outcome:
-    """Runs the tests of a mutant."""
+def outcome_of(mutant: Mutant, runner: Runner, copy: Copy, reached: Reached, seconds: float) -> Outcome:
+    """Tries a mutant."""
     tests = reached.tests_of(mutant, seconds)
-    if not tests:
-        return Outcome(mutant, noticed=False, by="no test reaches it")
-    tree.start(reached.durations)
-    limit = SECONDS_OF_A_START + 5 * sum(reached.durations[test] for test in tests)
-    with tree.mutated(mutant):
-        code, output = tree.test(tests, limit, "-x", path=str(mutant.path))
-    if code == 0:
-        return Outcome(mutant, noticed=False, by=f"{len(tests)} tests pass")
-    if failed := re.search(r"^(?:FAILED|ERROR) (tests/\S+::.+?)(?: - .*)?$", output, re.MULTILINE):
-        return Outcome(mutant, noticed=True, by=failed[1])
-    without, _ = tree.test(tests, limit)
-    return Outcome(mutant, noticed=without == 0, by=f"the tests {'hang' if code is None else 'cannot start'}")
+    flaky: list[str] = []
+    anew = False
+    for tried in reached.rounds(tests):
+        answer = runner.run(reached.job(tried), mutant)
+        if not answer.replaced:
+            anew = True
+            break
+        if not (suspects := [*answer.failed, *filter(None, [answer.stopped])]):
+            continue
+        alone = reached.job(suspects)
+        if _fails(runner.run(alone)) or not _fails(runner.run(reached.job(suspects), mutant)):
+            flaky += suspects
+            continue
+        return Outcome(mutant.name, mutant.diff, noticed=True, by=suspects[0])
+    if tests and (anew or reached.is_reached_by_collecting_only(mutant)):
+        job = reached.job([test for tried in reached.rounds(tests) for test in tried])
+        files = sorted({test.partition("::")[0] for test in tests})
+        answer = copy.run_anew(files, job, mutant, runner.postgres)
+        if (suspects := [*answer.failed, *filter(None, [answer.stopped])]) and (
+            "::" not in suspects[0] or not _fails(runner.run(reached.job(suspects)))
+        ):
+            return Outcome(mutant.name, mutant.diff, noticed=True, by=suspects[0])
+    by = f"{len(tests)} tests pass" if tests else "no test reaches it"
+    return Outcome(
+        mutant.name, mutant.diff, noticed=False, by=by + "".join(f", {test} varies" for test in flaky)
+    )
 
 
-def unreliable(outcomes: list[Outcome], tree: Tree) -> set[str]:
-    """Returns the tests that noticed a mutant and fail without it, too."""
-    tests = sorted({outcome.by for outcome in outcomes if outcome.noticed and "::" in outcome.by})
-    _, output = tree.test(tests, 3600)
-    return {test for test in tests if re.search(rf"^(FAILED|ERROR) {re.escape(test)}", output, re.MULTILINE)}
+def _fails(answer: Answer) -> bool:
+    return bool(answer.failed or answer.stopped)
 
 
-def main() -> None:
-    """Draws the mutants, runs their tests, and prints the score and the survivors."""
+def equivalent_mutants() -> dict[tuple[str, str], str]:
+    """Returns the reasons of the mutants that no test can notice, by file and changed lines."""
+    entries = tomllib.loads(EQUIVALENT.read_text())["mutant"]
+    return {(entry["file"], entry["change"].strip()): entry["reason"] for entry in entries}
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=40, metavar="N", help="mutants of each folder; 0: all")
     parser.add_argument("--seed", type=int, default=19, help="the seed of the sample")
     parser.add_argument("--seconds", type=float, default=60, help="the time of a mutant's tests without it")
     parser.add_argument("--mutant", action="append", default=[], metavar="NAME", help="only this mutant")
+    parser.add_argument("--tests", action="extend", nargs="+", metavar="FILE", help="only these files of tests")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="the sample of the last run with this seed; mutants that it noticed count as noticed",
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many run at once")
     parser.add_argument(
-        "--work", type=Path, default=ROOT / "build" / "mutating", help="a folder for the copies"
+        "--work", type=Path, default=ROOT / "build" / "mutating", help="a folder for copies and results"
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+class Trial:
+    """One run of this benchmark."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._record: Path = options.work / f"outcomes-{options.seed}.json"
+        self._runners: SimpleQueue[Runner] = SimpleQueue()
+        self._parsing, self._writing = threading.Lock(), threading.Lock()
+        self._outcomes: list[Outcome] = []
+        self._places = self._find()
+
+    def _find(self) -> list[Place]:
+        """Returns the mutants to try, and takes over the outcomes of the last run."""
+        options, named = self._options, self._options.mutant
+        if named:
+            path, number = zip(*(name.split("#") for name in named), strict=True)
+            return [Place(Path("kling_pricing", p), int(n) - 1) for p, n in zip(path, number, strict=True)]
+        if not options.again:
+            return sample(options.each, options.seed, options.work / "counts.json")
+        recorded = [Outcome(**outcome) for outcome in json.loads(self._record.read_text())]
+        self._outcomes = [outcome for outcome in recorded if outcome.noticed]
+        survivors = [(outcome.name.split("#"), outcome.diff) for outcome in recorded if not outcome.noticed]
+        return [Place(Path("kling_pricing", path), int(number) - 1, diff) for (path, number), diff in survivors]
+
+    def run(self, urls: Sequence[str]) -> list[Outcome]:
+        """Tries the mutants, with one runner for each URL of a PostgreSQL server."""
+        options = self._options
+        self._copy = Copy(options.work / "copy")
+        self._reached = Reached(options.work / "reached", options.tests or files_of_tests())
+        lines = "" if self._reached.collecting.exists() else str(self._reached.collecting)
+        runners = self._copy.runners(self._reached.files, urls, lines)
+        if not runners:
+            raise SystemExit(f"the tests cannot be collected; see {self._copy.temporary}/runner-1.log")
+        for runner in runners:
+            self._runners.put(runner)
+        self._reached.measure(self._runners, len(runners))
+        with ThreadPoolExecutor(len(runners)) as pool:
+            list(pool.map(self._try, self._places))
+        for runner in runners:
+            runner.close()
+        return self._outcomes
+
+    def _try(self, place: Place) -> None:
+        """Tries a mutant, and writes and prints the outcome."""
+        began = time.monotonic()
+        with self._parsing:
+            mutant = place.mutant()
+            if mutant is None:  # the code no longer has it
+                return
+            _ = mutant.diff
+        runner = self._runners.get()
+        try:
+            outcome = outcome_of(mutant, runner, self._copy, self._reached, self._options.seconds)
+        finally:
+            self._runners.put(runner)
+        with self._writing:
+            self._outcomes.append(outcome)
+            if not self._options.mutant:
+                self._record.write_text(json.dumps([asdict(outcome) for outcome in self._outcomes], indent=1))
+            word = "noticed " if outcome.noticed else "SURVIVES"
+            print(f"{word} {place.name} {outcome.by} ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+def show(outcomes: Sequence[Outcome]) -> None:
+    """Prints the survivors and the score."""
+    equivalent = equivalent_mutants()
+    survivors = [outcome for outcome in outcomes if not outcome.noticed]
+    for outcome in sorted(survivors, key=lambda outcome: outcome.name):
+        reason = equivalent.get((outcome.name.partition("#")[0], outcome.diff))
+        why = f"equivalent: {reason}" if reason else outcome.by
+        print(f"\n{outcome.name} ({why})\n{outcome.diff}")
+    print(f"\n{'':10}{'sample':>8}{'noticed':>9}{'equivalent':>12}{'survivors':>11}")
+    for folder in (*FOLDERS, ""):
+        total = sum(outcome.name.startswith(folder) for outcome in outcomes)
+        lost = [outcome for outcome in survivors if outcome.name.startswith(folder)]
+        same = sum((outcome.name.partition("#")[0], outcome.diff) in equivalent for outcome in lost)
+        print(f"{folder or 'all':10}{total:>8}{total - len(lost):>9}{same:>12}{len(lost) - same:>11}")
+
+
+def main() -> None:
+    """Draws the mutants, runs their tests, and prints the score and the survivors."""
+    options = arguments()
     os.chdir(ROOT)  # mutmut reads its settings there
     sys.path.insert(0, str(ROOT))
     from tests.servers import folder_for_servers, running  # noqa: PLC0415 (it needs the path)
 
-    mutants, counts = sample(0 if options.mutant else options.each, options.seed)
-    if options.mutant:
-        mutants = [mutant for mutant in mutants if mutant.name in options.mutant]
-    print(
-        f"{sum(counts.values())} mutants {counts}, {len(mutants)} of them run, seed {options.seed}", flush=True
-    )
-    trees: SimpleQueue[Tree] = SimpleQueue()
-    lock = threading.Lock()
-    with ExitStack() as stack:
-        servers = stack.enter_context(folder_for_servers())
-        for number in range(options.workers):
-            server = stack.enter_context(running(servers / str(number), "fsync=off"))
-            tree = Tree(options.work / f"tree-{number}", server.url)
-            stack.callback(tree.close)
-            trees.put(tree)
-        reached = Reached(options.work / "reached")
-        reached.measure(trees, options.workers)
-
-        def tried(mutant: Mutant) -> Outcome:
-            tree = trees.get()
-            try:
-                outcome = outcome_of(mutant, tree, reached, options.seconds)
-            finally:
-                trees.put(tree)
-            with lock:
-                print("noticed " if outcome.noticed else "SURVIVES", mutant.name, outcome.by, flush=True)
-            return outcome
-
-        with ThreadPoolExecutor(options.workers) as pool:
-            outcomes = list(pool.map(tried, sorted(mutants, key=lambda mutant: mutant.lines.start)))
-        doubtful = unreliable(outcomes, trees.get())
-    survivors = [o for o in outcomes if not o.noticed or o.by in doubtful]
-    for outcome in sorted(survivors, key=lambda o: o.mutant.name):
-        print(f"\n{outcome.mutant.name} ({outcome.by})\n{outcome.mutant.diff}")
-    print()
-    for folder in FOLDERS:
-        total = sum(o.mutant.path.parts[1] == folder for o in outcomes)
-        lost = sum(o.mutant.path.parts[1] == folder for o in survivors)
-        print(f"{folder}: {total - lost} of {total}")
-    print(f"noticed: {len(outcomes) - len(survivors)} of {len(outcomes)}")
+    options.work.mkdir(parents=True, exist_ok=True)
+    trial = Trial(options)
+    with folder_for_servers() as folder, ExitStack() as stack:
+        urls = [
+            stack.enter_context(running(folder / str(number), "fsync=off")).url
+            for number in range(options.workers)
+        ]
+        outcomes = trial.run(urls)
+    show(outcomes)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from kling_pricing.tables.price_book import PriceBook
 from tests.commands import run
 from tests.conftest import Clock
 from tests.golden.make import golden_sql
+from tests.guards import sent
 from tests.servers import execute
 
 TRAILER = Budget(name="trailer", match={"project": "trailer"}, cap=Decimal(25), currency="USD")
@@ -68,6 +69,18 @@ def test_corrections_keep_their_reason(ledger: str, book: PriceBook, clock: Cloc
             None,
             {"amount": "0.3", "basis": "operator", "currency": "USD"},
         )
+        guard.verify()
+
+
+def test_a_correction_of_a_job_in_doubt_keeps_its_reason(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A job that was dispatched and has no task yet has no amount before it is settled."""
+    with BudgetGuard(ledger, [TRAILER], book=book, clock=clock, actor="li") as guard:
+        job = sent(guard)
+        clock.pass_by(hours=1)
+        guard.settle(job.id, "0.5", basis="operator", reason="ticket 77")
+        (settled,) = guard.log()[1:]
+        assert (settled.subject, settled.reason) == (job.id, "ticket 77")
+        assert (settled.old, settled.new) == (None, {"amount": "0.5", "basis": "operator", "currency": "USD"})
         guard.verify()
 
 

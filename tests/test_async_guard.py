@@ -46,6 +46,24 @@ def done(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
 
 
+def test_the_threads_of_a_guard_have_a_name(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """A debugger or a log shows which threads belong to the guard."""
+    names: set[str] = set()
+
+    def watched() -> datetime:
+        names.add(threading.current_thread().name)
+        return clock.now
+
+    async def work() -> None:
+        async with await AsyncBudgetGuard.open(ledger, [BUDGET], book=book, clock=watched) as guard:
+            names.clear()
+            await guard.admit(CLIP, project="trailer")
+
+    done(work())
+    assert names
+    assert {name.rpartition("_")[0] for name in names} == {"kling_pricing"}
+
+
 def test_a_job_is_guarded_from_admission_to_settlement(ledger: str, book: PriceBook, clock: Clock) -> None:
     """Each awaited verb returns the result of the guard's own verb."""
 
@@ -181,11 +199,28 @@ def test_the_reservation_of_a_cancelled_dispatch_is_released(
                 assert await guard.pre_submit(CLIP, project="trailer") == CLIP
 
         done(work())
-        assert [(each.state, each.in_doubt) for each in other.history()] == [
-            ("released", False),
-            ("dispatching", False),
+        assert [(each.state, each.in_doubt, each.reason) for each in other.history()] == [
+            ("released", False, "CancelledError"),
+            ("dispatching", False, None),
         ]
         other.verify()
+
+
+@pytest.mark.parametrize("verb", ["admit_and_dispatch", "pre_submit"])
+def test_the_reservation_of_a_cancelled_submission_is_released(
+    ledger: str, book: PriceBook, clock: Clock, verb: str
+) -> None:
+    """A verb that admits and dispatches at once gave its payload to nobody if it was cancelled."""
+    with VerifiedGuard(ledger, [BUDGET], book=book, clock=clock) as other:
+
+        async def work() -> None:
+            async with await AsyncBudgetGuard.open(ledger, book=book, clock=clock) as guard:
+                submitting = asyncio.create_task(getattr(guard, verb)(CLIP, project="trailer", key="k"))
+                await cancelled_when(lambda: bool(other.history()), submitting)
+
+        done(work())
+        assert [(each.state, each.reason) for each in other.history()] == [("released", "CancelledError")]
+        assert [row.held for row in other.status()] == [0]
 
 
 @pytest.mark.parametrize("verb", ["admit", "pre_submit", "admission"])

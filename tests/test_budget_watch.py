@@ -95,6 +95,17 @@ def test_a_budget_that_is_exhausted_too_early_is_named(tmp_path: Path, book: Pri
     assert user.exhausted_at is not None
 
 
+def test_a_pace_is_rounded_down_to_a_billionth(tmp_path: Path, book: PriceBook, clock: Clock) -> None:
+    """Money is never a float, however long the period is."""
+    clock.now = clock.now.replace(day=1, hour=0, minute=0)
+    with VerifiedGuard(f"sqlite:///{tmp_path}/spend.db", BUDGETS, book=book, clock=clock) as guard:
+        guard.admit_and_dispatch(CLIP, project="trailer")
+        clock.pass_by(days=11)
+        (studio,) = guard.forecasts()
+    assert studio.pace_per_day == Decimal("0.064909090")  # 0.714 / 11 = 0.06490909090...
+    assert isinstance(studio.pace_per_day, Decimal)
+
+
 def test_lines_are_printed_where_there_is_no_terminal(filled: str, book: PriceBook) -> None:
     """A line comes for each balance, and then for each balance that changes, until Ctrl-C."""
     with watching(filled) as process:

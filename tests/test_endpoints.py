@@ -29,6 +29,7 @@ NEWER = "https://api.qingbo.ai/v1/tasks"
 OFFICIAL = "https://api-singapore.klingai.com"
 GATEWAY = "http://localhost:8080"
 BOOK = bundled_book()
+BOAT = {"model_name": "kling-v3", "prompt": "a boat"}
 
 
 @pytest.mark.parametrize(
@@ -150,24 +151,30 @@ def test_an_invalid_url_is_an_error(book: PriceBook, url: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "url", "wire_format", "total"),
+    ("payload", "url", "wire_format", "assumed", "total"),
     [
-        (video(), QINGBO, "tasks", "0.357"),
-        (video(duration=5), NEWER, "tasks_v2", "0.378"),
-        (video(extra={"mode": "std"}), QINGBO, "tasks_extra", "0.5355"),
-        (video(extra={"mode": "std"}), f"{GATEWAY}/v1/tasks", "tasks_extra", "0.5355"),
-        (video(), f"{GATEWAY}/v1/tasks", "tasks", "0.357"),
-        (video(), "https://qingbo.dev/elsewhere", "tasks", "0.357"),
-        ({"model_name": "kling-v3", "prompt": "a boat"}, f"{OFFICIAL}/v1/videos/text2video", "kling", "0.42"),
-        ({"model_name": "kling-v3", "prompt": "a boat"}, f"{GATEWAY}/v1/videos/text2video", "kling", "0.42"),
+        (video(), QINGBO, "tasks", True, "0.357"),
+        (video(duration=5), NEWER, "tasks_v2", False, "0.378"),
+        (video(extra={"mode": "std"}), QINGBO, "tasks_extra", False, "0.5355"),
+        (video(extra={"mode": "std"}), f"{GATEWAY}/v1/tasks", "tasks_extra", False, "0.5355"),
+        (video(), f"{GATEWAY}/v1/tasks", "tasks", True, "0.357"),
+        (video(), "https://qingbo.dev/elsewhere", "tasks", True, "0.357"),
+        (BOAT, f"{OFFICIAL}/v1/videos/text2video", "kling", False, "0.42"),
+        (BOAT, f"{GATEWAY}/v1/videos/text2video", "kling", False, "0.42"),
     ],
 )
 def test_the_endpoint_decides_format_and_provider(
-    book: PriceBook, payload: dict[str, Any], url: str, wire_format: str, total: str
+    book: PriceBook,
+    payload: dict[str, Any],
+    url: str,
+    wire_format: str,
+    assumed: bool,  # noqa: FBT001
+    total: str,
 ) -> None:
-    """The path decides first, then the host, then the fields of the payload."""
+    """The path decides first, then the host, then the payload; otherwise, the format is assumed."""
     quoted = quote(payload, url=url, at=AT, book=book)
     assert (quoted.wire_format, quoted.total) == (wire_format, Decimal(total))
+    assert quoted.request.format_assumed is assumed
     assert check(payload, url=url, at=AT, book=book) == []
 
 

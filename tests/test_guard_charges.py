@@ -311,6 +311,20 @@ def test_a_list_price_is_only_checked(open_guard: OpenGuard, body: Any, listed: 
     assert charges == ([] if listed is None else [expected])
 
 
+def test_a_list_price_is_not_compared_with_what_is_not_known(open_guard: OpenGuard) -> None:
+    """Beside a problem it may be incomplete, and the price of a range is not one amount."""
+    alerts: list[Alert] = []
+    guard = open_guard(currency="CNY", settings={"on_alert": alerts.append})
+    request: dict[str, Any] = {**OMNI, "seconds": "5", "image": "https://example.com/a.png"}
+    request["metadata"] = {"output_config": {"resolution": "720P", "audio_generation": "Enabled"}}
+    exact = {**request, "image": None}
+    for number, (payload, problem) in enumerate([(exact, "a part is odd"), (request, None)]):
+        quoted(guard, {name: value for name, value in payload.items() if value is not None}, f"v-{number}")
+        seen = charge(("4", "CNY"), problem=problem, list_price=("9", "CNY"))
+        guard.observe_task(Task(f"v-{number}", "succeeded", seen), provider="tencent-vod")
+    assert not any("list price" in (alert.detail or "") for alert in alerts)
+
+
 def test_a_list_of_tasks_settles_each(open_guard: OpenGuard) -> None:
     """Both shapes of a list are read; tasks that are not in the ledger leave no trace."""
     guard = open_guard()

@@ -14,6 +14,7 @@ from kling_pricing import (
     IdempotencyError,
     PriceBook,
     ReservationStateError,
+    WireFormatError,
 )
 from kling_pricing.guard import freeze_all
 from tests.conftest import AT, Clock, OpenGuard, video
@@ -95,6 +96,14 @@ def test_a_fresh_signature_or_callback_is_the_same_request(open_guard: OpenGuard
     assert guard.admit(two, project="trailer", key="k").reservation_id == first.reservation_id
     with pytest.raises(IdempotencyError):
         guard.admit(three, project="trailer", key="k")
+
+
+def test_a_request_that_is_not_json_has_no_key(open_guard: OpenGuard) -> None:
+    """A value that JSON cannot represent cannot be compared with the request of a retry."""
+    guard = open_guard()
+    with pytest.raises(WireFormatError) as caught:
+        guard.admit(CLIP | {"seed": {1, 2}}, project="trailer", allow_unknown=True)
+    assert str(caught.value) == "the payload contains a value that is not JSON; use plain JSON data"
 
 
 def test_keys_of_two_projects_are_two(ledger: str, book: PriceBook, clock: Clock) -> None:

@@ -174,6 +174,20 @@ def test_marks_of_two_formats_are_an_error_that_names_both() -> None:
         quote(video(extra={"mode": "pro"}, metadata={}), at=AT)
 
 
+def test_a_model_is_a_mark_unless_the_marked_format_knows_it_too() -> None:
+    """A model that only another format has contradicts a field; one that both have leaves the choice to it."""
+    with pytest.raises(WireFormatError) as caught:
+        quote({"model": "Kling-2.6", "prompt": "x", "extra": {}}, at=AT)
+    assert str(caught.value) == (
+        "field 'extra' belongs to wire format tasks_extra, but model 'Kling-2.6' belongs to openai_videos; use "
+        "fields and names of only one of the two, or specify the wire format"
+    )
+    frames = {"image": "https://example.com/a.png", "image_tail": "https://example.com/b.png", "mode": "pro"}
+    assert quote({"model": "kling-v2-6", "prompt": "x", **frames}, at=AT).wire_format == "kling"
+    spelt = {"model": "KLING-2.6", "prompt": "x", "duration": 5}
+    assert quote(spelt, provider="tencent-vod", at=AT).wire_format == "openai_videos"
+
+
 def test_only_providers_that_would_price_the_request_are_offered() -> None:
     """Each provider that the error names quotes the request."""
     payload = {"model": "Kling-2.6", "prompt": "x", "duration": 5}

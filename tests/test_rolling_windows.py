@@ -563,3 +563,25 @@ def edited(ledger: str, statement: str, array: str | None = None) -> None:
     with psycopg.connect(ledger, autocommit=True) as server:
         server.execute("SET search_path = kling_pricing")
         server.execute(statement.encode())
+
+
+@pytest.mark.parametrize(("later", "spent"), [(timedelta(0), 6), (timedelta(microseconds=-1), 9)])
+def test_money_that_has_just_left_the_window_fires_no_threshold_again(
+    open_guard: OpenGuard, clock: Clock, later: timedelta, spent: int
+) -> None:
+    """A job that is settled at the instant at which its step leaves changes nothing in the window."""
+    alerts: list[Alert] = []
+    guard = open_guard(
+        cap=10, window={"rolling": "24h"}, alerts=(Decimal("0.5"),), settings={"on_alert": alerts.append}
+    )
+    job = guard.admit(CLIP, project="trailer")
+    guard.dispatch(job)
+    guard.bind(job, "t1")
+    clock.pass_by(hours=2)
+    guard.record("qingbo", "t2", 6, labels={"project": "trailer"})
+    assert [alert.threshold for alert in alerts] == [Decimal("0.5")]
+    clock.now = AT + timedelta(hours=25) + later
+    guard.settle(job, 3)
+    assert [alert.threshold for alert in alerts if alert.kind == "threshold"] == [Decimal("0.5")]
+    (bucket,) = guard.status()
+    assert bucket.spent == spent

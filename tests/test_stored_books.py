@@ -330,9 +330,12 @@ def test_the_cache_keeps_a_few_books(own: Path, cache: Path) -> None:
     for age, path in enumerate([recent, *old, unfinished, foreign]):
         path.touch()
         os.utime(path, (time.time() - 300 * age,) * 2)
+    folder = cache / "price-book-x.json"  # which cannot be removed like a file
+    folder.mkdir()
+    os.utime(folder, (time.time() - 3000,) * 2)
     price(own)
     kept = {*old[: MAX_CACHED - 1], recent, foreign}
-    (new,) = {*cache.iterdir()} - kept
+    (new,) = {*cache.iterdir()} - kept - {folder}
     assert "0.05" in new.read_text()
     assert kept <= {*cache.iterdir()}
 

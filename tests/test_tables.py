@@ -15,6 +15,7 @@ from kling_pricing import PriceBook, PriceNotFoundError, TableError, check, comp
 from kling_pricing.strict_yaml import load
 from kling_pricing.tables.rates import Cell
 from tests.conftest import AT, PRICES, bundled, video
+from tests.table_messages import assert_in_full
 
 Folder = Callable[..., Path]
 CLIP = [{"video_url": "v"}]
@@ -24,6 +25,7 @@ def refusal(folder: Path) -> TableError:
     """Returns the error with which loading a folder fails."""
     with pytest.raises(TableError) as caught:
         load_price_book(folder)
+    assert_in_full(caught.value, folder)
     return caught.value
 
 
@@ -326,6 +328,14 @@ def test_an_invalid_capability_file_is_refused(
     assert error.key_path == key_path
     assert error.line is not None
     assert remedy in error.problem
+
+
+def test_a_capability_file_of_an_unknown_format_is_refused(folder: Folder) -> None:
+    """A file can only describe an API whose payloads the library can read."""
+    text = bundled_capabilities().replace("wire_format: tasks", "wire_format: unheard", 1)
+    error = refusal(folder({"capabilities/unheard.yaml": text}))
+    assert (error.key_path, error.line) == ("wire_format", 3)
+    assert error.problem.startswith("unknown wire format; known wire formats: tasks, ")
 
 
 def test_a_rule_applies_from_since_until_until(folder: Folder) -> None:
@@ -636,7 +646,9 @@ def test_a_provider_without_prices_may_extend_another_providers_table(
     """The rates are the other provider's, with or without a discount; the provider is that of the folder."""
     book = load_price_book(folder({"prices/octopusx/ours.yaml": ADOPTED + more}))
     quoted = quote(OMNI | {"size": "1280x720"}, url="https://octopusx.ai/v1/videos", book=book, at=AT)
-    assert (quoted.provider, quoted.table.id, quoted.currency) == ("octopusx", "octopusx/ours", "CNY")
+    table = quoted.table
+    assert (quoted.provider, table.id, quoted.currency) == ("octopusx", "octopusx/ours", "CNY")
+    assert (table.hosts, table.wire_formats, table.also_prices) == (("octopusx.ai",), ("openai_videos",), ())
     assert (quoted.minimum, quoted.maximum) == (Decimal(minimum), Decimal(maximum))
 
 
@@ -701,8 +713,10 @@ def test_a_contract_price_replaces_the_published_one(folder: Folder) -> None:
     book = load_price_book(folder({"prices/acme/a.yaml": PRICES, "prices/acme/ours.yaml": contract}))
     own = quote(video(duration=5), provider="acme", book=book, at=AT)
     assert (own.total, own.list_total) == (Decimal("0.4"), Decimal("0.5"))
+    assert [line.description for line in own.lines] == ["kling-v3 720p silent, contract price"]
     other = quote(video(duration=5, resolution="1080p"), provider="acme", book=book, at=AT)
     assert (other.total, other.list_total) == (Decimal("0.9"), Decimal(1))
+    assert [line.description for line in other.lines] == ["kling-v3 1080p silent", "contract discount of 10%"]
 
 
 def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
@@ -749,6 +763,13 @@ def test_a_contract_applies_in_its_period_only(folder: Folder) -> None:
             3,
             "rates.kling-v3.8k.silent",
             "has no price for kling-v3 8k silent that a contract could replace; remove this rate",
+        ),
+        (
+            "discount: 0.1",
+            "discount: 0.1\nvalid_from: 2026-11-10\nvalid_until: 2026-11-10",
+            5,
+            "valid_until",
+            "must be later than valid_from; correct one of the two",
         ),
     ],
 )

@@ -45,7 +45,7 @@ class Item(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The request's place in messages, such as `requests.jsonl:3`."""
+        """Where the request came from, as messages show it, such as `requests.jsonl:3`."""
         return self.source if self.number is None else f"{self.source}:{self.number}"
 
 

@@ -64,8 +64,8 @@ def verify_command(since_last: bool, ledger: str) -> None:
     echo(f"OK: the balances match the journal{_entries(verification)}")
     if not verification.is_remembered:
         echo(
-            "the ledger does not remember this verification, because this role does not own the ledger or "
-            "another session's transaction has not ended",
+            "this verification was not recorded: this role does not own the ledger, or a transaction of "
+            "another session is still open",
             err=True,
         )
 

@@ -89,7 +89,8 @@ class GuardState:
         times: dict[str, Any] = {"expires_after": expires_after, "doubtful_after": doubtful_after}
         for name, time in times.items():
             if not isinstance(time, timedelta) or time <= timedelta(0):
-                raise KlingPricingError(f"{name} must be a timedelta greater than zero, got {shown(time)}")
+                given = str(time) if isinstance(time, timedelta) else shown(time)
+                raise KlingPricingError(f"{name} must be a timedelta greater than zero, got {given}")
         self.book = default_book() if book is None else book
         self.clock = utc_clock(clock)
         self.expires_after = expires_after

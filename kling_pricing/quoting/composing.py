@@ -251,8 +251,8 @@ def _refuse_a_model_of_a_path(
     ):
         subject = "of its endpoint" if path is None else f"whose path is {path}"
         raise WireFormatError(
-            f"in wire format {wire_format}, the path of the URL names the model; write the request to a "
-            f"file, and pass the URL {subject} with `url`",
+            f"in wire format {wire_format}, the URL names the model, and the payload does not; write the "
+            f"payload to a file, and also give the URL {subject} with `url`",
             wire_format=wire_format,
         )
 
@@ -310,7 +310,7 @@ def _without_files(
         raise WireFormatError(
             f"in wire format {wire_format}, the model's name determines the options, but none of this "
             "model's names has these options; "
-            f" use one of: {', '.join(name for name, _ in names)}",
+            f"use one of: {', '.join(name for name, _ in names)}",
             wire_format=wire_format,
             field=wire.FIELD_NAMES["model"],
         )

@@ -348,7 +348,7 @@ def _format_not_priced(table: PriceTable, request: VideoRequest, book: PriceBook
 
 def _no_provider(request: VideoRequest, book: PriceBook) -> PriceNotFoundError:
     model, wire_format = request.facts["model"], request.wire_format
-    speaking = book.providers.get(wire_format, ())
+    speaking = book.providers[wire_format]
     pricing = [
         name
         for name, tables in book.tables.items()

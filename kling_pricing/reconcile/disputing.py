@@ -222,7 +222,7 @@ def _dispute(
     )
     if not rows:
         raise LedgerError(
-            f"no statement in the books charges task {task_id}; remember the statement first, with "
+            f"no statement in the books charges task {task_id}; add the statement to the books first, with "
             "`kling-pricing reconcile --remember`"
         )
     if part is None:

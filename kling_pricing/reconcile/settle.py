@@ -128,7 +128,7 @@ def _note_done(workspace: Workspace) -> None:
 def _to_settle(also: Collection[SettleAlso]) -> str:
     if unknown := sorted(set(also) - {*get_args(SettleAlso)}):
         raise KlingPricingError(
-            f"cannot settle lines that are {unknown[0]}; only unexplained lines can be added"
+            f"cannot settle lines that are {unknown[0]}; only `unexplained` lines can be settled as well"
         )
     categories = ", ".join(map(repr, (*_SETTLED, *also)))
     return _TO_SETTLE.format(categories=categories, disputable=DISPUTABLE_ROWS)

@@ -60,8 +60,8 @@ class Workspace:
         if _PATTERN.search(str(self.folder)):
             self._kept.close()
             raise KlingPricingError(
-                f"{parent}: cannot write temporary files to a path that contains any of * ? [ \\; give another "
-                "folder"
+                f"{parent}: cannot write temporary files to a path with a `*`, `?`, `[` or backslash; give "
+                "another folder"
             )
         settings: dict[str, Any] = {
             "temp_directory": str(self.folder / "spilled"),

@@ -87,7 +87,7 @@ def assembled_book(files: TableFiles) -> PriceBook:
             with problems.collected():
                 checked(document, ContractFile)
         overlays = [entry for entry in overlays if entry[1].tree["extends"] in ids]
-    contracts: dict[str, tuple[PriceTable, ...]] = {}
+    contracts: dict[str, tuple[PriceTable, ...]]
     with problems.collected():
         contracts = load_contracts(overlays, published, gateways)
     problems.raise_first()
@@ -208,7 +208,7 @@ def _account_currencies(entry: PriceFile, document: YamlDocument, problems: Tabl
         return {} if given is None else {"": given}
     for host in given:
         if host not in entry.hosts:
-            remedy = did_you_mean(host, entry.hosts)
+            remedy = did_you_mean(host, entry.hosts) if entry.hosts else "add it to `hosts`"
             problem = f"is not one of the table's hosts; {remedy}"
             problems.append(document.error(("account_currency", host), problem))
     return given
