@@ -78,8 +78,8 @@ def test_recorded_spend_has_the_account_and_currency_given(ledger: str, book: Pr
         given = guard.record(
             "qingbo", "t-2", "2", labels=labels, currency="CNY", account="second", reason="by hand"
         )
-        assert (plain.account, plain.billed, plain.labels) == ("qingbo", 1, labels)
-        assert (given.account, given.billed, given.labels) == ("second", 2, labels)
+        assert (plain.account, plain.billed, {**plain.labels}) == ("qingbo", Decimal(1), labels)
+        assert (given.account, given.billed, {**given.labels}) == ("second", Decimal(2), labels)
         assert left(guard) == (0, Decimal("1.5"), Decimal("8.5"))
         assert [(action.action, action.reason) for action in guard.log()][1:] == [("record", "by hand")]
 

@@ -22,6 +22,8 @@ from kling_pricing import (
 from kling_pricing.quoting.format_choice import choose_format, format_at
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.wire.endpoints import Endpoint, Submission
+from kling_pricing.wire.facts import FACT_TYPES
+from kling_pricing.wire.formats import wire_format as wire_format_named
 from tests.conftest import AT, PRICES, video
 
 
@@ -188,6 +190,18 @@ def test_a_model_is_a_mark_unless_the_marked_format_knows_it_too() -> None:
     assert quote({"model": "kling-v2-6", "prompt": "x", **frames}, at=AT).wire_format == "kling"
     spelt = {"model": "KLING-2.6", "prompt": "x", "duration": 5}
     assert quote(spelt, provider="tencent-vod", at=AT).wire_format == "openai_videos"
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("wire_format", ["tasks", "tasks_extra", "tasks_v2", "kling"])
+def test_a_request_has_exactly_the_known_facts(wire_format: str, stated: bool) -> None:  # noqa: FBT001
+    """Every fact has a known name and none is missing, because tables may have a condition on any of them."""
+    payload: dict[str, Any] = {wire_format_named(wire_format).FIELD_NAMES["model"]: "kling-v3", "prompt": "x"}
+    if stated:
+        payload["duration"] = "5" if wire_format == "kling" else 5
+    request, _ = Intake(None, wire_format, AT, None).read(payload)
+    assert request.facts.keys() == FACT_TYPES.keys()
+    assert (request.facts["duration_stated"], request.facts["resolution_stated"]) == (stated, False)
 
 
 @pytest.mark.parametrize(

@@ -329,7 +329,10 @@ def test_each_forecast_leaves_out_its_own_opening_balance_only(open_guard: OpenG
     guard.record("qingbo", "t-3", 1, labels={"project": "trailer", "user": "li"})
     clock.pass_by(days=1)
     october = {each.bucket.budget: each for each in guard.forecasts() if each.bucket.spent}
-    assert (october["all"].measured_from, october["all"].pace_per_day) == (clock.now - timedelta(days=1), 1)
+    assert (october["all"].measured_from, october["all"].pace_per_day) == (
+        clock.now - timedelta(days=1),
+        Decimal(1),
+    )
 
 
 # leases
