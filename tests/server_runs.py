@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import threading
 import time
@@ -23,6 +24,9 @@ from tests.hook_clients import PATIENCE_S, Client, Reply
 
 CREDENTIAL = "the-providers-own-key"
 """The credential of the upstreams in tests, which no caller may see."""
+
+CERTIFICATES = ssl.create_default_context()
+"""Loaded once, because every client would load the certificates again, although tests use none."""
 
 
 class RunningServer:
@@ -49,7 +53,7 @@ class RunningServer:
 
     def client(self, project: str | None = "trailer", **options: Any) -> httpx.Client:
         """Returns a client with a new access key; the caller closes it."""
-        return httpx.Client(headers=self.key(project, **options), timeout=PATIENCE_S)
+        return httpx.Client(headers=self.key(project, **options), timeout=PATIENCE_S, verify=CERTIFICATES)
 
 
 @contextmanager
@@ -88,7 +92,7 @@ class _Plain:
     """A client that sends its access key with every request, and knows nothing of the guard."""
 
     def __init__(self, key: Mapping[str, str]) -> None:
-        self._client = httpx.Client(headers=dict(key))
+        self._client = httpx.Client(headers=dict(key), verify=CERTIFICATES)
 
     def send(
         self,

@@ -777,10 +777,10 @@ def test_a_quick_quote_fills_in_fields_inside_other_fields(arguments: str, actio
         ),
         (
             "--model kling-image-expand --image 1 --provider kling",
-            "write the request to a file, and pass the URL whose path is /v1/images/editing/expand with --url",
+            "to a file, and also give the URL whose path is /v1/images/editing/expand with --url",
         ),
         ("--model kling-lip-sync --provider kling", "the URL whose path is /v1/videos/advanced-lip-sync"),
-        ("--model kling-v3 --wire-format kling_services", "pass the URL of its endpoint with --url"),
+        ("--model kling-v3 --wire-format kling_services", "give the URL of its endpoint with --url"),
         (
             "--model kling-v3-pro-audio --no-audio --wire-format video_generations",
             "none of this model's names has these options",

@@ -29,6 +29,7 @@ from tests.golden.make import (
     fill,
     fill_books,
     fill_interventions,
+    fill_keys,
     second_budgets,
 )
 from tests.servers import execute
@@ -155,6 +156,7 @@ EDITS = {
 _RESPONSE = "nothing else in the ledger records the provider's response"
 _DELIVERY = "it moves no money, and nothing else records deliveries"
 _RECEIVER_COLUMNS = ("name", "delivered", "failures", "failed_at", "problem", "next_at", "stopped_at")
+_USE = "nothing else records when a key was used"
 _REFUSED = "nothing else counts the requests that were refused"
 _UNPRICED = "nothing else counts the requests that pass without a price"
 _REMEMBERED = "a verification of everything does not use it, and writes it anew"
@@ -245,6 +247,21 @@ EDITS |= {
         ("ends_at", EARLIER, _OVERLAY),
         ("actor", "'another'", _OVERLAY),
         ("reason", "'another'", _OVERLAY),
+    )
+}
+_KEY = "access key .*: it (differs from the administrative action|is .*revoked)"
+EDITS |= {
+    f"access_key.{name}": Edit(value, _KEY, "name = 'li'")
+    for name, value in (
+        ("name", "'other'"),
+        ("digest", "'another'"),
+        ("project", "'other'"),
+        ("role", "'manage'"),
+        ("labels", """'{"user":"nobody"}'"""),
+        ("created_at", EARLIER),
+        ("expires_at", EARLIER),
+        ("revoked_at", EARLIER),
+        ("actor", "'another'"),
     )
 }
 _CALENDAR = "the calendar: digest is .*, but its rows give"
@@ -416,6 +433,7 @@ UNCHECKED = {
     **dict.fromkeys(("alert.cap", "alert.used"), "the balance has changed since then"),
     **{f"alert_receiver.{name}": _DELIVERY for name in _RECEIVER_COLUMNS},
     **{f"lease.{name}": _DELIVERY for name in ("name", "holder", "ends_at")},
+    **{f"access_key_use.{name}": _USE for name in ("name", "used_at")},
     **{
         f"refused_requests.{name}": _REFUSED
         for name in ("budget", "labels", "reason", "day", "requests", "told")
@@ -464,6 +482,7 @@ DELETIONS = {
     ),
     "rolling_window": ("TRUE", "rolling window of recent {}: its row is missing"),
     "cap_overlay": ("budget = 'all'", _OVERLAY),
+    "access_key": ("name = 'li'", _KEY),
     "frozen": ("TRUE", "the freeze: .* is empty, but the journal gives"),
     "book_statement": ("number = 1", _BOOKS),
     "book_fact": ("kind = 'use'", _BOOKS),
@@ -494,6 +513,7 @@ UNDELETED = {
     "unpriced_requests": _UNPRICED,
     "alert_receiver": _DELIVERY,
     "lease": _DELIVERY,
+    "access_key_use": _USE,
     "refused_requests": _REFUSED,
     "verified": _REMEMBERED,
     "journal, freeze": "in a file it is the newest entry, whose loss is found before any check",
@@ -612,6 +632,7 @@ def filled(ledger: str, clock: Clock) -> Iterator[Filled]:
     store.freeze(Author("li", "the other budget"), ["capped"])
     store.freeze(Author("li", "the bill looks wrong"))
     store.close()
+    fill_keys(ledger, clock)
     with BudgetGuard(ledger, clock=clock) as guard:
         filled_ledger = Filled(ledger, guard)
         if filled_ledger.is_file:

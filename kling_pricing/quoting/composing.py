@@ -251,8 +251,8 @@ def _refuse_a_model_of_a_path(
     ):
         subject = "of its endpoint" if path is None else f"whose path is {path}"
         raise WireFormatError(
-            f"in wire format {wire_format}, the URL names the model, and the payload does not; write the payload "
-            f"to a file, and also give the URL {subject} (`url`)",
+            f"in wire format {wire_format}, the URL names the model, and the payload does not; write the "
+            f"payload to a file, and also give the URL {subject} with `url`",
             wire_format=wire_format,
         )
 

@@ -74,8 +74,8 @@ def write_off(
         known = owed(workspace, task_id)
         if not known:
             raise LedgerError(
-                f"task {task_id} is not in the books of {books[0].name}; add the statement to the books first, with "
-                "`kling-pricing reconcile --remember`"
+                f"task {task_id} is not in the books of {books[0].name}; add the statement to the books first, "
+                "with `kling-pricing reconcile --remember`"
             )
         remaining = [each for each in known if each[3]]
         if not remaining:

@@ -25,6 +25,7 @@ from psycopg import sql
 
 from kling_pricing import Budget, BudgetExceededError, BudgetGuard, Budgets
 from kling_pricing.ledger import connect
+from kling_pricing.ledger.access_keys import NewAccessKey, digest_of
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.administration import prepare
 from kling_pricing.ledger.books import BookFact, BooksUpdate, ClosedMonth, Known, RememberedStatement
@@ -47,6 +48,7 @@ TABLES = (
     *("alert", "alert_receiver", "refused_requests", "lease"),
     *("rolling_window", "cap_overlay", "verified"),
     *("book_statement", "book_fact", "closed_month", "book_seal"),
+    *("access_key", "access_key_use"),
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates", "projects", "require_labels"}
@@ -249,6 +251,17 @@ def fill_interventions(url: str, clock: Clock) -> None:
         guard.set_cap("quarter", 200, until=END + timedelta(days=30), reason="room for the tests")
 
 
+def fill_keys(url: str, clock: Callable[[], datetime]) -> None:
+    """Fills a ledger with an access key in use and one that was revoked."""
+    store = connect(url, clock=clock)
+    for name in ("li", "wang"):
+        key = NewAccessKey(name, "trailer", "submit", {"user": name}, END + timedelta(days=900))
+        store.issue_key(key, digest_of(name), Author("li", "a new colleague"))
+        store.mark_key_used(name)
+    store.revoke_key("wang", Author("li", "left the team"))
+    store.close()
+
+
 def golden_sql(store: str, version: int) -> str:
     """Returns the golden ledger of a version as SQL, which is compressed since ledgers have long calendars."""
     path = HERE / f"{store}-{version}.sql"
@@ -385,6 +398,7 @@ def main(url: str) -> None:
             fill_further(ledger, clock)
             fill_books(ledger)
             fill_interventions(ledger, clock)
+            fill_keys(ledger, clock)
             report = as_text(reported(ledger, clock))
             version = sqlite_schema.VERSION
             (HERE / f"{store}-{version}.json").write_text(report, encoding="utf-8")
