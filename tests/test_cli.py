@@ -722,6 +722,20 @@ def test_a_quick_quote_is_written_for_the_providers_own_api(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "action"),
+    [
+        ("--model kling-2.6 --duration 5 --first-frame --last-frame", "first_last_frame"),
+        ("--model kling-3.0-omni --duration 5 --video 1", "reference_video"),
+        ("--model kling-2.6 --action motion_control --image 1 --video 1 --video-length 5", "motion_control"),
+    ],
+)
+def test_a_quick_quote_fills_in_fields_inside_other_fields(arguments: str, action: str) -> None:
+    """In an API that has the second frame, the video and the action in `metadata`, they are written there."""
+    quoted = quick(*arguments.split(), "--provider", "tencent-vod", "--wire-format", "openai_videos")
+    assert (quoted["wire_format"], quoted["action"]) == ("openai_videos", action)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--model kling-v3 --provider octopusx", "octopusx publishes no prices"),

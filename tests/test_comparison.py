@@ -45,6 +45,18 @@ def example(wire: str, name: str) -> dict[str, Any]:
     return payload
 
 
+def test_unknown_fields_are_compared_only_if_they_are_allowed() -> None:
+    """An unknown field changes no option, and is refused unless it is allowed."""
+    allowed = compare(CLIP | {"nothing": 1}, at=AT, book=BOOK, allow_unknown=True)
+    plain = compare(CLIP, at=AT, book=BOOK)
+    assert [(option.changes, option.provider, option.why_not) for option in allowed] == [
+        (option.changes, option.provider, option.why_not) for option in plain
+    ]
+    assert rows(allowed, "qingbo") == rows(plain, "qingbo") != []
+    with pytest.raises(WireFormatError, match=r"^unknown field 'nothing'"):
+        compare(CLIP | {"nothing": 1}, at=AT, book=BOOK)
+
+
 def test_the_same_job_is_priced_in_every_variant_cheapest_first() -> None:
     """For five seconds at the request's own provider, every amount matches the published table."""
     assert rows(compare(CLIP, at=AT), "qingbo") == [

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,11 @@ from kling_pricing import (
     Budget,
     BudgetError,
     BudgetExceededError,
+    Budgets,
     IdempotencyError,
     KlingPricingError,
     LedgerError,
+    PriceBook,
 )
 from tests.conftest import Clock, OpenGuard
 from tests.guards import CLIP, COST, VerifiedGuard, answer, bound, left
@@ -41,6 +44,44 @@ def test_recorded_spend_counts_in_the_window_it_was_spent_in(open_guard: OpenGua
     assert left(guard)[1] == 0
     (october,) = guard.status(datetime(2026, 10, 5, tzinfo=UTC))
     assert (october.spent, october.window_end) == (Decimal(2), datetime(2026, 11, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({}, "project must be text of 1 to 200 printable characters, got ''"),
+        ({"user": "li"}, "project must be text of 1 to 200 printable characters, got ''"),
+        (
+            {"project": "trailer", "user": ""},
+            "label user must be text of 1 to 200 printable characters, got ''",
+        ),
+        ("trailer", "labels must be a mapping that contains the project, got trailer"),
+        (None, "labels must be a mapping that contains the project, got null"),
+    ],
+)
+def test_recorded_spend_names_its_project(open_guard: OpenGuard, labels: Any, message: str) -> None:
+    """Spend without a project is refused, and nothing is counted."""
+    guard = open_guard()
+    with pytest.raises(KlingPricingError) as caught:
+        guard.record("qingbo", "t-9", "1", labels=labels)
+    assert str(caught.value) == message
+    assert left(guard) == (0, 0, 10)
+
+
+def test_recorded_spend_has_the_account_and_currency_given(ledger: str, book: PriceBook, clock: Clock) -> None:
+    """By default, they are the provider and the currency of its table, at the clock's time."""
+    usd = Budget(name="usd", cap=Decimal(10), currency="USD")
+    rates = [{"quote": "CNY", "budget": "USD", "rate": "0.25"}]
+    labels = {"project": "trailer", "user": "li"}
+    with VerifiedGuard(ledger, Budgets([usd], accounting_rates=rates), book=book, clock=clock) as guard:
+        plain = guard.record("qingbo", "t-1", "1", labels=labels)
+        given = guard.record(
+            "qingbo", "t-2", "2", labels=labels, currency="CNY", account="second", reason="by hand"
+        )
+        assert (plain.account, plain.billed, {**plain.labels}) == ("qingbo", Decimal(1), labels)
+        assert (given.account, given.billed, {**given.labels}) == ("second", Decimal(2), labels)
+        assert left(guard) == (0, Decimal("1.5"), Decimal("8.5"))
+        assert [(action.action, action.reason) for action in guard.log()][1:] == [("record", "by hand")]
 
 
 def test_a_bill_for_recorded_spend_is_not_counted_twice(open_guard: OpenGuard) -> None:

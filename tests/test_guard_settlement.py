@@ -381,3 +381,15 @@ def test_an_answer_is_read_in_the_format_of_its_reservation(
     found = guard.observe(body, provider=provider)
     assert found is not None
     assert (found.state, found.basis) == ("settled", "quote")
+
+
+def test_a_task_id_is_short_text(open_guard: OpenGuard) -> None:
+    """The error names the argument, and the reservation stays unbound."""
+    guard = open_guard()
+    reservation = sent(guard)
+    wrong: dict[Any, str] = {"": "''", None: "null", 5: "5"}
+    for task_id, shown in wrong.items():
+        with pytest.raises(KlingPricingError) as caught:
+            guard.bind(reservation.id, task_id)
+        assert str(caught.value) == f"task_id must be text of 1 to 200 printable characters, got {shown}"
+    assert guard.reservation(reservation.id).task_id is None

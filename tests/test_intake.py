@@ -19,7 +19,11 @@ from kling_pricing import (
     load_price_book,
     quote,
 )
+from kling_pricing.quoting.format_choice import choose_format, format_at
 from kling_pricing.quoting.intake import Intake
+from kling_pricing.wire.endpoints import Endpoint, Submission
+from kling_pricing.wire.facts import FACT_TYPES
+from kling_pricing.wire.formats import wire_format as wire_format_named
 from tests.conftest import AT, PRICES, video
 
 
@@ -186,6 +190,76 @@ def test_a_model_is_a_mark_unless_the_marked_format_knows_it_too() -> None:
     assert quote({"model": "kling-v2-6", "prompt": "x", **frames}, at=AT).wire_format == "kling"
     spelt = {"model": "KLING-2.6", "prompt": "x", "duration": 5}
     assert quote(spelt, provider="tencent-vod", at=AT).wire_format == "openai_videos"
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("wire_format", ["tasks", "tasks_extra", "tasks_v2", "kling"])
+def test_a_request_has_exactly_the_known_facts(wire_format: str, stated: bool) -> None:  # noqa: FBT001
+    """Every fact has a known name and none is missing, because tables may have a condition on any of them."""
+    payload: dict[str, Any] = {wire_format_named(wire_format).FIELD_NAMES["model"]: "kling-v3", "prompt": "x"}
+    if stated:
+        payload["duration"] = "5" if wire_format == "kling" else 5
+    request, _ = Intake(None, wire_format, AT, None).read(payload)
+    assert request.facts.keys() == FACT_TYPES.keys()
+    assert (request.facts["duration_stated"], request.facts["resolution_stated"]) == (stated, False)
+
+
+@pytest.mark.parametrize(
+    ("payload", "provider", "wire_format", "assumed"),
+    [
+        ({"model": "KLING-2.6"}, None, "openai_videos", False),
+        ({"model": "kLing-2.6"}, "qingbo", "openai_videos", False),
+        ({"model": "Kling-2.6"}, None, "openai_videos", False),
+        ({"model": "KLING-V1-6"}, "qingbo-ai", "tasks_extra", False),
+        ({"model": "KLING-V3"}, None, "tasks", True),
+        ({"model": "KLING-V3"}, "qingbo", "tasks", True),
+        ({"model": "KLING-V3"}, "qingbo-ai", "tasks_v2", False),
+        ({"model": "KLING-V3", "metadata": {}}, "qingbo", "openai_videos", False),
+        ({"model": "kling-v1", "extra": {}}, None, "tasks_extra", False),
+        ({"model": "kling-v2-6", "mode": "pro", "image_tail": "x"}, None, "kling", False),
+        ({"model": 5}, None, "tasks", True),
+        ({}, None, "tasks", True),
+        ({"prompt": "x", "n": 1}, None, "tasks_v2", False),
+        ({"model": "kling-v3", "nothing": 1}, None, "tasks", True),
+        ({"model": "kling-v3"}, "tencent-vod", "tasks", True),
+        ({"model": "kling-v3"}, "octopusx", "openai_videos", False),
+        ({"model": "kling-v3"}, "nobody", "tasks", True),
+    ],
+)
+def test_a_model_in_any_case_is_a_mark_of_its_format(
+    book: PriceBook,
+    payload: dict[str, Any],
+    provider: str | None,
+    wire_format: str,
+    assumed: bool,  # noqa: FBT001
+) -> None:
+    """Neither the provider nor the default matters if the model's name, in any case, has a single format."""
+    assert choose_format(payload, book, provider) == (wire_format, assumed)
+
+
+@pytest.mark.parametrize(
+    ("formats", "provider", "wire_format", "assumed"),
+    [
+        (("kling",), None, "kling", False),
+        (("tasks", "tasks_v2"), None, "tasks", True),
+        (("tasks_v2", "kling"), "qingbo", "tasks_v2", True),
+        (("tasks_v2", "openai_videos"), "octopusx", "openai_videos", False),
+        (("tasks", "tasks_extra"), "qingbo", "tasks", True),
+        ((), "octopusx", "openai_videos", False),
+    ],
+)
+def test_an_endpoint_limits_the_formats(
+    book: PriceBook,
+    formats: tuple[str, ...],
+    provider: str | None,
+    wire_format: str,
+    assumed: bool,  # noqa: FBT001
+) -> None:
+    """A payload whose format the endpoint does not accept is read as the endpoint's first format."""
+    accepted = tuple(Submission("/v1/videos", name, (), "the docs") for name in formats)
+    payload = {"model": "kling-v3"}
+    assert format_at(Endpoint(None, accepted), payload, book, provider) == (wire_format, assumed)
+    assert format_at(Endpoint(provider, accepted), payload, book, None) == (wire_format, assumed)
 
 
 def test_only_providers_that_would_price_the_request_are_offered() -> None:

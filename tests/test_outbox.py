@@ -290,6 +290,51 @@ def test_an_opening_balance_does_not_count_towards_the_pace(open_guard: OpenGuar
     assert forecast.exhausted_at == clock.now + timedelta(microseconds=rest_us)
 
 
+@pytest.mark.parametrize(("cap", "days"), [("0.714", None), ("0.7", None), ("0.715", "0.0014")])
+def test_a_budget_of_which_nothing_is_left_is_not_exhausted_again(
+    open_guard: OpenGuard, clock: Clock, cap: str, days: str | None
+) -> None:
+    """A forecast says when the rest will be gone; without a rest, it gives the pace only."""
+    clock.now = AT.replace(month=9, day=1, hour=0, minute=0)
+    guard = open_guard(cap=Decimal(cap), window="month")
+    guard.record("qingbo", "t-9", COST, labels={"project": "trailer"})
+    clock.pass_by(days=1)
+    (forecast,) = guard.forecasts()
+    assert (forecast.pace_per_day, forecast.bucket.available) == (COST, Decimal(cap) - COST)
+    rest_us = -(-86_400_000_000 // 714)  # 0.001 USD at 0.714 USD per day
+    expected = None if days is None else clock.now + timedelta(microseconds=rest_us)
+    assert forecast.exhausted_at == expected
+
+
+def test_each_forecast_leaves_out_its_own_opening_balance_only(open_guard: OpenGuard, clock: Clock) -> None:
+    """An opening balance is left out for its budget and its labels; a rolling window has no pace."""
+    clock.now = AT.replace(month=9, day=29, hour=0, minute=0)
+    guard = open_guard(
+        Budget(name="all", cap=Decimal(10), currency="USD", window="month"),
+        Budget(name="user", match={"user": "*"}, cap=Decimal(9), currency="USD", window="month"),
+        Budget(name="rolling", cap=Decimal(8), currency="USD", window={"rolling": "24h"}),
+    )
+    guard.open_budget("all", Decimal(4))
+    guard.open_budget("user", Decimal(3), labels={"user": "li"})
+    for task, user in (("t-1", "li"), ("t-2", "wang")):
+        guard.record("qingbo", task, 1, labels={"project": "trailer", "user": user})
+    begun_at = clock.now
+    clock.pass_by(days=1)
+    found = {(each.bucket.budget, *each.bucket.labels.values()): each for each in guard.forecasts()}
+    assert {place: each.pace_per_day for place, each in found.items()} == {
+        ("all",): 2, ("user", "li"): 1, ("user", "wang"): 1, ("rolling",): None,
+    }  # fmt: skip
+    assert {each.measured_from for each in found.values()} == {begun_at}
+    clock.pass_by(days=1)
+    guard.record("qingbo", "t-3", 1, labels={"project": "trailer", "user": "li"})
+    clock.pass_by(days=1)
+    october = {each.bucket.budget: each for each in guard.forecasts() if each.bucket.spent}
+    assert (october["all"].measured_from, october["all"].pace_per_day) == (
+        clock.now - timedelta(days=1),
+        Decimal(1),
+    )
+
+
 # leases
 
 

@@ -142,6 +142,26 @@ def test_budgets_that_undo_a_cap_say_whose(open_guard: OpenGuard) -> None:
     assert guard.plan([TRAILER, DAY]).notes == ()
 
 
+def test_only_the_last_lasting_cap_of_a_budget_can_be_undone(open_guard: OpenGuard) -> None:
+    """A cap until an instant, another budget's cap and other changes of the budgets hide no `budget set`."""
+    guard = open_guard(TRAILER, DAY, settings=STUDIO)
+    guard.set_cap("trailer", 6)
+    guard.set_cap("trailer", 7)
+    undone = "this undoes `budget set trailer --cap 7`, which li ran at 2026-11-21 00:00 UTC"
+    guard.set_cap("day", 4, reason="a quiet day")
+    guard.set_cap("trailer", 3, until=TOMORROW)
+    stays = "until 2026-11-22 00:00 UTC, the cap of trailer stays at 3 USD, which li set"
+    day = "this undoes `budget set day --cap 4`, which li ran at 2026-11-21 00:00 UTC (a quiet day)"
+    assert guard.plan([TRAILER, DAY]).notes == (stays, undone, day)
+    assert guard.plan([capped(TRAILER, "7"), DAY]).notes == (day,)
+    guard.apply([capped(TRAILER, "7"), with_fields(capped(DAY, "4"), max_request="2")])
+    assert guard.plan([TRAILER, with_fields(DAY, max_request="2")]).notes == (stays, undone, day)
+    guard.apply([capped(TRAILER, "8"), with_fields(capped(DAY, "4"), max_request="2")], allow_weaker=True)
+    assert guard.plan([TRAILER, with_fields(DAY, max_request="2")]).notes == (stays, day)
+    with pytest.raises(BudgetError, match=r"trailer: cap 8 -> 9 USD.*undo `budget set day --cap 4`"):
+        open_guard(TRAILER, with_fields(DAY, max_request="2"))
+
+
 @pytest.mark.parametrize(
     ("cap", "days", "weaker", "notes"),
     [

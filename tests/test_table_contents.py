@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,11 @@ from kling_pricing import PriceBook, load_price_book
 from kling_pricing.tables.capabilities import CapabilityMatrix, IgnoredField, ModelCapabilities
 from kling_pricing.tables.http_rules import UnpricedPaths
 from kling_pricing.tables.loading import folders
+from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.wire.endpoints import Submission
 from kling_pricing.wire.paths import PathPattern
 from tests.commands import run
-from tests.conftest import bundled
+from tests.conftest import PRICES, bundled
 
 FILES = sorted(path.stem for path in bundled("capabilities").glob("*.yaml"))
 
@@ -190,6 +194,164 @@ def test_the_http_rules_are_those_of_the_file(book_from_yaml: PriceBook, name: s
         )
     )
     assert rules.mcp is None or rules.mcp.pattern == PathPattern.of(mcp["path"])
+
+
+def instant(written: Any) -> datetime | None:
+    """Returns the instant of a day in a file."""
+    return None if written is None else datetime.fromisoformat(str(written)).replace(tzinfo=UTC)
+
+
+def amount(written: Any) -> Decimal:
+    """Returns the amount in a file."""
+    return Decimal(str(written))
+
+
+def contents(table: PriceTable) -> dict[str, Any]:
+    """Returns the content of a price table in the form of a file."""
+    unit = table.billing.statement_unit
+    return {
+        "hosts": table.hosts,
+        "wire_formats": table.wire_formats,
+        "also_prices": table.also_prices,
+        "allow_paths": table.allow_paths,
+        "currency": table.currency,
+        "valid_from": table.valid_from,
+        "valid_until": table.valid_until,
+        "known_from": table.known_from,
+        "newer_list": table.newer_list,
+        "sources": [(source.ref, source.checked, source.authority) for source in table.sources],
+        "billing": (table.billing.failed_tasks, unit and (unit.name, unit.per_currency_unit, unit.rounding)),
+        "tiers": [(choice.result, {*choice.when}) for choice in table.tiers],
+        "quantity": [(tuple(choice.result), {*choice.when}) for choice in table.quantity],
+        "rates": {(*cell,): rate.own_units or rate.unit_price for cell, rate in table.rates.items()},
+        "unit": table.own_unit,
+        "units": table.units,
+        "account_currency": table.account_currencies,
+        "periods": {model: tuple(period) for model, period in table.model_periods.items()},
+        "whys": table.period_reasons,
+        "unpriced": [tuple(cells) for cells in table.unpriced],
+        "unpriced_rest": table.unpriced_rest,
+        "unreached": [tuple(cells) for cells in table.unreached],
+        "notes": [(since, note.code, note.message) for since, note in table.notes],
+    }
+
+
+def quantity(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns a way to count units in a file, in the order of its attributes."""
+    fact, *added = entry.get("sum") or [entry["fact"]]
+    least = entry.get("at_least")
+    floor = least and (least["fact"], least.get("times", 1))
+    given = [entry.get(key, default) for key, default in QUANTITY.items()]
+    return (fact, *given, tuple(added), floor)
+
+
+QUANTITY = {"unit": "second", "per": 1, "rounding": "exact", "step": 1, "minimum": 0}
+
+
+def expected_contents(file: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of a price file in the same form."""
+    unit = file["billing"].get("statement_unit")
+    accounts, periods = file.get("account_currency") or {}, file.get("model_periods", {})
+    since, until = instant(file["valid_from"]), instant(file.get("valid_until"))
+
+    def cells(key: str) -> list[tuple[Any, ...]]:
+        names = ("model", "resolution", "tier", "why")
+        return [tuple(entry.get(name) for name in names) for entry in file.get(key, ())]
+
+    return {
+        **{name: tuple(file.get(name, ())) for name in ("hosts", "wire_formats", "also_prices", "allow_paths")},
+        **{name: file.get(name) for name in ("currency", "newer_list", "unpriced_rest")},
+        "valid_from": since,
+        "valid_until": until,
+        "known_from": instant(file.get("known_from")),
+        "sources": [(each["ref"], instant(each["checked"]), each["authority"]) for each in file["sources"]],
+        "billing": (
+            file["billing"]["failed_tasks"],
+            unit and (unit["name"], unit["per_currency_unit"], unit["rounding"]),
+        ),
+        "tiers": [(each["tier"], {*each.get("when", ())}) for each in file["tiers"]],
+        "quantity": [(quantity(each), {*each.get("when", ())}) for each in file["quantity"]],
+        "rates": {
+            (model, resolution, tier): amount(price)
+            for model, resolutions in file["rates"].items()
+            for resolution, tiers in resolutions.items()
+            for tier, price in tiers.items()
+        },
+        "unit": file["unit"]["name"] if "unit" in file else None,
+        "units": {kind: amount(value) for kind, value in file.get("units", {}).items()},
+        "account_currency": accounts if isinstance(accounts, dict) else {"": accounts},
+        "periods": {
+            model: (instant(each.get("valid_from")) or since, instant(each.get("valid_until")) or until)
+            for model, each in periods.items()
+        },
+        "whys": {model: each["why"] for model, each in periods.items() if each.get("why")},
+        "unpriced": cells("unpriced"),
+        "unreached": cells("unreached"),
+        "notes": [
+            (instant(each.get("since")), each["code"], each["message"]) for each in file.get("notes", ())
+        ],
+    }
+
+
+PRICE_FILES = sorted((path.parent.name, path.stem) for path in bundled("prices").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize(("provider", "name"), PRICE_FILES)
+def test_a_price_table_has_the_content_of_its_file(book_from_yaml: PriceBook, provider: str, name: str) -> None:
+    """Every key of a price file reaches the table, with all its values and in the same order."""
+    (table,) = [each for each in book_from_yaml.tables[provider] if each.id == f"{provider}/{name}"]
+    assert contents(table) == expected_contents(plain("prices", provider, f"{name}.yaml"))
+    digest = sha256(bundled("prices", provider, f"{name}.yaml").read_bytes()).hexdigest()
+    assert (table.provider, table.digest, table.contract) == (provider, digest, None)
+
+
+EVERY_KEY = """
+hosts: [api.acme.example, acme.example]
+also_prices: [tasks_v2]
+allow_paths: [/v1/files]
+newer_list: qingbo
+valid_until: 2027-01-01
+account_currency: EUR
+units: {video: 0.5, image: 0.25}
+unpriced_rest: acme has not given us this price
+model_periods:
+  kling-v3: {valid_from: 2026-03-01, why: it was launched on that day}
+  kling-v3-omni: {valid_until: 2026-12-01}
+unreached:
+  - {model: kling-v3, tier: loud, why: it is not sold now}
+unpriced:
+  - {model: kling-v3-omni, resolution: 4k, tier: silent, why: nobody sells it}
+notes:
+  - {code: first_note, message: the first note}
+  - {code: later_note, message: the later note, since: 2026-02-03}
+"""
+
+
+def test_a_price_file_may_have_every_key(folder: Callable[..., Path]) -> None:
+    """Keys that no bundled file has reach the table too."""
+    text = PRICES.replace("valid_from: null", "valid_from: 2026-01-02") + EVERY_KEY
+    text = text.replace("4k: {silent: 0.3}", "4k: {silent: 0.3, loud: 0.4}", 1)
+    text = text.replace("    4k: {silent: 0.3}\n", "")
+    text = text.replace(
+        "refunded", "charged, statement_unit: {name: coin, per_currency_unit: 100, rounding: up}"
+    )
+    text = text.replace(
+        "{fact: duration_s}", "{sum: [duration_s, video_length_s], at_least: {fact: duration_s}}"
+    )
+    table = load_price_book(folder({"prices/acme/a.yaml": text})).tables["acme"][0]
+    assert contents(table) == expected_contents(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in bundled("providers").glob("*.yaml")))
+def test_an_unpriced_provider_has_the_content_of_its_file(book_from_yaml: PriceBook, name: str) -> None:
+    """Hosts, wire formats, the reason and the sources of a provider without prices."""
+    file, provider = plain("providers", f"{name}.yaml"), book_from_yaml.unpriced[name]
+    assert (provider.provider, provider.hosts, provider.wire_formats, provider.why) == (
+        *(name, tuple(file["hosts"]), tuple(file["wire_formats"]), file["why"]),
+    )
+    assert [(source.ref, source.checked, source.authority) for source in provider.sources] == [
+        (source["ref"], instant(source["checked"]), source["authority"]) for source in file["sources"]
+    ]
 
 
 TEMPLATE = """\
