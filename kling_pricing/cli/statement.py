@@ -43,6 +43,11 @@ _OF_TASKS, _OF_SUMS = ("task_id", "duration_s"), ("tasks", "tier", "project")
 
 """Answer, its question, and whether every mapping needs it."""
 
+_OUTCOMES = (
+    "every row can be read, and the totals in the file agree",
+    "some rows cannot be read, or a total differs",
+)
+
 
 def _totals_marks(
     _ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
@@ -67,7 +72,7 @@ def statement() -> None:
 
 @statement.command(
     "check",
-    epilog=exit_codes_help("every row can be read", "some rows cannot be read"),
+    epilog=exit_codes_help(*_OUTCOMES),
 )
 @click.argument("file", metavar="FILE")
 @click.option("--provider", required=True, callback=known_provider, help="Provider that issued the statement.")
@@ -122,7 +127,7 @@ def check_command(
         echo(to_json(_as_dict(sample)))
     else:
         _print(sample)
-    sys.exit(REFUSED if sample.unreadable else DONE)
+    sys.exit(DONE if sample.totals_agree and not sample.unreadable else REFUSED)
 
 
 def _as_dict(sample: StatementSample) -> dict[str, Any]:
@@ -182,7 +187,7 @@ def _print(sample: StatementSample) -> None:
         echo(f"  and {counted(sample.unreadable - len(sample.problems), 'more unreadable row')}")
 
 
-@statement.command("map", epilog=exit_codes_help("every row can be read", "some rows cannot be read"))
+@statement.command("map", epilog=exit_codes_help(*_OUTCOMES))
 @click.argument("file", metavar="FILE")
 @click.option("--provider", required=True, callback=known_provider, help="Provider that issued the statement.")
 @click.option("--out", metavar="FILE", help="File for the mapping. Default: NAME.yaml in this folder.")
@@ -283,7 +288,7 @@ def map_command(
         echo(text)
         _print(sample)
         echo(f"written to {path}; read it, then reconcile with --mapping {path}")
-    sys.exit(REFUSED if sample.unreadable else DONE)
+    sys.exit(DONE if sample.totals_agree and not sample.unreadable else REFUSED)
 
 
 def _answers(draft: MappingDraft, given: dict[str, Any], *, asks: bool) -> MappingAnswers:
