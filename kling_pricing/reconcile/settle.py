@@ -6,6 +6,7 @@ Each task is one transaction, so an interruption loses nothing, and a second run
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Literal, NamedTuple, Self, TypeAlias, get_args
 
 from kling_pricing.errors import KlingPricingError, ReservationStateError
@@ -18,6 +19,20 @@ from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 
 
+class SettledTask(NamedTuple):
+    """A task and the amount at which it is settled.
+
+    Attributes:
+        task_id: the provider's name for the task.
+        amount: its whole charge.
+        currency: the currency.
+    """
+
+    task_id: str
+    amount: Decimal
+    currency: str
+
+
 class Settled(NamedTuple):
     """The result of settling.
 
@@ -26,11 +41,19 @@ class Settled(NamedTuple):
             did not before.
         bound: the number of reservations that now have a task, and did not before.
         refused: reservation -> why the ledger refused it; each needs action.
+        first: the first tasks that were settled, at most 10.
     """
 
     settled: int
     bound: int
     refused: Mapping[str, str]
+    first: Sequence[SettledTask]
+
+
+_MAX_NAMED = 10
+"""The largest number of settled tasks that are named."""
+_ORDER = "ORDER BY ledger, dispatched_at, reserved.task_id, reserved.id"
+_NAMED = "reserved.task_id, line.whole, line.currency"
 
 
 _TO_BIND = "FROM reserved WHERE paired AND id NOT IN (FROM bound)"
@@ -94,19 +117,18 @@ def settle(
                 except ReservationStateError as error:
                     progress.refused[reservation] = str(error)
                 on_done(progress.count, total)
-            for reservation, whole in workspace.rows(
-                f"SELECT reserved.id, line.whole {to_settle} AND ledger = ?"
-                " ORDER BY dispatched_at, reserved.id",
-                [place],
+            for reservation, *named in workspace.rows(
+                f"SELECT reserved.id, {_NAMED} {to_settle} AND ledger = ? {_ORDER}", [place]
             ):
+                task = _settled_task(*named)
                 if reservation not in progress.refused:
                     try:
-                        guard.settle(reservation, from_nanos(whole), basis="statement")
-                        progress.add_settled(reservation)
+                        guard.settle(reservation, task.amount, basis="statement")
+                        progress.add_settled(reservation, task)
                     except ReservationStateError as error:
-                        progress.refused[reservation] = f"{error}{_remedy(reservation, whole)}"
+                        progress.refused[reservation] = f"{error}{_remedy(reservation, task.amount)}"
                 on_done(progress.count, total)
-    return Settled(progress.settled, progress.bound, progress.refused)
+    return Settled(progress.settled, progress.bound, progress.refused, progress.first)
 
 
 def count_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> int:
@@ -117,6 +139,21 @@ def count_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> int:
     """
     _note_done(workspace)
     return int(workspace.one(f"SELECT count(*) {_to_settle(also)}"))
+
+
+def first_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> list[SettledTask]:
+    """Returns the first tasks that `settle` would settle, at most 10.
+
+    Raises:
+        KlingPricingError: a category cannot be settled.
+    """
+    _note_done(workspace)
+    rows = workspace.all(f"SELECT {_NAMED} {_to_settle(also)} {_ORDER} LIMIT {_MAX_NAMED}")
+    return [_settled_task(*row) for row in rows]
+
+
+def _settled_task(task_id: str, whole: int, currency: str) -> SettledTask:
+    return SettledTask(task_id, from_nanos(whole), currency)
 
 
 def _note_done(workspace: Workspace) -> None:
@@ -134,8 +171,8 @@ def _to_settle(also: Collection[SettleAlso]) -> str:
     return _TO_SETTLE.format(categories=categories, disputable=DISPUTABLE_ROWS)
 
 
-def _remedy(reservation: str, whole: int) -> str:
-    amount = format_decimal(from_nanos(whole))
+def _remedy(reservation: str, whole: Decimal) -> str:
+    amount = format_decimal(whole)
     return (
         f"; if {amount} is right, run `kling-pricing settle {reservation} --amount {amount} --basis operator`"
     )
@@ -149,6 +186,7 @@ class _Progress:
         self._settled_ids: list[str] = []
         self.settled = self.bound = 0
         self.refused: dict[str, str] = {}
+        self.first: list[SettledTask] = []
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +200,9 @@ class _Progress:
         """The number of tasks that were tried."""
         return self.settled + self.bound + len(self.refused)
 
-    def add_settled(self, reservation: str) -> None:
+    def add_settled(self, reservation: str, task: SettledTask) -> None:
         """Counts a reservation as settled."""
+        if len(self.first) < _MAX_NAMED:
+            self.first.append(task)
         self.settled += 1
         self._settled_ids.append(reservation)
