@@ -70,7 +70,7 @@ def test_a_number_is_enough_to_resolve_a_dispute(finance: Finance) -> None:
         with finance.month(MONTH, statement, account=account, max_unreadable_percent=100) as result:
             assert result.dispute(reason="too dear") == 1
     (studio,) = list_disputes(ledger, provider="qingbo", account="studio")
-    done = run("dispute", "resolve", studio.number, "--reason", "refused", "--json", ledger=ledger)
+    done = run("dispute", "resolve", str(studio.number), "--reason", "refused", "--json", ledger=ledger)
     assert (done.returncode, json.loads(done.stdout)["task_id"]) == (0, "a"), done.stderr
     (own,) = list_disputes(ledger, provider="qingbo", account="qingbo")
     assert own.is_open
