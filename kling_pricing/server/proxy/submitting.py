@@ -31,7 +31,7 @@ from kling_pricing.money import format_decimal
 from kling_pricing.server.access import LABELS_HEADER, Caller
 from kling_pricing.server.asgi_messages import Receive
 from kling_pricing.server.proxy.guarded import RETRY_COUNT, GuardedUpstream, changes_text, rules_of
-from kling_pricing.server.proxy.header_rules import merged, safe_value
+from kling_pricing.server.proxy.header_rules import as_read, merged, safe_value
 from kling_pricing.server.proxy.incoming import IncomingBodies
 from kling_pricing.server.proxy.provider_answers import (
     Answer,
@@ -121,7 +121,7 @@ class Submitting:
         pending = decision.pending
         told = _told(pending.reservation)
         body = outgoing.body if decision.body is None else decision.body
-        headers = merged(request.headers, {"accept-encoding": "identity"}, decision.headers)
+        headers = merged(_sent_headers(request), decision.headers)
         try:
             headers = merged(headers, guarded.upstream.headers())
         except KlingPricingError:
@@ -234,7 +234,7 @@ class Submitting:
                 if not await self._state.run(belongs):
                     message = f"task {task_id} does not exist"
                     return error_answer(HTTPStatus.NOT_FOUND, "task_not_found", message, rules)
-        headers = merged(request.headers, {"accept-encoding": "identity"}, guarded.upstream.headers())
+        headers = merged(_sent_headers(request), guarded.upstream.headers())
         try:
             read = await self._sent(guarded, outgoing, headers, outgoing.body)
         except (aiohttp.ClientError, TimeoutError, AnswerTooLargeError):
@@ -257,6 +257,11 @@ def _recorded(
         return instead, {}
     parts = [f"{each.budget}={format_decimal(each.available)} {each.currency}" for each in balances]
     return instead, {"x-kling-pricing-left": safe_value(", ".join(parts))} if parts else {}
+
+
+def _sent_headers(request: UpstreamRequest) -> Mapping[str, str]:
+    headers = as_read(request.headers, request.received.get("content-type", ""))
+    return {**headers, "accept-encoding": "identity"}
 
 
 def _is_keyed(outgoing: OutgoingRequest) -> bool:
