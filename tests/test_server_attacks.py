@@ -107,12 +107,16 @@ def test_two_content_types_are_refused(gateway: tuple[Provider, RunningServer, B
     """The provider might read the other one than the server."""
     provider, server, _ = gateway
     body, before = json.dumps(CLIP).encode(), len(provider.received)
-    answer = exchanged(
-        server,
-        b"POST /p/studio/v1/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        b"Content-Type: multipart/form-data; boundary=x\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s"
-        % (server.key()["Authorization"].encode(), len(body), body),
-    )
+    head = [
+        "POST /p/studio/v1/tasks HTTP/1.1",
+        "Host: x",
+        "Connection: close",
+        "Content-Type: application/json",
+        "Content-Type: multipart/form-data; boundary=x",
+        f"Authorization: {server.key()['Authorization']}",
+        f"Content-Length: {len(body)}",
+    ]
+    answer = exchanged(server, "\r\n".join([*head, "", ""]).encode() + body)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert len(provider.received) == before
 
@@ -138,3 +142,75 @@ def test_no_header_moves_a_request_to_another_place(
     seen = provider.received[-1].headers
     assert not [name for name in seen if name.startswith("x-") or "_" in name]
     assert secret not in str(seen.raw)
+
+
+# the tasks of others
+
+
+def test_only_a_get_or_a_post_asks_for_a_list(official: tuple[Provider, RunningServer]) -> None:
+    """A list that cannot be filtered is refused before it is sent, in every spelling and with every method."""
+    provider, server = official
+    with server.client("trailer") as owner, server.client("teaser") as caller:
+        reply = owner.post(f"{server.base('kling')}/v1/videos/text2video", json=TEXT2VIDEO)
+        task_id = reply.json()["data"]["task_id"]
+        own = caller.post(f"{server.base('kling')}/v1/videos/text2video", json=TEXT2VIDEO).json()
+        own_path = f"/v1/videos/text2video/{own['data']['task_id']}"
+        before = len(provider.received)
+        for method, path in (
+            *[(method, f"/tasks?task_ids={task_id}") for method in ("HEAD", "DELETE", "PUT", "PATCH")],
+            *[(method, f"/TASKS?task_ids={task_id}") for method in ("GET", "HEAD", "DELETE", "POST", "PUT")],
+            ("POST", f"/Tasks/?task_ids={task_id}"),
+            ("GET", f"{own_path}?task_ids={task_id}"),
+            ("DELETE", f"{own_path}?task_ids={task_id}"),
+        ):
+            reply = caller.request(method, server.base("kling") + path)
+            assert reply.status_code in {403, 404}, f"{method} {path}: {reply.status_code}"
+        assert len(provider.received) == before
+
+
+def test_a_viewer_changes_no_list(official: tuple[Provider, RunningServer]) -> None:
+    """A POST may ask for a list; with the role view, a PUT and a PATCH are refused there."""
+    provider, server = official
+    with server.client(None, role="view") as viewer:
+        before = len(provider.received)
+        for method in ("PUT", "PATCH", "DELETE"):
+            assert viewer.request(method, f"{server.base('kling')}/tasks").status_code == 403
+        assert len(provider.received) == before
+
+
+def test_a_task_that_a_caller_binds_itself_is_not_reached(
+    gateway: tuple[Provider, RunningServer, BudgetGuard],
+) -> None:
+    """A caller may bind any id to what it sends from an account of its own; the proxy does not ask about it."""
+    provider, server, _ = gateway
+    reservations = f"{server.url}/api/v1/reservations"
+    with server.client() as caller:
+        body = {"payload": CLIP, "provider": "qingbo", "account": "mine", "dispatch": True}
+        created = caller.post(reservations, json=body).json()["reservation"]
+        bound = caller.post(f"{reservations}/{created['id']}/bind", json={"task_id": "task_of_nobody"})
+        assert bound.status_code == 200
+        before = len(provider.received)
+        for method, path in (
+            ("GET", "/v1/tasks/task_of_nobody"),
+            ("DELETE", "/v1/tasks/task_of_nobody"),
+            ("POST", "/v1/tasks/task_of_nobody/cancel"),
+            ("GET", f"/v1/tasks/{created['id']}"),
+        ):
+            assert caller.request(method, server.base("studio") + path).status_code == 404
+        assert len(provider.received) == before
+
+
+def test_a_tool_call_must_name_its_task(tmp_path: Path, book_of_module: PriceBook) -> None:
+    """A call of a tool about tasks reaches the provider only if it names a task of the project."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
+    with running("qingbo-ai", api_key=CREDENTIAL) as provider:
+        upstreams = {"studio": {"provider": "qingbo-ai", "url": provider.url}}
+        with serving(ledger, tmp_path, upstreams, guard) as server, server.client() as caller:
+            for arguments in ({}, {"task_id": ["a", "b"]}, {"taskId": "a"}, None, {"task_id": None}):
+                params = {"name": "get_task", "arguments": arguments}
+                message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+                reply = caller.post(f"{server.base('studio')}/v1/mcp", json=message)
+                assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden"), arguments
+            assert not provider.received
+    guard.close()

@@ -22,7 +22,7 @@ from kling_pricing.errors import (
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS
 from kling_pricing.hooks.http_messages import ErrorResponse, ProviderResponse, TaskEndpoint, may_describe_task
-from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
 from kling_pricing.hooks.routes import creates
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
@@ -140,14 +140,15 @@ class Proxy:
         named = isolation.tasks_in(target.segments)
         if named.ids and not lists_tasks:
             rules = rules_of(guarded.guard.book, guarded.upstream.provider, named.wire_format)
-            for task_id in sorted(named.ids):
+            for task_id in sorted(named.ids | isolation.tasks_in_query(target.query)):
                 if not await self._state.run(partial(_belongs, guarded, project, task_id)):
                     return not_found(task_id, rules)
             return None
-        if isinstance(route, TaskEndpoint):
+        if isinstance(route, TaskEndpoint) and (request.method == "GET" or _lists(request.method, route)):
             return None  # the response is filtered
         is_free = route is None and creates(request.method)
-        if not is_free or isinstance(route, UnpricedPath) or isolation.concerns_account(target.segments):
+        concerns_all = isolation.concerns_account(target.segments) or isolation.may_list(target.segments)
+        if not is_free or concerns_all:
             raise AccessError(
                 f"the access key {caller.name} reaches the project {project} only, and this path does not name "
                 "a task; ask an administrator for a key with --all-projects, or to add the path to the setting "
@@ -303,7 +304,12 @@ def _only_reads(guarded: GuardedUpstream, request: UpstreamRequest) -> bool:
     if not creates(request.method):
         return request.method != "DELETE"
     route = guarded.routes.find(request.method, request.target.url)
-    return isinstance(route, TaskEndpoint) and not route.task_id
+    return isinstance(route, TaskEndpoint) and _lists(request.method, route)
+
+
+def _lists(method: str, route: TaskEndpoint) -> bool:
+    """Returns whether a request asks for a list of tasks by a POST, and does nothing else."""
+    return method == "POST" and not route.task_id
 
 
 def _is_checked(guarded: GuardedUpstream, target: Target, task: TaskEndpoint) -> bool:

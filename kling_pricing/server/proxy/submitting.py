@@ -25,6 +25,7 @@ from kling_pricing.hooks.http_messages import (
     ProviderResponse,
     Redirect,
 )
+from kling_pricing.hooks.mcp import calls_task_tool
 from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import format_decimal
@@ -117,7 +118,7 @@ class Submitting:
         if isinstance(decision, ErrorResponse):
             return hook_answer(decision)
         if isinstance(decision, PassedMessage):
-            return await self._passed_message(guarded, decision, request, outgoing, caller, rules)
+            return await self._passed_message(guarded, route, decision, request, outgoing, caller, rules)
         pending = decision.pending
         told = _told(pending.reservation)
         body = outgoing.body if decision.body is None else decision.body
@@ -213,6 +214,7 @@ class Submitting:
     async def _passed_message(
         self,
         guarded: GuardedUpstream,
+        route: Endpoint | McpEndpoint | UnlistedPath,
         decision: PassedMessage,
         request: UpstreamRequest,
         outgoing: OutgoingRequest,
@@ -224,6 +226,9 @@ class Submitting:
         if project is not None:
             if outgoing.body.lstrip()[:1] == b"[":
                 message = "send MCP messages one by one; a batch may concern the tasks of other projects"
+                return error_answer(HTTPStatus.FORBIDDEN, "forbidden", message, rules, refused_by="AccessError")
+            if task is None and isinstance(route, McpEndpoint) and calls_task_tool(outgoing, route.rules):
+                message = "the call names no task; send the task's id as the text `task_id`"
                 return error_answer(HTTPStatus.FORBIDDEN, "forbidden", message, rules, refused_by="AccessError")
             if task is not None:
                 task_id = task.task_id
