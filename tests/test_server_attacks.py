@@ -214,3 +214,46 @@ def test_a_tool_call_must_name_its_task(tmp_path: Path, book_of_module: PriceBoo
                 assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden"), arguments
             assert not provider.received
     guard.close()
+
+
+# floods
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory, book_of_module: PriceBook) -> Iterator[RunningServer]:
+    """A server without patience and memory."""
+    folder = tmp_path_factory.mktemp("narrow")
+    ledger = f"sqlite:///{folder}/spend.db"
+    guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
+    limits = {"body_timeout_s": 1, "submissions_in_memory_mb": 1}
+    upstreams = {"studio": {"provider": "qingbo", "url": "http://127.0.0.1:1"}}
+    with serving(ledger, folder, upstreams, guard, limits=limits) as server:
+        yield server
+    guard.close()
+
+
+def test_the_api_does_not_wait_for_a_slow_body(narrow: RunningServer) -> None:
+    """A body that stops arriving gets a 408, and the connection is closed."""
+    head = (
+        "POST /api/v1/quote HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: {narrow.key()['Authorization']}\r\nContent-Length: 100\r\n\r\n"
+    )
+    answer = exchanged(narrow, head.encode() + b'{"payload"')
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"timeout"' in answer
+
+
+def test_the_bodies_of_the_api_have_a_limit_in_memory(narrow: RunningServer) -> None:
+    """The API holds no more in memory than the settings allow, and answers the next request."""
+    with narrow.client() as caller:
+        reply = caller.post(f"{narrow.url}/api/v1/quote", json={"payload": {"prompt": "x" * (1 << 21)}})
+        assert (reply.status_code, reply.json()["code"]) == (503, "overloaded")
+        reply = caller.post(f"{narrow.url}/api/v1/quote", json={"payload": CLIP, "provider": "qingbo"})
+        assert reply.status_code == 200, reply.text
+
+
+def test_a_callback_is_small(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
+    """Anybody may send a callback, so a large one is refused before it is read."""
+    _, server, _ = gateway
+    reply = httpx.post(f"{server.url}/callbacks/studio", content=b"[" * (2 << 20))
+    assert reply.status_code == 413
