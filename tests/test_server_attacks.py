@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from kling_pricing import Budget, BudgetGuard, PriceBook
 from tests.guards import CLIP
 from tests.providers import Provider, running
+from tests.receivers import QuietHandler
+from tests.receivers import serving as http_server
 from tests.server_runs import CREDENTIAL, RunningServer, serving
 
 TEXT2VIDEO = {"model_name": "kling-v3", "prompt": "a boat", "duration": "5", "mode": "std"}
@@ -214,6 +217,42 @@ def test_a_tool_call_must_name_its_task(tmp_path: Path, book_of_module: PriceBoo
                 assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden"), arguments
             assert not provider.received
     guard.close()
+
+
+# strange answers
+
+
+class _Breaking(QuietHandler):
+    """Answers with the bytes that its path names, and closes the connection."""
+
+    answers: ClassVar[dict[str, bytes]] = {
+        "/open/short": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nabc",
+        "/open/chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "/open/status": b"HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nab",
+        "/v1/videos/text2video": b"HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\n{}",
+    }
+
+    def do_GET(self) -> None:  # noqa: N802 (the library looks for this name)
+        self.connection.sendall(self.answers[self.path])
+        self.close_connection = True
+
+
+def test_a_strange_answer_is_no_failure_of_the_server(
+    tmp_path: Path, book_of_module: PriceBook, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A response that breaks off closes the connection; a status that HTTP does not have becomes a 502."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
+    with http_server(_Breaking) as url:
+        upstreams = {"kling": {"url": url, "open_paths": ["/open"]}}
+        with serving(ledger, tmp_path, upstreams, guard) as server, server.client() as caller:
+            for path in ("/open/short", "/open/chunk"):
+                with pytest.raises(httpx.RemoteProtocolError):
+                    caller.get(server.base("kling") + path)
+            for path in ("/open/status", "/v1/videos/text2video"):
+                assert caller.get(server.base("kling") + path).status_code == 502
+    guard.close()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # floods

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
 
 _HOP_BY_HOP = {
     *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
@@ -24,6 +25,7 @@ _NEVER_DOWN = {
     *("content-security-policy-report-only", "x-content-type-options", "report-to", "nel", "public-key-pins"),
     *("reporting-endpoints", "x-frame-options"),
 }
+_LOWEST_STATUS, _HIGHEST_STATUS = 200, 599
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSAFE_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OWN = "x-kling-pricing-"
@@ -91,6 +93,11 @@ def returned_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[s
             continue
         yield name, value
     yield from ISOLATION
+
+
+def returned_status(status: int) -> int:
+    """Returns the HTTP status that the caller gets: that of the provider, or 502 if it is none of HTTP."""
+    return status if _LOWEST_STATUS <= status <= _HIGHEST_STATUS else HTTPStatus.BAD_GATEWAY
 
 
 def _named_by_connection(headers: Iterable[tuple[str, str]]) -> set[str]:

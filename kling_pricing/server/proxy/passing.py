@@ -27,7 +27,12 @@ from kling_pricing.hooks.routes import creates
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
 from kling_pricing.server.proxy.guarded import GuardedUpstream, rules_of
-from kling_pricing.server.proxy.header_rules import merged, returned_headers, sent_headers
+from kling_pricing.server.proxy.header_rules import (
+    merged,
+    returned_headers,
+    returned_status,
+    sent_headers,
+)
 from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
 from kling_pricing.server.proxy.provider_answers import (
     Answer,
@@ -242,7 +247,7 @@ class Proxy:
             message = "the list of tasks cannot be read, so it cannot be limited to your project"
             return error_answer(HTTPStatus.BAD_GATEWAY, "unreadable_list", message, rules)
         headers = [(name, value) for name, value in read.answer.headers if name != "content-encoding"]
-        return Answer(response.status, headers, body)
+        return Answer(read.answer.status, headers, body)
 
     async def _streamed(
         self,
@@ -261,7 +266,8 @@ class Proxy:
         if (length := response.headers.get("content-length")) is not None:
             headers.append(("content-length", length))
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        await send({"type": "http.response.start", "status": response.status, "headers": encoded})
+        status = returned_status(response.status)
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
         gone = asyncio.ensure_future(_disconnected(receive)) if is_read else None
         try:
             async for part in response.content.iter_chunked(_PART_BYTES):
@@ -269,6 +275,8 @@ class Proxy:
                     return
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+        except (aiohttp.ClientError, TimeoutError) as error:  # the caller's connection is closed, too
+            _log.warning("%s broke a response off: %s", request.target.upstream.name, type(error).__name__)
         finally:
             if gone is not None:
                 gone.cancel()
