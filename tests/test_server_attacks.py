@@ -219,6 +219,37 @@ def test_a_tool_call_must_name_its_task(tmp_path: Path, book_of_module: PriceBoo
     guard.close()
 
 
+def test_an_id_that_no_task_has_is_not_found(official: tuple[Provider, RunningServer]) -> None:
+    """The provider's own 404 answers for an id that the ledger could not even keep."""
+    provider, server = official
+    with server.client() as caller:
+        before = len(provider.received)
+        for name in ("a" * 3000, "%C2%A0", "%ff"):
+            assert caller.get(f"{server.base('kling')}/v1/videos/text2video/{name}").status_code == 404
+        assert len(provider.received) == before
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("localhost:1", 200),
+        ("[::1]", 200),
+        ("evil.example", 401),
+        ("", 401),
+        ("[::1", 401),
+        ("[x", 401),
+    ],
+)
+def test_metrics_are_open_under_the_names_of_this_machine_alone(
+    host: str, status: int, gateway: tuple[Provider, RunningServer, BudgetGuard]
+) -> None:
+    """A web page that gives its own name the address of this machine does not read the metrics."""
+    _, server, _ = gateway
+    answer = exchanged(server, f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
 # strange answers
 
 

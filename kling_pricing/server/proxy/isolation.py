@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 from uuid import uuid4
 
-from kling_pricing.errors import ReservationNotFoundError, WireFormatError
+from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.responses import read_answer
 from kling_pricing.ledger.model import Ref
@@ -141,10 +141,16 @@ class Isolation:
         """
         refs: tuple[Ref, ...] = ((self._provider, task_id), task_id)
         for ref in refs:
-            with suppress(ReservationNotFoundError):
+            try:
                 reservation = guard.reservation(ref)
-                found = reservation.project, reservation.provider, reservation.account
-                return found == (project, self._provider, self._account_name)
+            except ReservationNotFoundError:
+                continue
+            except KlingPricingError as error:
+                if type(error) is KlingPricingError:  # no reservation can have such a task
+                    return False
+                raise
+            found = reservation.project, reservation.provider, reservation.account
+            return found == (project, self._provider, self._account_name)
         return False
 
     def filtered(self, guard: BudgetGuard, project: str, body: bytes) -> bytes | None:
