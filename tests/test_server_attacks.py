@@ -327,3 +327,14 @@ def test_a_callback_is_small(gateway: tuple[Provider, RunningServer, BudgetGuard
     _, server, _ = gateway
     reply = httpx.post(f"{server.url}/callbacks/studio", content=b"[" * (2 << 20))
     assert reply.status_code == 413
+
+
+def test_many_unknown_fields_are_named_in_part(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
+    """A payload with very many unknown fields is refused at once, and the answer names the first of them."""
+    _, server, _ = gateway
+    payload = CLIP | {f"field_{number}": 1 for number in range(50_000)}
+    with server.client() as caller:
+        reply = caller.post(f"{server.url}/api/v1/quote", json={"payload": payload, "provider": "qingbo"})
+        assert reply.status_code == 422
+        assert "field_0" in reply.text
+        assert len(reply.content) < 200_000
