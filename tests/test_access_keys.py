@@ -55,6 +55,15 @@ def test_a_revoked_key_stays_revoked(ledger: str, open_guard: OpenGuard, clock: 
     guard.verify()
 
 
+@pytest.mark.parametrize("project", ["预告片", "trailer: teaser", "x" * 200])
+def test_a_key_of_any_project_gets_a_name(ledger: str, open_guard: OpenGuard, project: str) -> None:
+    """A key without a chosen name is named after its project, whatever the project's name consists of."""
+    open_guard()
+    issued = issue_key(ledger, project=project)
+    assert issued.key.project == project
+    assert re.fullmatch(r"[A-Za-z0-9-]{1,40}-[0-9a-f]{6}", issued.key.name)
+
+
 def test_the_ledger_keeps_who_issued_and_revoked_keys(open_guard: OpenGuard) -> None:
     """Both are administrative actions with their author and reason, and a guard can act under another name."""
     guard = open_guard().acting_as("wang")

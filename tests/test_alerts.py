@@ -225,7 +225,7 @@ def test_a_webhook_has_the_parts_of_the_scheme_and_no_secret(
         "id": alert.id,
         "at": alert.at.isoformat(),
         "kind": "threshold",
-        "text": "Budget teaser has used 1.428 of 20 USD and has reached its threshold of 5 %.",
+        "text": "Budget teaser has used 1.428 of 20 USD and has reached its threshold of 5%.",
         "budget": "teaser",
         "labels": {},
         "threshold": "0.05",
@@ -303,7 +303,7 @@ def test_a_service_gets_the_sentence_through_apprise(
         clock.pass_by(minutes=1)
         assert delivery.deliver().waiting == 0
     assert [message["message"] for message in received[1:]] == [
-        f"Budget {name} has used 1.428 of 20 USD and has reached its threshold of 5 %."
+        f"Budget {name} has used 1.428 of 20 USD and has reached its threshold of 5%."
         for name in ("teaser", "trailer")
     ]
     assert received[1]["title"] == "kling-pricing"
@@ -564,7 +564,7 @@ def test_list_shows_sentences_by_budget(ledger: str, book: PriceBook) -> None:
     fill(ledger, book, 4)
     lines = run("alerts", "list", "--budget", "trailer", "--limit", "1", ledger=ledger).stdout.splitlines()
     assert [line.partition("UTC  ")[2] for line in lines] == [
-        "Budget trailer has used 2.142 of 20 USD and has reached its threshold of 10 %."
+        "Budget trailer has used 2.142 of 20 USD and has reached its threshold of 10%."
     ]
 
 

@@ -111,7 +111,7 @@ def test_a_plan_names_a_cap_that_outlives_it(guard: BudgetGuard, clock: Clock) -
     """A cap until an instant stays in force over a revision, and ends if its budget is removed."""
     guard.set_cap("a", "9", until=clock.now + timedelta(hours=2), reason="rush")
     (note,) = guard.plan([daily("0.4")]).notes
-    assert note.endswith("the cap of a stays 9 USD, which li set")
+    assert note.endswith("the cap of a stays at 9 USD, which li set")
     guard.apply([daily("0.4")])
     assert [row.cap for row in guard.status()] == [9]
     other = Budget(name="b", cap=1, currency="USD")

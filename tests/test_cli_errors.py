@@ -90,6 +90,11 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "book": ("nowhere", "nowhere: no such folder"),
     "billed_at": ("nowhere", "column nowhere: does not have this column"),
+    "config": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+    "expires": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
+    "role": ("boss", "'boss' is not one of"),
+    **dict.fromkeys(("tls_cert", "tls_key"), ("nowhere.pem", "belong together; give both files")),
+    "workers": ("0", "0 is not in the range"),
     "budgets": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "currency": ("usd", "currency must be three capital letters"),
@@ -102,7 +107,7 @@ BAD: dict[str, tuple[str, str]] = {
     "folder": ("nowhere", "'nowhere' does not exist"),
     "formats": ("pdf", "'pdf' is not one of"),
     "grace": ("soon", "'soon'"),
-    "host": ("203.0.113.1", "cannot listen on 203.0.113.1"),
+    "host": ("203.0.113.1", "cannot listen on 203.0.113.1|would accept access keys without encryption"),
     "headers": ("@nowhere.txt", "nowhere.txt: cannot be read"),
     "key": ("x" * 300, "key must be text of 1 to 200 printable characters"),
     "kind": ("recipes", "'recipes' is not one of"),
@@ -177,6 +182,7 @@ UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
     *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last", "watch"),  # flags
     *("remember", "dispute", "dry_run", "is_confirmed", "despite_gaps", "sums"),  # flags
+    *("all_projects", "behind_proxy", "schema"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account", "invoice_id"),  # any text will do
@@ -190,6 +196,8 @@ FILTERS = {
     ("decide", "project"),
     ("decide", "key"),
     ("map", "name"),
+    ("issue", "name"),
+    ("revoke", "name"),
 }
 """Parameters of which any name is good: an unknown one lists nothing, each request reports it, or it is new."""
 
@@ -197,6 +205,7 @@ FILTERS = {
 NEEDED: dict[object, list[str]] = {
     ("resolve",): ["--charged"],
     ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
+    ("key", "issue"): ["--project", "trailer"],
     ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
     **{
         command: ["--provider", "qingbo"]
@@ -311,6 +320,8 @@ REFUSALS: dict[str, list[str]] = {
     "ledger init": ["sqlite:///spend.db", "--grant", "guard"],
     "dispute open": ["t-1", *REQUIRED["provider"], *REQUIRED["reason"]],
     "dispute resolve": ["1", *REQUIRED["provider"], *REQUIRED["reason"]],
+    "key issue": ["--project", "trailer", "--name", "present"],
+    "key revoke": ["nothing"],
     "write-off": ["t-1", *REQUIRED["provider"], *REQUIRED["reason"]],
     "month close": ["2199-11", *REQUIRED["provider"]],
     "statement check": ["broken.csv", *REQUIRED["provider"]],
@@ -340,6 +351,7 @@ REFUSE_NOTHING = {
     *("ledger migrate", "ledger info"),  # refused on a server only
     *("budget freeze", "budget thaw"),  # an unknown budget is bad input
     "budget allowances",
+    *("key list", "serve"),
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
 }
 
@@ -360,6 +372,7 @@ def refusing(folder: Path) -> Path:
     ledger = "sqlite:///spend.db"
     assert run("budget", "open", "trailer", "--spent", "0.25", ledger=ledger).returncode == 0
     assert run("record", "qingbo", "t-1", "0.25", "--project", "trailer", ledger=ledger).returncode == 0
+    assert run("key", "issue", "--project", "trailer", "--name", "present", ledger=ledger).returncode == 0
     with sqlite3.connect(folder / "spend.db") as db:
         db.execute("UPDATE bucket SET spent = spent + 1")
     db.close()

@@ -176,7 +176,7 @@ def test_speech_comes_with_the_answer(kling: tuple[Sandbox, httpx.Client]) -> No
 def token(secret: str, **claims: Any) -> str:
     """Returns a JSON Web Token with HS256, as the official API documents it; times are in seconds from now."""
     now_s = int(time.time())
-    body: dict[str, Any] = {"iss": "key-1", "exp": 1800, "nbf": -5} | claims
+    body: dict[str, Any] = {"iss": "key-1", "exp": 86_400, "nbf": -5} | claims
     body |= {name: now_s + body[name] for name in ("exp", "nbf")}
     parts = [urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in ({"alg": "HS256"}, body)]
     signature = hmac.digest(secret.encode(), b".".join(parts), "sha256")
@@ -192,7 +192,7 @@ def token(secret: str, **claims: Any) -> str:
         (f"Bearer {token('secret-1', iss='key-2')}", 1002),
         (f"Bearer {token('secret-2')}", 1000),
         (f"Bearer {token('secret-1', exp=-1)}", 1004),
-        (f"Bearer {token('secret-1', nbf=600)}", 1003),
+        (f"Bearer {token('secret-1', nbf=86_400)}", 1003),
     ],
 )
 def test_tokens_that_clients_sign_are_checked(book: PriceBook, authorization: str, code: int | None) -> None:

@@ -127,7 +127,7 @@ def test_other_addresses_need_encryption(tmp_path: Path) -> None:
             load_settings(environment={}, overrides={"host": host})
     refused = run("serve", "--host", "192.0.2.1", "--ledger", f"sqlite:///{tmp_path}/spend.db")
     assert refused.returncode == 2
-    assert "`behind_proxy: true`" in refused.stderr
+    assert "--behind-proxy" in refused.stderr
 
 
 def test_secrets_come_from_variables_and_files(

@@ -244,7 +244,8 @@ def map_command(
       kling-pricing statement map november.csv --provider qingbo \\
           --task job --amount charged --unit USD --out ours.yaml
       kling-pricing statement map daily.csv --provider qingbo --sums \\
-          --time day --timezone Asia/Shanghai --model model --amount cost --unit USD
+          --time day --timezone Asia/Shanghai --model model --amount cost \\
+          --unit USD
     """
     from kling_pricing.reconcile import draft_mapping, sample_statement  # noqa: PLC0415 (an extra, and slow)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "verify",
     epilog=exit_codes_help(
         "the balances match the journal",
-        "a balance or an entry is wrong (stop spending), or the journal of a closed month has changed",
+        "a balance, an entry or a closed month is wrong; stop spending",
         "bad usage, or a ledger that cannot be used",
     ),
 )

@@ -13,6 +13,7 @@ _OPTIONS = {
     "at": "--at",
     "base_url": "--base-url",
     "basis": "--basis",
+    "behind_proxy": "--behind-proxy",
     "book": "--tables",
     "budgets": "--budgets",
     "duration": "--duration",
@@ -24,6 +25,8 @@ _OPTIONS = {
     "provider": "--provider",
     "remove": "--remove",
     "resolution": "--resolution",
+    "tls_cert": "--tls-cert",
+    "tls_key": "--tls-key",
     "url": "--url",
     "wire_format": "--wire-format",
 }

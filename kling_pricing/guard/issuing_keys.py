@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,6 +17,10 @@ from kling_pricing.windows import in_utc, utc_clock
 KEY_PREFIX = "kp_"
 """The beginning of the text of every access key, by which scanners for leaked secrets find it."""
 
+_UNUSABLE = re.compile(r"[^A-Za-z0-9.@_-]+")
+"""The characters of a project that the name of a key cannot have."""
+
+_MAX_BEGINNING_CHARS = 40
 _SECRET_BYTES = 32
 _SUFFIX_BYTES = 3
 
@@ -73,7 +78,8 @@ def new_key(
     expires_at: datetime | None,
 ) -> NewAccessKey:
     """Returns the description of a key that is about to be issued; see `issue_key` for the arguments."""
-    chosen = f"{project or 'all'}-{secrets.token_hex(_SUFFIX_BYTES)}" if name is None else name
+    beginning = "all" if project is None else _UNUSABLE.sub("-", project)[:_MAX_BEGINNING_CHARS].strip(".-_@")
+    chosen = f"{beginning or 'project'}-{secrets.token_hex(_SUFFIX_BYTES)}" if name is None else name
     ended = None if expires_at is None else in_utc(expires_at)
     return NewAccessKey(chosen, project, role, labels or {}, ended)
 

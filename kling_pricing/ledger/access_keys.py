@@ -138,6 +138,8 @@ def checked_key(key: NewAccessKey, now: datetime) -> NewAccessKey:
     Raises:
         KlingPricingError: its name, project, role, labels or end cannot be used.
     """
+    if key.project is not None:
+        short_text("project", key.project)
     if not _NAME.fullmatch(short_text("the name of an access key", key.name)):
         raise KlingPricingError(
             f"the name of an access key must be 1 to 64 letters, digits, dots, hyphens, underscores or @, "
@@ -145,8 +147,6 @@ def checked_key(key: NewAccessKey, now: datetime) -> NewAccessKey:
         )
     if key.role not in ROLES:
         raise KlingPricingError(f"role must be one of {', '.join(ROLES)}, got {shown(key.role)}")
-    if key.project is not None:
-        short_text("project", key.project)
     for label in _UNUSABLE_LABELS:
         if label in key.labels:
             raise KlingPricingError(f"an access key cannot fix the label {label}; leave it out")

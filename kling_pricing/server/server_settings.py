@@ -147,7 +147,7 @@ class ServerSettings(FileModel):
         if not (is_loopback(self.host) or self.behind_proxy or self.tls_cert):
             raise ValueError(
                 f"`host: {self.host}` would accept access keys without encryption; give `tls_cert` and "
-                "`tls_key`, or set `behind_proxy: true` if a proxy in front of the server ends TLS"
+                "`tls_key`, or set `behind_proxy` if a proxy in front of the server ends TLS"
             )
         return self
 

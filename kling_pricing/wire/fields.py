@@ -18,7 +18,6 @@ from kling_pricing.display import MAX_SHOWN_CHARS, joined_with_or, json_kind, ne
 from kling_pricing.findings import Violation
 from kling_pricing.wire.meanings import leaf_fields, meanings, related
 
-
 _MAX_NAMED = 100
 """The number of violations after which no further unknown field is reported."""
 

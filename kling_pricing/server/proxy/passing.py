@@ -22,7 +22,11 @@ from kling_pricing.errors import (
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS
 from kling_pricing.hooks.http_messages import ErrorResponse, ProviderResponse, TaskEndpoint, may_describe_task
+<<<<<<< HEAD
 from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
+=======
+from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath, UnpricedPath
+>>>>>>> 8e6329a6fc94452016286d54505a4d3eae78f654
 from kling_pricing.hooks.routes import creates
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
@@ -108,9 +112,10 @@ class Proxy:
         if guarded is None:
             guarded = await self._state.run(partial(self._opened, upstream))
         request = UpstreamRequest(method, target, dict(sent_headers(scope["headers"])), headers)
-        caller.require("view" if _only_reads(guarded, request) else "submit")
+        found = guarded.routes.find(method, target.url)
+        caller.require("view" if _only_reads(method, found) else "submit")
         if caller.project is not None:
-            refusal = await self._isolated(guarded, request, caller, caller.project)
+            refusal = await self._isolated(guarded, request, found, caller, caller.project)
             if refusal is not None:
                 return refusal
         route = guarded.hook.route(method, target.url, {})
@@ -132,13 +137,12 @@ class Proxy:
         return self._guarded.setdefault(upstream.name, GuardedUpstream(upstream, guard))
 
     async def _isolated(
-        self, guarded: GuardedUpstream, request: UpstreamRequest, caller: Caller, project: str
+        self, guarded: GuardedUpstream, request: UpstreamRequest, route: Route, caller: Caller, project: str
     ) -> Answer | None:
         """Returns the refusal of a request that does not belong to the caller's project; None: it passes."""
         target, isolation = request.target, guarded.isolation
         if isolation.is_open(target.segments):
             return None
-        route = guarded.routes.find(request.method, target.url)
         if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
             return None  # a submission, or a request that the hook refuses
         lists_tasks = isinstance(route, TaskEndpoint) and not route.task_id
@@ -307,8 +311,9 @@ class _Upload:
             raise self._error
 
 
-def _only_reads(guarded: GuardedUpstream, request: UpstreamRequest) -> bool:
+def _only_reads(method: str, route: Route) -> bool:
     """Returns whether a request changes nothing: a GET or HEAD, or a POST that asks for a list of tasks."""
+<<<<<<< HEAD
     if not creates(request.method):
         return request.method != "DELETE"
     route = guarded.routes.find(request.method, request.target.url)
@@ -318,6 +323,11 @@ def _only_reads(guarded: GuardedUpstream, request: UpstreamRequest) -> bool:
 def _lists(method: str, route: TaskEndpoint) -> bool:
     """Returns whether a request asks for a list of tasks by a POST, and does nothing else."""
     return method == "POST" and not route.task_id
+=======
+    if not creates(method):
+        return method != "DELETE"
+    return isinstance(route, TaskEndpoint) and not route.task_id
+>>>>>>> 8e6329a6fc94452016286d54505a4d3eae78f654
 
 
 def _is_checked(guarded: GuardedUpstream, target: Target, task: TaskEndpoint) -> bool:
