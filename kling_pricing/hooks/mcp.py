@@ -103,9 +103,10 @@ def read_message(request: OutgoingRequest, rules: McpRules) -> Message:
 def calls_task_tool(request: OutgoingRequest, rules: McpRules) -> bool:
     """Returns whether a message, which `read_message` could read, calls a tool about tasks."""
     message = read_json(request.body, request.headers)
-    params = message.get("params") if isinstance(message, Mapping) else None
-    is_call = isinstance(params, Mapping) and message.get("method") == _CALL
-    return is_call and params.get("name") in rules.task_tools
+    if not isinstance(message, Mapping) or message.get("method") != _CALL:
+        return False
+    params = message.get("params")
+    return isinstance(params, Mapping) and params.get("name") in rules.task_tools
 
 
 def _read_one(message: Any, rules: McpRules) -> Message:

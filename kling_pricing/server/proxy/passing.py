@@ -22,11 +22,7 @@ from kling_pricing.errors import (
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS
 from kling_pricing.hooks.http_messages import ErrorResponse, ProviderResponse, TaskEndpoint, may_describe_task
-<<<<<<< HEAD
-from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
-=======
-from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath, UnpricedPath
->>>>>>> 8e6329a6fc94452016286d54505a4d3eae78f654
+from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath
 from kling_pricing.hooks.routes import creates
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
@@ -313,21 +309,14 @@ class _Upload:
 
 def _only_reads(method: str, route: Route) -> bool:
     """Returns whether a request changes nothing: a GET or HEAD, or a POST that asks for a list of tasks."""
-<<<<<<< HEAD
-    if not creates(request.method):
-        return request.method != "DELETE"
-    route = guarded.routes.find(request.method, request.target.url)
-    return isinstance(route, TaskEndpoint) and _lists(request.method, route)
+    if not creates(method):
+        return method != "DELETE"
+    return isinstance(route, TaskEndpoint) and _lists(method, route)
 
 
 def _lists(method: str, route: TaskEndpoint) -> bool:
     """Returns whether a request asks for a list of tasks by a POST, and does nothing else."""
     return method == "POST" and not route.task_id
-=======
-    if not creates(method):
-        return method != "DELETE"
-    return isinstance(route, TaskEndpoint) and not route.task_id
->>>>>>> 8e6329a6fc94452016286d54505a4d3eae78f654
 
 
 def _is_checked(guarded: GuardedUpstream, target: Target, task: TaskEndpoint) -> bool:
