@@ -71,6 +71,20 @@ def exchanged(server: RunningServer, data: bytes) -> bytes:
 # other readings of one request
 
 
+def test_a_caller_cannot_shorten_its_job(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
+    """Neither stated facts about files nor a query, which the provider might read, passes unless it is trusted."""
+    provider, server, _ = gateway
+    before = len(provider.received)
+    facts = {"x-kling-pricing-media": json.dumps({"https://v.example/a.mp4": {"length_s": 1}})}
+    for headers, query in ((facts, ""), ({}, "?duration=10")):
+        reply = httpx.post(
+            f"{server.base('studio')}/v1/tasks{query}", json=CLIP, headers=server.key() | headers
+        )
+        assert reply.status_code == 400, reply.text
+        assert "leave the" in reply.text
+    assert len(provider.received) == before
+
+
 @pytest.mark.parametrize(
     "headers",
     [

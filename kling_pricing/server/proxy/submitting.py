@@ -15,6 +15,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.context import spending
 from kling_pricing.hooks.error_responses import error_response
+from kling_pricing.hooks.file_facts import MEDIA_HEADER
 from kling_pricing.hooks.hook import Hook
 from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
@@ -96,6 +97,17 @@ class Submitting:
         Raises:
             KlingPricingError: the request cannot be read, or its labels are not allowed; nothing was sent.
         """
+        if MEDIA_HEADER in request.received and not guarded.upstream.settings.trust_media:
+            raise KlingPricingError(
+                f"the header {MEDIA_HEADER} is not accepted from callers of {guarded.upstream.name}, because a "
+                "wrong length would reserve too little; leave the header out, or ask whoever runs the server to "
+                "set `trust_media`"
+            )
+        if isinstance(route, Endpoint) and request.target.query:
+            raise KlingPricingError(
+                "the URL of a job has a query, which the provider might read instead of the body that is priced; "
+                "leave the query out, and give everything in the body"
+            )
         with self._bodies.counted() as parts:
             body = await self._bodies.read(receive, request.received.get("content-length"), parts)
             outgoing = OutgoingRequest(request.method, request.target.url, request.received, body)
