@@ -72,7 +72,7 @@ def exchanged(server: RunningServer, data: bytes) -> bytes:
 
 
 def test_a_caller_cannot_shorten_its_job(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
-    """Neither stated facts about files nor a query, which the provider might read, passes unless it is trusted."""
+    """Neither stated facts about files nor a query, which the provider might read, passes."""
     provider, server, _ = gateway
     before = len(provider.received)
     facts = {"x-kling-pricing-media": json.dumps({"https://v.example/a.mp4": {"length_s": 1}})}

@@ -105,8 +105,8 @@ class Submitting:
             )
         if isinstance(route, Endpoint) and request.target.query:
             raise KlingPricingError(
-                "the URL of a job has a query, which the provider might read instead of the body that is priced; "
-                "leave the query out, and give everything in the body"
+                "the URL of a job has a query, which the provider might read instead of the priced body; leave "
+                "the query out, and give everything in the body"
             )
         with self._bodies.counted() as parts:
             body = await self._bodies.read(receive, request.received.get("content-length"), parts)
