@@ -100,8 +100,8 @@ class Submitting:
         if MEDIA_HEADER in request.received and not guarded.upstream.settings.trust_media:
             raise KlingPricingError(
                 f"the header {MEDIA_HEADER} is not accepted from callers of {guarded.upstream.name}, because a "
-                "wrong length would reserve too little; leave the header out, or ask whoever runs the server to "
-                "set `trust_media`"
+                "wrong length would reserve too little; leave the header out, or ask whoever runs the server "
+                "to set `trust_media`"
             )
         if isinstance(route, Endpoint) and request.target.query:
             raise KlingPricingError(
