@@ -122,11 +122,11 @@ def test_settle_names_its_tasks(finance: Finance) -> None:
     done = reconciled(finance, statement, "--settle", "--dry-run")
     assert f"--settle would settle 12 reservations\n{listed}" in done.stdout
     done = reconciled(finance, statement, "--settle", "--json")
-    settled = json.loads(done.stdout)["settled"]
-    assert (settled["settled"], settled["first"][0]) == (
+    settled = json.loads(done.stdout)
+    assert (settled["settled"]["settled"], settled["first_settled"][0]) == (
         12,
-        {"task_id": "t", "amount": "0.714", "currency": "USD"},
+        settled["first_settled"][0] | {"task_id": "t", "amount": "0.714", "currency": "USD"},
     )
-    assert [task["task_id"] for task in settled["first"]] == tasks[:10]
+    assert [task["task_id"] for task in settled["first_settled"]] == tasks[:10]
     assert "settled: 0, bound: 0, refused: 0\nthe" in reconciled(finance, statement, "--settle").stdout
     assert finance.world.guard.reservation(reservations[-1]).billed == Decimal("0.714")

@@ -283,6 +283,7 @@ def _reconcile(
                 on_format=lambda name: report(f"writing {name}", 0, None),
             )
             files = dict(manifest.files)
+        first = reconciled.first_to_settle(also=actions.also) if actions.settle else []
         if actions.settle and not actions.dry_run:
             settled = reconciled.settle(
                 also=actions.also,
@@ -299,8 +300,10 @@ def _reconcile(
             answer["not_disputed"] = sum(line.is_exception for line in reconciled.lines("not_in_ledger"))
         if actions.dry_run:
             answer["to_settle"] = reconciled.to_settle(also=actions.also) if actions.settle else 0
-            answer["first_to_settle"] = (
-                tasks_as_dicts(reconciled.first_to_settle(also=actions.also)) if actions.settle else []
+            answer["first_to_settle"] = tasks_as_dicts(first)
+        if settled is not None:
+            answer["first_settled"] = tasks_as_dicts(
+                task for task in first if task.reservation_id not in settled.refused
             )
         grid = totals_grid(reconciled)
     if not as_json:

@@ -119,11 +119,7 @@ def as_dict(
         for dispute in reconciled.needless_disputes()
     ]
     if settled is not None:
-        answer["settled"] = {
-            **settled._asdict(),
-            "refused": dict(settled.refused),
-            "first": tasks_as_dicts(settled.first),
-        }
+        answer["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
     return answer
 
 
@@ -203,7 +199,7 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     if "settled" in answer:
         settled = answer["settled"]
         yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
-        yield from _named(settled["first"], settled["settled"])
+        yield from _named(answer["first_settled"], settled["settled"])
         for reservation, reason in settled["refused"].items():
             yield f"  {reservation}: {reason}"
     yield from causes_table(answer["causes"])

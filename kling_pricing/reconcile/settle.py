@@ -23,11 +23,13 @@ class SettledTask(NamedTuple):
     """A task and the amount at which it is settled.
 
     Attributes:
+        reservation_id: the ledger's name for its reservation.
         task_id: the provider's name for the task.
         amount: its whole charge.
         currency: the currency.
     """
 
+    reservation_id: str
     task_id: str
     amount: Decimal
     currency: str
@@ -41,19 +43,17 @@ class Settled(NamedTuple):
             did not before.
         bound: the number of reservations that now have a task, and did not before.
         refused: reservation -> why the ledger refused it; each needs action.
-        first: the first tasks that were settled, at most 10.
     """
 
     settled: int
     bound: int
     refused: Mapping[str, str]
-    first: Sequence[SettledTask]
 
 
 _MAX_NAMED = 10
 """The largest number of settled tasks that are named."""
 _ORDER = "ORDER BY ledger, dispatched_at, reserved.task_id, reserved.id"
-_NAMED = "reserved.task_id, line.whole, line.currency"
+_NAMED = "reserved.id, reserved.task_id, line.whole, line.currency"
 
 
 _TO_BIND = "FROM reserved WHERE paired AND id NOT IN (FROM bound)"
@@ -117,18 +117,17 @@ def settle(
                 except ReservationStateError as error:
                     progress.refused[reservation] = str(error)
                 on_done(progress.count, total)
-            for reservation, *named in workspace.rows(
-                f"SELECT reserved.id, {_NAMED} {to_settle} AND ledger = ? {_ORDER}", [place]
-            ):
-                task = _settled_task(*named)
+            for row in workspace.rows(f"SELECT {_NAMED} {to_settle} AND ledger = ? {_ORDER}", [place]):
+                task = _settled_task(*row)
+                reservation = task.reservation_id
                 if reservation not in progress.refused:
                     try:
                         guard.settle(reservation, task.amount, basis="statement")
-                        progress.add_settled(reservation, task)
+                        progress.add_settled(reservation)
                     except ReservationStateError as error:
                         progress.refused[reservation] = f"{error}{_remedy(reservation, task.amount)}"
                 on_done(progress.count, total)
-    return Settled(progress.settled, progress.bound, progress.refused, progress.first)
+    return Settled(progress.settled, progress.bound, progress.refused)
 
 
 def count_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> int:
@@ -152,8 +151,8 @@ def first_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> list[
     return [_settled_task(*row) for row in rows]
 
 
-def _settled_task(task_id: str, whole: int, currency: str) -> SettledTask:
-    return SettledTask(task_id, from_nanos(whole), currency)
+def _settled_task(reservation: str, task_id: str, whole: int, currency: str) -> SettledTask:
+    return SettledTask(reservation, task_id, from_nanos(whole), currency)
 
 
 def _note_done(workspace: Workspace) -> None:
@@ -186,7 +185,6 @@ class _Progress:
         self._settled_ids: list[str] = []
         self.settled = self.bound = 0
         self.refused: dict[str, str] = {}
-        self.first: list[SettledTask] = []
 
     def __enter__(self) -> Self:
         return self
@@ -200,9 +198,7 @@ class _Progress:
         """The number of tasks that were tried."""
         return self.settled + self.bound + len(self.refused)
 
-    def add_settled(self, reservation: str, task: SettledTask) -> None:
+    def add_settled(self, reservation: str) -> None:
         """Counts a reservation as settled."""
-        if len(self.first) < _MAX_NAMED:
-            self.first.append(task)
         self.settled += 1
         self._settled_ids.append(reservation)
