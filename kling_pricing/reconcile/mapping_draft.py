@@ -157,10 +157,7 @@ class MappingDraft(NamedTuple):
         return fitting[0] if len(fitting) == 1 else None, False
 
     def sign(self, column: str | None) -> tuple[str, Sequence[str]]:
-        """Returns the only currency sign in the amounts of a column, and the currencies that it can mean.
-
-        The sign is empty if the amounts have none, or several.
-        """
+        """Returns the only currency sign of a column, and its currencies; an empty sign: none, or several."""
         texts = self.examples.get(column or "", ())
         signs = {_SIGNS.get(sign, sign) for text in texts for sign in re.findall(_SIGN, text)}
         sign = signs.pop() if len(signs) == 1 else ""
