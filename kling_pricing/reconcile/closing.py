@@ -18,10 +18,11 @@ from kling_pricing.reconcile.bookkeeping import (
     first_open_month,
     journal,
     opened_books,
+    payable,
 )
 from kling_pricing.reconcile.learning import learn_uses, note_open_months
 from kling_pricing.reconcile.ledgers import read_ledgers
-from kling_pricing.reconcile.model import JournalLine
+from kling_pricing.reconcile.model import JournalLine, Payable
 from kling_pricing.reconcile.months import month_period
 from kling_pricing.reconcile.remember import remember
 from kling_pricing.windows import in_utc, utc_clock
@@ -36,6 +37,7 @@ class MonthBooks(NamedTuple):
         account: the account at the provider.
         closed: when and by whom the month was closed.
         journal: the journal of the month.
+        payable: the amounts of the month to pay, in dispute and to accrue, by currency.
         is_intact: whether the journal is the one for which the month was closed.
     """
 
@@ -44,6 +46,7 @@ class MonthBooks(NamedTuple):
     account: ProviderAccount
     closed: ClosedMonth
     journal: tuple[JournalLine, ...]
+    payable: tuple[Payable, ...]
     is_intact: bool
 
 
@@ -112,7 +115,8 @@ def close_month(
             lines = journal(workspace, period, place)
             closing = ClosedMonth(month, owner.books, digest(lines), now, who.actor, who.reason or "")
             remember(workspace, {place: ledger}, books, who, closing)
-            closed.append(MonthBooks(ledger.name, month, owner, closing, tuple(lines), is_intact=True))
+            amounts = tuple(payable(workspace, period, place))
+            closed.append(MonthBooks(ledger.name, month, owner, closing, tuple(lines), amounts, is_intact=True))
     return closed
 
 
@@ -162,8 +166,12 @@ def closed_months(
             for closed in each.closed:
                 if known_at is not None and closed.closed_at > known_at:
                     continue
-                lines = tuple(journal(workspace, month_period(closed.month), place))
+                period = month_period(closed.month)
+                lines = tuple(journal(workspace, period, place))
                 is_intact = digest(lines) == closed.digest
                 owner = ProviderAccount.of_books(each.name)
-                months.append(MonthBooks(opened[place].name, closed.month, owner, closed, lines, is_intact))
+                amounts = tuple(payable(workspace, period, place))
+                months.append(
+                    MonthBooks(opened[place].name, closed.month, owner, closed, lines, amounts, is_intact)
+                )
     return months
