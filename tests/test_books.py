@@ -164,6 +164,7 @@ def test_a_corrected_statement_is_booked_only_when_that_is_requested(finance: Fi
     finance.lines("2026-11", first)
     with finance.month("2026-11", second) as result:
         assert [(conflict.name, conflict.tasks) for conflict in result.conflicts] == [("first.csv", 1)]
+        assert (result.payable(), result.journal()) == ([], [])
         for book in (result.remember, result.settle):
             with pytest.raises(StatementError, match=r"first\.csv .* other amounts for 1 task, such as t"):
                 book()
@@ -432,6 +433,30 @@ def test_the_end_of_a_dispute_is_paid_in_the_first_open_month(
     # the use of December is not charged in full
     assert amounts == [december._replace(accrue=HALF)]
     assert december.disputed_before == COST
+
+
+def test_the_command_that_closes_a_month_shows_the_amounts_and_warns(finance: Finance) -> None:
+    """The output has what to pay; the warnings name what stays in dispute, and a month without a statement."""
+    ledger = finance.world.ledger
+    finance.send("t", "2026-09")
+    finance.lines("2026-09", finance.statement(("t", 2 * COST, at("2026-09"))))
+    dispute = open_dispute(ledger, "t", provider="qingbo", reason="twice the price")
+    command = ("--provider", "qingbo", "--actor", "li")
+    done = run("month", "close", "2026-09", *command, ledger=ledger)
+    assert done.stdout.splitlines()[1] == "pay 0.714 USD, in dispute 0.714, accrue 0"
+    assert done.stderr.startswith("warning: 0.714 USD stays in dispute; ")
+    assert done.stderr.count("warning") == 1
+    resolve_dispute(ledger, dispute.number, provider="qingbo", reason="the clip was longer")
+    done = run("month", "close", "2026-10", *command, ledger=ledger)
+    amounts = "pay 0.714 USD, in dispute 0 (0.714 at the start of the period), accrue 0"
+    assert done.stdout.splitlines()[1] == amounts
+    assert done.stderr.startswith("warning: the books of qingbo contain no statement for 2026-10; ")
+    assert done.stderr.count("warning") == 1
+    listed = run("month", "list", "--provider", "qingbo", ledger=ledger)
+    assert (listed.stderr, [line for line in listed.stdout.splitlines() if line.startswith("pay")]) == (
+        "",
+        ["pay 0.714 USD, in dispute 0.714, accrue 0", amounts],
+    )
 
 
 def test_a_dispute_counts_in_the_part_of_a_month_that_charged_the_row(finance: Finance) -> None:

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import connect
+from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.actions import author
-from kling_pricing.ledger.books import ClosedMonth
+from kling_pricing.ledger.books import Books, ClosedMonth
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.reconcile.bookkeeping import (
     digest,
@@ -25,6 +25,7 @@ from kling_pricing.reconcile.ledgers import read_ledgers
 from kling_pricing.reconcile.model import JournalLine, Payable
 from kling_pricing.reconcile.months import month_period
 from kling_pricing.reconcile.remember import remember
+from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import in_utc, utc_clock
 
 
@@ -38,6 +39,7 @@ class MonthBooks(NamedTuple):
         closed: when and by whom the month was closed.
         journal: the journal of the month.
         payable: the amounts of the month to pay, in dispute and to accrue, by currency.
+        has_statement: whether the books contain a statement for a part of the month.
         is_intact: whether the journal is the one for which the month was closed.
     """
 
@@ -47,6 +49,7 @@ class MonthBooks(NamedTuple):
     closed: ClosedMonth
     journal: tuple[JournalLine, ...]
     payable: tuple[Payable, ...]
+    has_statement: bool
     is_intact: bool
 
 
@@ -115,8 +118,7 @@ def close_month(
             lines = journal(workspace, period, place)
             closing = ClosedMonth(month, owner.books, digest(lines), now, who.actor, who.reason or "")
             remember(workspace, {place: ledger}, books, who, closing)
-            amounts = tuple(payable(workspace, period, place))
-            closed.append(MonthBooks(ledger.name, month, owner, closing, tuple(lines), amounts, is_intact=True))
+            closed.append(_month_books(workspace, ledger, place, books[place], closing))
     return closed
 
 
@@ -166,12 +168,25 @@ def closed_months(
             for closed in each.closed:
                 if known_at is not None and closed.closed_at > known_at:
                     continue
-                period = month_period(closed.month)
-                lines = tuple(journal(workspace, period, place))
-                is_intact = digest(lines) == closed.digest
-                owner = ProviderAccount.of_books(each.name)
-                amounts = tuple(payable(workspace, period, place))
-                months.append(
-                    MonthBooks(opened[place].name, closed.month, owner, closed, lines, amounts, is_intact)
-                )
+                months.append(_month_books(workspace, opened[place], place, each, closed))
     return months
+
+
+def _month_books(
+    workspace: Workspace, ledger: Ledger, place: int, books: Books, closed: ClosedMonth
+) -> MonthBooks:
+    """Returns the books of a closed month, computed from the facts."""
+    period = month_period(closed.month)
+    lines = tuple(journal(workspace, period, place))
+    return MonthBooks(
+        ledger=ledger.name,
+        month=closed.month,
+        account=ProviderAccount.of_books(books.name),
+        closed=closed,
+        journal=lines,
+        payable=tuple(payable(workspace, period, place)),
+        has_statement=any(
+            statement.since < period.until and period.since < statement.until for statement in books.statements
+        ),
+        is_intact=digest(lines) == closed.digest,
+    )

@@ -263,7 +263,7 @@ class Reconciled(Protocol):
         """Returns the journal of the period, by project and currency; debits equal credits exactly."""
 
     def payable(self) -> list[Payable]:
-        """Returns the amounts to pay, to dispute and to accrue, by currency."""
+        """Returns the amounts to pay, in dispute and to accrue, by currency; preliminary if `gaps` are left."""
 
 
 def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:
