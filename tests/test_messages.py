@@ -112,7 +112,7 @@ EDIT = {
             "--model kling-lip-sync --provider kling",
             (
                 "in wire format kling_services, the URL names the model, and the payload does not; write the "
-                "payload to a file, and also give the URL whose path is /v1/videos/advanced-lip-sync (--url)"
+                "payload to a file, and also give the URL whose path is /v1/videos/advanced-lip-sync with --url"
             ),
         ),
         (

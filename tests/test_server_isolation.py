@@ -104,7 +104,7 @@ def test_no_path_tells_a_project_about_another(
 
 def test_the_most_literal_path_names_the_task(book: PriceBook) -> None:
     """A path that several patterns match names the task of the most literal one, and a repeated one both."""
-    isolation = Isolation(book, "kling", [])
+    isolation = Isolation(book, "kling", "kling", [])
     for path, expected in (
         ("/v1/videos/text2video/a", {"a"}),
         ("/v1/videos/text2video", set()),

@@ -100,6 +100,15 @@ def read_message(request: OutgoingRequest, rules: McpRules) -> Message:
     return FreeMessage()
 
 
+def calls_task_tool(request: OutgoingRequest, rules: McpRules) -> bool:
+    """Returns whether a message, which `read_message` could read, calls a tool about tasks."""
+    message = read_json(request.body, request.headers)
+    if not isinstance(message, Mapping) or message.get("method") != _CALL:
+        return False
+    params = message.get("params")
+    return isinstance(params, Mapping) and params.get("name") in rules.task_tools
+
+
 def _read_one(message: Any, rules: McpRules) -> Message:
     if not isinstance(message, Mapping):
         raise WireFormatError(f"an MCP message must be a JSON object, got {json_kind(message)}")

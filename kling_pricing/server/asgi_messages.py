@@ -30,15 +30,18 @@ async def send_json(
 
 
 async def refuse_framing(scope: Scope, send: Send) -> bool:
-    """Refuses a request whose length two servers could read in different ways; returns whether it did.
+    """Refuses a request whose body two servers could read in different ways; returns whether it did.
 
-    Such requests smuggle a second request past the first server.
+    With two lengths, such requests smuggle a second request past the first server; with two content types, a
+    body that was not priced.
     """
     names = [name for name, _ in scope["headers"]]
-    lengths, codings = names.count(b"content-length"), names.count(b"transfer-encoding")
-    if lengths + codings <= 1:
+    if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
+        message = "the request states its length twice; send either Content-Length or Transfer-Encoding, once"
+    elif names.count(b"content-type") > 1:
+        message = "the request has two Content-Type headers; send one"
+    else:
         return False
-    message = "the request states its length twice; send either Content-Length or Transfer-Encoding, once"
     error = {"message": message, "code": "framing"}
     await send_json(send, _BAD_REQUEST, {"error": error}, [("connection", "close")])
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
@@ -18,6 +19,7 @@ from kling_pricing.server.server_state import ServerState
 router = APIRouter(tags=["monitoring"])
 
 _NOT_READY = 503
+_PORT = re.compile(":[0-9]*$")
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
@@ -67,8 +69,9 @@ def ready(request: Request) -> JSONResponse:
 def metrics(request: Request) -> Response:
     """Returns the metrics in the text format of Prometheus.
 
-    From this machine, no access key is needed, unless a proxy stands in front of the server. Otherwise, a key
-    with all projects is needed.
+    From this machine, no access key is needed, unless a proxy stands in front of the server or the URL has
+    another name for this machine, which a web page may have given it. Otherwise, a key with all projects is
+    needed.
     """
     state: ServerState = request.app.state.server
     if not _is_local(request, state):
@@ -83,6 +86,7 @@ def _is_local(request: Request, state: ServerState) -> bool:
         client is not None
         and is_loopback(client.host)
         and is_loopback(state.settings.host)
+        and is_loopback(_PORT.sub("", request.headers.get("host", "")).strip("[]"))
         and not state.settings.behind_proxy
         and not any(name in request.headers for name in _FORWARDED)
     )

@@ -84,8 +84,10 @@ _OF_STATUSES: Mapping[int, tuple[str, str]] = {
     403: ("forbidden", "The access key does not allow the request"),
     404: ("not_found", "There is nothing at this path"),
     405: ("method_not_allowed", "The path does not take this method"),
+    408: ("timeout", "The body arrives too slowly"),
     413: ("too_large", "The body is too large"),
     500: ("internal_error", "The server has failed"),
+    503: ("overloaded", "The server has too much to do"),
 }
 """HTTP status -> the code and the title of a problem that is not an error of the library."""
 
@@ -224,6 +226,7 @@ _DESCRIPTIONS = {
     402: "The request does not fit a budget, or spending is frozen. Nothing was reserved.",
     403: "The access key does not allow this.",
     404: "Your access key reaches nothing with this name.",
+    408: "The body arrives too slowly.",
     409: "The state of the ledger does not allow this. Nothing has changed.",
     413: "The body is too large.",
     422: "The payload, the response or the file is refused.",

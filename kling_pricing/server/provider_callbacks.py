@@ -39,7 +39,9 @@ _INTERVAL_S = 10
 
 _MAX_TASKS_IN_BODY = 20
 _MAX_REMEMBERED = 10_000
-_MIB = 2**20
+_MAX_BODY_MB = 1
+"""The largest callback, in MiB. Anybody may send one."""
+
 _NS = 10**9
 _OPEN = {"dispatching", "bound"}
 
@@ -70,7 +72,7 @@ class CallbackReceiver:
         try:
             headers = headers_of(scope)
             with self._bodies.counted() as parts:
-                body = await self._bodies.read(receive, headers.get("content-length"), parts)
+                body = await self._bodies.read(receive, headers.get("content-length"), parts, _MAX_BODY_MB)
             if upstream.webhook_secret is None:
                 await self._hinted(upstream, body)
             else:

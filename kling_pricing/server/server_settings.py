@@ -83,6 +83,8 @@ class UpstreamSettings(FileModel):
     """Whether this API honours idempotency keys although the price tables do not list its host."""
     send_reservation_id: bool = False
     """Whether to send the reservation's id as the caller's own id of the task, where the API takes one."""
+    trust_media: bool = False
+    """Whether callers may state facts about files, such as lengths of videos, that lower the price of a job."""
     allow_paths: list[UrlPath] = []
     """Paths at and below which requests pass without a price although the API bills for jobs there."""
     open_paths: list[UrlPath] = []

@@ -18,6 +18,9 @@ from kling_pricing.display import MAX_SHOWN_CHARS, joined_with_or, json_kind, ne
 from kling_pricing.findings import Violation
 from kling_pricing.wire.meanings import leaf_fields, meanings, related
 
+_MAX_NAMED = 100
+"""The number of violations after which no further unknown field is reported."""
+
 
 class Violations(list[Violation]):
     """The violations of a payload so far.
@@ -27,6 +30,11 @@ class Violations(list[Violation]):
     """
 
     allow_unknown = False
+
+    @property
+    def names_unknown(self) -> bool:
+        """Whether a further unknown field is reported; each report takes a millisecond."""
+        return not self.allow_unknown and len(self) < _MAX_NAMED
 
 
 Check: TypeAlias = Callable[[Any, str, Violations], None]
@@ -145,7 +153,7 @@ def object_with(
                 continue
             field = fields.get(name)
             if field is None:
-                if not violations.allow_unknown:
+                if violations.names_unknown:
                     violations.append(unknown_field(name, inner, fields, path=f"{path}.{name}"))
             elif not is_kind(inner, field.kind):
                 violations.append(wrong_kind(f"{path}.{name}", field.kind, inner))

@@ -200,7 +200,7 @@ def _checked_inputs(
     for name, value in node.items():
         field, path = fields.get(name), f"{prefix}{name}"
         if field is None:
-            if not violations.allow_unknown:
+            if violations.names_unknown:
                 violations.append(unknown_field(name, value, fields, path))
         elif not is_kind(value, field.kind):
             violations.append(wrong_kind(path, field.kind, value))

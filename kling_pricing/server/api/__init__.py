@@ -20,6 +20,7 @@ from kling_pricing.server.api import (
 )
 from kling_pricing.server.api.documentation import add_documentation
 from kling_pricing.server.problem_documents import add_problem_handlers, problems
+from kling_pricing.server.proxy.incoming import IncomingBodies
 from kling_pricing.server.request_log import RequestLog
 from kling_pricing.server.server_state import ServerState
 
@@ -50,6 +51,7 @@ def api_application(state: ServerState) -> RequestLog:
         generate_unique_id_function=lambda route: route.name,
     )
     application.state.server = state
+    application.state.bodies = IncomingBodies(state.settings.limits)
     add_problem_handlers(application)
     router = APIRouter(responses=problems(400, 500))
     for routes in (

@@ -93,7 +93,7 @@ def list_keys(server: Served, _caller: Administrator) -> AccessKeyList:
     return AccessKeyList(keys=[AccessKeyView.of(key) for key in server.ledger.access_keys()])
 
 
-@router.post("/keys", summary="Issue an access key", status_code=201, responses=problems(413))
+@router.post("/keys", summary="Issue an access key", status_code=201, responses=problems(408, 413))
 def issue(body: IssueKeyBody, server: Served, caller: Administrator) -> IssuedKeyView:
     """Issues an access key. Its text is in this answer only."""
     if (body.project is None) != body.all_projects:
@@ -111,7 +111,7 @@ def issue(body: IssueKeyBody, server: Served, caller: Administrator) -> IssuedKe
     return IssuedKeyView(key=issued.text, access_key=AccessKeyView.of(issued.key))
 
 
-@router.post("/keys/{name}/revoke", summary="Revoke an access key", responses=problems(404, 413))
+@router.post("/keys/{name}/revoke", summary="Revoke an access key", responses=problems(404, 408, 413))
 def revoke_access_key(
     name: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AccessKeyView:

@@ -161,7 +161,7 @@ def list_receivers(server: Served, _caller: Auditor) -> ReceiverList:
     )
 
 
-@router.post("/receivers/resume", summary="Resume a receiver", responses=problems(413))
+@router.post("/receivers/resume", summary="Resume a receiver", responses=problems(408, 413))
 def resume_receiver(body: ResumeBody, server: Served, caller: Administrator) -> ReceiverList:
     """Lets a receiver that failed or was stopped get its alerts again."""
     with AlertDelivery(server.settings.ledger) as delivery:

@@ -122,7 +122,7 @@ def list_allowances(server: Served, caller: Viewer) -> AllowanceList:
     return AllowanceList(allowances=[AllowanceView.of(allowance) for allowance in found])
 
 
-@router.post("/allowances", summary="Grant an allowance", status_code=201, responses=problems(413))
+@router.post("/allowances", summary="Grant an allowance", status_code=201, responses=problems(408, 413))
 def grant_allowance(body: AllowBody, server: Served, caller: Administrator) -> AllowanceView:
     """Lets a project spend an amount above the limits of named budgets, until an instant."""
     granted = allow(
@@ -140,7 +140,9 @@ def grant_allowance(body: AllowBody, server: Served, caller: Administrator) -> A
     return AllowanceView.of(granted)
 
 
-@router.post("/allowances/{allowance_id}/revoke", summary="Revoke an allowance", responses=problems(404, 413))
+@router.post(
+    "/allowances/{allowance_id}/revoke", summary="Revoke an allowance", responses=problems(404, 408, 413)
+)
 def revoke_allowance(
     allowance_id: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AllowanceView:
@@ -162,7 +164,7 @@ def list_allowance_requests(server: Served, caller: Viewer) -> AllowanceRequestL
     "/allowance-requests",
     summary="File a request for an allowance",
     status_code=201,
-    responses=problems(402, 413),
+    responses=problems(402, 408, 413),
 )
 def file_allowance_request(body: AskBody, server: Served, caller: Submitter) -> AllowanceRequestView:
     """Files a request for an allowance that would let a refused payload pass."""

@@ -197,14 +197,14 @@ def show_budgets_file(server: Served, _caller: Auditor) -> str:
     return budgets_yaml(server.guard.budgets())
 
 
-@router.post("/budgets/plan", summary="Plan new budgets", responses=problems(413))
+@router.post("/budgets/plan", summary="Plan new budgets", responses=problems(408, 413))
 def plan_new_budgets(body: BudgetsBody, server: Served, _caller: Administrator) -> PlanView:
     """Returns the effect that new budgets would have, and changes nothing."""
     plan = plan_budgets(server.settings.ledger, body.budgets())
     return PlanView(base=plan.base, **plan.as_dict())
 
 
-@router.post("/budgets/apply", summary="Apply new budgets", responses=problems(413))
+@router.post("/budgets/apply", summary="Apply new budgets", responses=problems(408, 413))
 def apply_new_budgets(body: ApplyBody, server: Served, caller: Administrator) -> PlanView:
     """Replaces the budgets in force, and returns the changes. Balances do not change."""
     plan = plan_budgets(server.settings.ledger, body.budgets())
@@ -221,7 +221,7 @@ def apply_new_budgets(body: ApplyBody, server: Served, caller: Administrator) ->
     return PlanView(base=plan.base, **plan.as_dict())
 
 
-@router.post("/budgets/{budget}/cap", summary="Set a cap", responses=problems(404, 413))
+@router.post("/budgets/{budget}/cap", summary="Set a cap", responses=problems(404, 408, 413))
 def set_cap(budget: BudgetName, body: CapBody, server: Served, caller: Administrator) -> CapChangeView:
     """Changes the cap of one budget immediately, for every process."""
     guard = server.guard.acting_as(caller.name)
@@ -255,7 +255,7 @@ def list_freezes(server: Served, caller: Viewer) -> FreezeList:
     return FreezeList(freezes=[FreezeView.model_validate(freeze) for freeze in found])
 
 
-@router.post("/freezes", summary="Freeze spending", responses=problems(413))
+@router.post("/freezes", summary="Freeze spending", responses=problems(408, 413))
 def freeze(body: FreezeBody, server: Served, caller: Administrator) -> FreezeList:
     """Stops budgets, or all spending, immediately and for every process. Jobs that were sent are settled."""
     ledger = server.settings.ledger
@@ -266,7 +266,7 @@ def freeze(body: FreezeBody, server: Served, caller: Administrator) -> FreezeLis
     return FreezeList(freezes=[FreezeView.model_validate(each) for each in found])
 
 
-@router.post("/thaws", summary="Allow spending again", responses=problems(413))
+@router.post("/thaws", summary="Allow spending again", responses=problems(408, 413))
 def thaw(body: FreezeBody, server: Served, caller: Administrator) -> FreezeList:
     """Ends the freezes of budgets, or the freeze of all spending, and returns the freezes that it ended."""
     ledger = server.settings.ledger

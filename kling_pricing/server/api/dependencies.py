@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from json import JSONDecoder
 from typing import Annotated, Any, TypeAlias
@@ -16,16 +17,18 @@ from kling_pricing.ledger.errors import unknown
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.server.access import FORBIDDEN, Caller
 from kling_pricing.server.asgi_messages import headers_of
+from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.strict_json import EXACT_JSON, json_value
 
 API_PREFIX = "/api/v1"
 """The beginning of the paths of all routes."""
 
-MAX_BODY_BYTES = 64 * 2**20
-"""The largest body of a request to the API. A payload may contain images as text."""
+_MAX_BODY_MB = 64
+"""The largest body of a request to the API, in MiB. A payload may contain images as text."""
 
-_TOO_LARGE = 413
+_BLOCKING_BYTES = 2**18
+"""The size of a body that takes so long to parse that other requests would wait."""
 
 
 def state_of(request: Request) -> ServerState:
@@ -140,26 +143,27 @@ class StrictRequest(Request):
 
     Attributes:
         decoder: the decoder of the JSON; None: the usual one.
+        parts: the parts of the body, which count as in memory until the request is answered.
     """
 
+    parts: list[bytes]
     decoder: JSONDecoder | None = None
 
     async def body(self) -> bytes:
         """Returns the body.
 
         Raises:
-            HTTPException: the body is too large (413).
+            HTTPException: the body is too large (413) or too slow (408), or the server is full (503).
         """
         if not hasattr(self, "_body"):
-            parts, size = [], 0
-            async for part in self.stream():
-                size += len(part)
-                if size > MAX_BODY_BYTES:
-                    raise HTTPException(
-                        _TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes; send a smaller one"
-                    )
-                parts.append(part)
-            self._body = b"".join(parts)
+            bodies: IncomingBodies = self.app.state.bodies
+            stated = self.headers.get("content-length")
+            try:
+                self._body = await bodies.read(self.receive, stated, self.parts, _MAX_BODY_MB)
+            except BodyError as error:
+                raise HTTPException(error.status, str(error), {"connection": "close"}) from None
+            except CallerGoneError as error:
+                raise HTTPException(400, str(error)) from None
         return self._body
 
     async def json(self) -> Any:
@@ -169,7 +173,10 @@ class StrictRequest(Request):
             HTTPException: the body is not JSON in this sense (400).
         """
         try:
-            return json_value(await self.body(), decoder=self.decoder)
+            body = await self.body()
+            if len(body) < _BLOCKING_BYTES:
+                return json_value(body, decoder=self.decoder)
+            return await asyncio.to_thread(json_value, body, decoder=self.decoder)
         except KlingPricingError as error:
             raise HTTPException(400, f"the body cannot be read: {error}") from None
 
@@ -191,7 +198,11 @@ class StrictRoute(APIRoute):
 
         async def answer_strictly(request: Request) -> Response:
             request.state.caller = await state_of(request).caller(headers_of(request.scope))
-            return await answer(self.request_class(request.scope, request.receive))
+            bodies: IncomingBodies = request.app.state.bodies
+            with bodies.counted() as parts:
+                strict = self.request_class(request.scope, request.receive)
+                strict.parts = parts
+                return await answer(strict)
 
         return answer_strictly
 

@@ -31,7 +31,10 @@ from kling_pricing.server.problem_documents import problems
 from kling_pricing.wire.media import MediaLike
 
 router = APIRouter(
-    prefix=API_PREFIX, route_class=StrictRoute, tags=["prices"], responses=problems(401, 403, 413, 422, 503)
+    prefix=API_PREFIX,
+    route_class=StrictRoute,
+    tags=["prices"],
+    responses=problems(401, 403, 408, 413, 422, 503),
 )
 
 _EXAMPLE: Mapping[str, Any] = {

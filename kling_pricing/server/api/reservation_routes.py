@@ -67,7 +67,7 @@ _CALLERS_BASES: frozenset[Basis] = frozenset({"quote", "response"})
     "/reservations",
     summary="Reserve money for a payload",
     status_code=_CREATED,
-    responses=problems(402, 413)
+    responses=problems(402, 408, 413)
     | {_REPLAYED: {"model": AdmissionView, "description": "The reservation existed already for the key."}},
 )
 def create_reservation(
@@ -146,7 +146,9 @@ def get_reservation_of_task(
 
 
 @router.post(
-    "/reservations/{reservation_id}/dispatch", summary="Dispatch a reservation", responses=problems(402, 413)
+    "/reservations/{reservation_id}/dispatch",
+    summary="Dispatch a reservation",
+    responses=problems(402, 408, 413),
 )
 def dispatch_reservation(
     reservation_id: ReservationId, body: PayloadBody, server: Served, caller: Submitter
@@ -180,7 +182,7 @@ def dispatch_reservation(
 
 
 @router.post(
-    "/reservations/{reservation_id}/bind", summary="Bind a reservation to a task", responses=problems(413)
+    "/reservations/{reservation_id}/bind", summary="Bind a reservation to a task", responses=problems(408, 413)
 )
 def bind_reservation(
     reservation_id: ReservationId, body: BindBody, server: Served, caller: Submitter
@@ -209,12 +211,14 @@ router.add_api_route(
     observe_reservation,
     methods=["POST"],
     summary="Record a response of the provider",
-    responses=problems(413),
+    responses=problems(408, 413),
     route_class_override=ExactRoute,
 )
 
 
-@router.post("/reservations/{reservation_id}/settle", summary="Settle a reservation", responses=problems(413))
+@router.post(
+    "/reservations/{reservation_id}/settle", summary="Settle a reservation", responses=problems(408, 413)
+)
 def settle_reservation(
     reservation_id: ReservationId, body: SettleBody, server: Served, caller: Submitter
 ) -> ReservationView:
@@ -228,7 +232,9 @@ def settle_reservation(
     )
 
 
-@router.post("/reservations/{reservation_id}/release", summary="Release a reservation", responses=problems(413))
+@router.post(
+    "/reservations/{reservation_id}/release", summary="Release a reservation", responses=problems(408, 413)
+)
 def release_reservation(
     reservation_id: ReservationId, body: ReleaseBody, server: Served, caller: Submitter
 ) -> ReservationView:
@@ -244,7 +250,7 @@ def release_reservation(
 
 
 @router.post(
-    "/reservations/{reservation_id}/doubt", summary="Mark a reservation in doubt", responses=problems(413)
+    "/reservations/{reservation_id}/doubt", summary="Mark a reservation in doubt", responses=problems(408, 413)
 )
 def doubt_reservation(
     reservation_id: ReservationId, body: DoubtBody, server: Served, caller: Submitter
@@ -254,7 +260,7 @@ def doubt_reservation(
     return ReservationView.model_validate(server.guard.mark_in_doubt(reservation.id, body.reason))
 
 
-@router.post("/reservations/{reservation_id}/resolve", summary="Resolve a doubt", responses=problems(413))
+@router.post("/reservations/{reservation_id}/resolve", summary="Resolve a doubt", responses=problems(408, 413))
 def resolve_reservation(
     reservation_id: ReservationId, body: ResolveBody, server: Served, caller: Manager
 ) -> ReservationView:

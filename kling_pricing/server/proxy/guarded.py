@@ -60,7 +60,7 @@ class GuardedUpstream:
             allow_paths=settings.allow_paths,
         )
         self.routes = Routes(guard.book, hosts, settings.allow_paths)
-        self.isolation = Isolation(guard.book, upstream.provider, settings.open_paths)
+        self.isolation = Isolation(guard.book, upstream.provider, upstream.name, settings.open_paths)
 
     def earlier_key(self, request: OutgoingRequest, caller: Caller, project: str) -> str | None:
         """Returns the key of the job that an SDK sends again without a key; None: it is a new job.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
 
 _HOP_BY_HOP = {
     *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
@@ -12,20 +13,25 @@ _HOP_BY_HOP = {
 _NEVER_UP = {
     *("host", "content-length", "cookie", "cookie2", "authorization", "forwarded", "via", "x-real-ip"),
     *("idempotency-key", "origin", "referer", "x-http-method-override", "x-http-method", "x-method-override"),
+    *("x-original-url", "x-rewrite-url", "x-original-uri", "x-original-host", "x-original-method", "x-host"),
 }
 _SECRET = re.compile(
     r"(?:^|-)(?:authorization|auth|api-?key|access-?key|token|secret|jwt|password|cookie)(?:-|$)"
 )
+_DESCRIBING_THE_BODY = {"content-type", "content-encoding", "content-range", "content-md5", "digest"}
 _NEVER_DOWN = {
     *("set-cookie", "set-cookie2", "content-length", "date", "server", "www-authenticate", "clear-site-data"),
     *("strict-transport-security", "alt-svc", "refresh", "service-worker-allowed", "content-security-policy"),
     *("content-security-policy-report-only", "x-content-type-options", "report-to", "nel", "public-key-pins"),
     *("reporting-endpoints", "x-frame-options"),
 }
+_LOWEST_STATUS, _HIGHEST_STATUS = 200, 599
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSAFE_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OWN = "x-kling-pricing-"
 _FORWARDED = "x-forwarded-"
+_MULTIPART = "multipart/"
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9.-]+\+)?json(?:\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
 
 ISOLATION = (
     ("x-content-type-options", "nosniff"),
@@ -35,19 +41,40 @@ ISOLATION = (
 
 
 def sent_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
-    """Yields the headers of a request that go to the provider, with lower-case names."""
+    """Yields the headers of a request that go to the provider, with lower-case names.
+
+    Some servers read `x_api_key` as `x-api-key`, so the same rules apply to both spellings.
+    """
     decoded = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     named = _named_by_connection(decoded)
     for name, value in decoded:
+        spelled = name.replace("_", "-")
         if (
-            name in _HOP_BY_HOP
-            or name in _NEVER_UP
+            spelled in _HOP_BY_HOP
+            or spelled in _NEVER_UP
             or name in named
-            or name.startswith((_OWN, _FORWARDED))
-            or _SECRET.search(name)
+            or spelled.startswith((_OWN, _FORWARDED))
+            or _SECRET.search(spelled)
         ):
             continue
         yield name, value
+
+
+def as_read(headers: Mapping[str, str], content_type: str) -> dict[str, str]:
+    """Returns the headers of a submission such that the provider reads the body as it was priced.
+
+    A body that is priced as JSON could have another meaning as a form, compressed or in another charset.
+
+    Args:
+        headers: the headers that go to the provider, with lower-case names.
+        content_type: the Content-Type of the request; empty: it has none.
+    """
+    kept = {
+        name: value for name, value in headers.items() if name.replace("_", "-") not in _DESCRIBING_THE_BODY
+    }
+    stated = content_type.strip()
+    is_known = stated.lower().startswith(_MULTIPART) or _JSON_TYPE.fullmatch(stated)
+    return {**kept, "content-type": stated if is_known else "application/json"}
 
 
 def returned_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
@@ -66,6 +93,11 @@ def returned_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[s
             continue
         yield name, value
     yield from ISOLATION
+
+
+def returned_status(status: int) -> int:
+    """Returns the HTTP status that the caller gets: that of the provider, or 502 if it is none of HTTP."""
+    return status if _LOWEST_STATUS <= status <= _HIGHEST_STATUS else HTTPStatus.BAD_GATEWAY
 
 
 def _named_by_connection(headers: Iterable[tuple[str, str]]) -> set[str]:

@@ -51,26 +51,29 @@ class IncomingBodies:
         finally:
             self._in_memory -= sum(map(len, parts))
 
-    async def read(self, receive: Receive, stated: str | None, parts: list[bytes]) -> bytes:
-        """Returns the whole body of a submission.
+    async def read(
+        self, receive: Receive, stated: str | None, parts: list[bytes], limit_mb: int | None = None
+    ) -> bytes:
+        """Returns the whole body of a request.
 
         Args:
             receive: receives the parts.
             stated: the value of the header Content-Length; None: there is none.
             parts: a list from `counted`.
+            limit_mb: the largest size, in MiB; None: that of submissions.
 
         Raises:
             BodyError: the body is too large (413), too slow (408), or the server is full (503).
             CallerGoneError: the caller has disconnected.
         """
-        limit = self._limits.submission_mb * _MIB
+        limit_mb = self._limits.submission_mb if limit_mb is None else limit_mb
         size = 0
-        _check_size(_stated_size(stated), limit, self._limits.submission_mb)
+        _check_size(_stated_size(stated), limit_mb)
         async for part in self._parts(receive):
             size += len(part)
-            _check_size(size, limit, self._limits.submission_mb)
+            _check_size(size, limit_mb)
             if self._in_memory + len(part) > self._limits.submissions_in_memory_mb * _MIB:
-                raise BodyError("the server holds too many large submissions; retry later", status=OVERLOADED)
+                raise BodyError("the server holds too many large requests; retry later", status=OVERLOADED)
             self._in_memory += len(part)
             parts.append(part)
         parts[:] = [b"".join(parts)]  # the parts themselves need no memory any more
@@ -86,7 +89,7 @@ class IncomingBodies:
         size = 0
         async for part in self._parts(receive):
             size += len(part)
-            _check_size(size, self._limits.upload_mb * _MIB, self._limits.upload_mb)
+            _check_size(size, self._limits.upload_mb)
             yield part
 
     def check_upload(self, stated: str | None) -> None:
@@ -95,7 +98,7 @@ class IncomingBodies:
         Raises:
             BodyError: the body is too large (413).
         """
-        _check_size(_stated_size(stated), self._limits.upload_mb * _MIB, self._limits.upload_mb)
+        _check_size(_stated_size(stated), self._limits.upload_mb)
 
     async def _parts(self, receive: Receive) -> AsyncIterator[bytes]:
         while True:
@@ -114,8 +117,8 @@ class IncomingBodies:
                 return
 
 
-def _check_size(size: int, limit: int, limit_mb: int) -> None:
-    if size > limit:
+def _check_size(size: int, limit_mb: int) -> None:
+    if size > limit_mb * _MIB:
         raise BodyError(f"the body is larger than {limit_mb} MiB; send a smaller one", status=TOO_LARGE)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 from uuid import uuid4
 
-from kling_pricing.errors import ReservationNotFoundError, WireFormatError
+from kling_pricing.errors import KlingPricingError, ReservationNotFoundError, WireFormatError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.responses import read_answer
 from kling_pricing.ledger.model import Ref
@@ -66,15 +66,18 @@ class Isolation:
     Args:
         book: the price book with the paths of the provider's API.
         provider: the provider.
+        account: the account at the provider.
         open_paths: paths at and below which every caller is let through.
     """
 
-    def __init__(self, book: PriceBook, provider: str, open_paths: Iterable[str]) -> None:
+    def __init__(self, book: PriceBook, provider: str, account: str, open_paths: Iterable[str]) -> None:
         self._provider = provider
+        self._account_name = account
         self._formats = book.api_formats(provider)
         self._open = [lenient_segments(path) for path in open_paths]
         matrices = [book.matrices[name] for name in self._formats]
         self._account: list[PathPattern] = [pattern for matrix in matrices for pattern in matrix.http.account]
+        self._lists = {lenient_segments(path) for matrix in matrices for path in matrix.http.task_lists}
         self._places: list[_Place] = []
         for matrix in matrices:
             paths = [
@@ -97,6 +100,11 @@ class Isolation:
         """Returns whether a path concerns the whole account, such as its balance."""
         folded = lenient_segments(segments)
         return any(is_below(folded, pattern.segments) for pattern in self._account)
+
+    def may_list(self, segments: Segments) -> bool:
+        """Returns whether a server may read a path as that of a list of tasks, in any spelling."""
+        folded = lenient_segments(segments)
+        return any(is_below(folded, path) for path in self._lists)
 
     def tasks_in(self, segments: Segments) -> NamedTasks:
         """Returns the tasks that a path names, wherever in the path they are named."""
@@ -127,12 +135,22 @@ class Isolation:
         )
 
     def belongs(self, guard: BudgetGuard, project: str, task_id: str) -> bool:
-        """Returns whether the ledger has a task of this project, by its id or by the reservation's own id."""
+        """Returns whether the ledger has a task of this project, by its id or by the reservation's own id.
+
+        The task was sent from this account: a caller may bind any task to what it sends from elsewhere.
+        """
         refs: tuple[Ref, ...] = ((self._provider, task_id), task_id)
         for ref in refs:
-            with suppress(ReservationNotFoundError):
+            try:
                 reservation = guard.reservation(ref)
-                return reservation.project == project and reservation.provider == self._provider
+            except ReservationNotFoundError:
+                continue
+            except KlingPricingError as error:
+                if type(error) is KlingPricingError:  # no reservation can have such a task
+                    return False
+                raise
+            found = reservation.project, reservation.provider, reservation.account
+            return found == (project, self._provider, self._account_name)
         return False
 
     def filtered(self, guard: BudgetGuard, project: str, body: bytes) -> bytes | None:

@@ -22,12 +22,17 @@ from kling_pricing.errors import (
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS
 from kling_pricing.hooks.http_messages import ErrorResponse, ProviderResponse, TaskEndpoint, may_describe_task
-from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath, UnpricedPath
+from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath
 from kling_pricing.hooks.routes import creates
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
 from kling_pricing.server.proxy.guarded import GuardedUpstream, rules_of
-from kling_pricing.server.proxy.header_rules import merged, returned_headers, sent_headers
+from kling_pricing.server.proxy.header_rules import (
+    merged,
+    returned_headers,
+    returned_status,
+    sent_headers,
+)
 from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
 from kling_pricing.server.proxy.provider_answers import (
     Answer,
@@ -140,14 +145,15 @@ class Proxy:
         named = isolation.tasks_in(target.segments)
         if named.ids and not lists_tasks:
             rules = rules_of(guarded.guard.book, guarded.upstream.provider, named.wire_format)
-            for task_id in sorted(named.ids):
+            for task_id in sorted(named.ids | isolation.tasks_in_query(target.query)):
                 if not await self._state.run(partial(_belongs, guarded, project, task_id)):
                     return not_found(task_id, rules)
             return None
-        if isinstance(route, TaskEndpoint):
+        if isinstance(route, TaskEndpoint) and (request.method == "GET" or _lists(request.method, route)):
             return None  # the response is filtered
         is_free = route is None and creates(request.method)
-        if not is_free or isinstance(route, UnpricedPath) or isolation.concerns_account(target.segments):
+        concerns_all = isolation.concerns_account(target.segments) or isolation.may_list(target.segments)
+        if not is_free or concerns_all:
             raise AccessError(
                 f"the access key {caller.name} reaches the project {project} only, and this path does not name "
                 "a task; ask an administrator for a key with --all-projects, or to add the path to the setting "
@@ -241,7 +247,7 @@ class Proxy:
             message = "the list of tasks cannot be read, so it cannot be limited to your project"
             return error_answer(HTTPStatus.BAD_GATEWAY, "unreadable_list", message, rules)
         headers = [(name, value) for name, value in read.answer.headers if name != "content-encoding"]
-        return Answer(response.status, headers, body)
+        return Answer(read.answer.status, headers, body)
 
     async def _streamed(
         self,
@@ -260,7 +266,8 @@ class Proxy:
         if (length := response.headers.get("content-length")) is not None:
             headers.append(("content-length", length))
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        await send({"type": "http.response.start", "status": response.status, "headers": encoded})
+        status = returned_status(response.status)
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
         gone = asyncio.ensure_future(_disconnected(receive)) if is_read else None
         try:
             async for part in response.content.iter_chunked(_PART_BYTES):
@@ -268,6 +275,8 @@ class Proxy:
                     return
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+        except (aiohttp.ClientError, TimeoutError) as error:  # the caller's connection is closed, too
+            _log.warning("%s broke a response off: %s", request.target.upstream.name, type(error).__name__)
         finally:
             if gone is not None:
                 gone.cancel()
@@ -302,7 +311,12 @@ def _only_reads(method: str, route: Route) -> bool:
     """Returns whether a request changes nothing: a GET or HEAD, or a POST that asks for a list of tasks."""
     if not creates(method):
         return method != "DELETE"
-    return isinstance(route, TaskEndpoint) and not route.task_id
+    return isinstance(route, TaskEndpoint) and _lists(method, route)
+
+
+def _lists(method: str, route: TaskEndpoint) -> bool:
+    """Returns whether a request asks for a list of tasks by a POST, and does nothing else."""
+    return method == "POST" and not route.task_id
 
 
 def _is_checked(guarded: GuardedUpstream, target: Target, task: TaskEndpoint) -> bool:

@@ -11,7 +11,7 @@ import aiohttp
 
 from kling_pricing.hooks.error_responses import REFUSED_BY
 from kling_pricing.hooks.http_messages import ErrorResponse, ProviderResponse
-from kling_pricing.server.proxy.header_rules import ISOLATION, returned_headers, safe_value
+from kling_pricing.server.proxy.header_rules import ISOLATION, returned_headers, returned_status, safe_value
 from kling_pricing.tables.http_rules import HttpRules
 
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
@@ -97,7 +97,7 @@ async def read_whole(response: aiohttp.ClientResponse, limit_bytes: int) -> Read
     raw = b"".join(parts)
     headers = {name.lower(): value for name, value in response.headers.items()}
     body = _decompressed(raw, headers.get("content-encoding", ""), limit_bytes)
-    answer = Answer(response.status, list(returned_headers(response.raw_headers)), raw)
+    answer = Answer(returned_status(response.status), list(returned_headers(response.raw_headers)), raw)
     return ReadResponse(answer, ProviderResponse(response.status, headers, body))
 
 

@@ -15,6 +15,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.context import spending
 from kling_pricing.hooks.error_responses import error_response
+from kling_pricing.hooks.file_facts import MEDIA_HEADER
 from kling_pricing.hooks.hook import Hook
 from kling_pricing.hooks.http_messages import (
     ApprovedSubmission,
@@ -25,13 +26,14 @@ from kling_pricing.hooks.http_messages import (
     ProviderResponse,
     Redirect,
 )
+from kling_pricing.hooks.mcp import calls_task_tool
 from kling_pricing.hooks.route import McpEndpoint, UnlistedPath
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.money import format_decimal
 from kling_pricing.server.access import LABELS_HEADER, Caller
 from kling_pricing.server.asgi_messages import Receive
 from kling_pricing.server.proxy.guarded import RETRY_COUNT, GuardedUpstream, changes_text, rules_of
-from kling_pricing.server.proxy.header_rules import merged, safe_value
+from kling_pricing.server.proxy.header_rules import as_read, merged, safe_value
 from kling_pricing.server.proxy.incoming import IncomingBodies
 from kling_pricing.server.proxy.provider_answers import (
     Answer,
@@ -95,6 +97,17 @@ class Submitting:
         Raises:
             KlingPricingError: the request cannot be read, or its labels are not allowed; nothing was sent.
         """
+        if MEDIA_HEADER in request.received and not guarded.upstream.settings.trust_media:
+            raise KlingPricingError(
+                f"the header {MEDIA_HEADER} is not accepted from callers of {guarded.upstream.name}, because a "
+                "wrong length would reserve too little; leave the header out, or ask whoever runs the server "
+                "to set `trust_media`"
+            )
+        if isinstance(route, Endpoint) and request.target.query:
+            raise KlingPricingError(
+                "the URL of a job has a query, which the provider might read instead of the priced body; leave "
+                "the query out, and give everything in the body"
+            )
         with self._bodies.counted() as parts:
             body = await self._bodies.read(receive, request.received.get("content-length"), parts)
             outgoing = OutgoingRequest(request.method, request.target.url, request.received, body)
@@ -117,11 +130,11 @@ class Submitting:
         if isinstance(decision, ErrorResponse):
             return hook_answer(decision)
         if isinstance(decision, PassedMessage):
-            return await self._passed_message(guarded, decision, request, outgoing, caller, rules)
+            return await self._passed_message(guarded, route, decision, request, outgoing, caller, rules)
         pending = decision.pending
         told = _told(pending.reservation)
         body = outgoing.body if decision.body is None else decision.body
-        headers = merged(request.headers, {"accept-encoding": "identity"}, decision.headers)
+        headers = merged(_sent_headers(request), decision.headers)
         try:
             headers = merged(headers, guarded.upstream.headers())
         except KlingPricingError:
@@ -213,6 +226,7 @@ class Submitting:
     async def _passed_message(
         self,
         guarded: GuardedUpstream,
+        route: Endpoint | McpEndpoint | UnlistedPath,
         decision: PassedMessage,
         request: UpstreamRequest,
         outgoing: OutgoingRequest,
@@ -225,6 +239,9 @@ class Submitting:
             if outgoing.body.lstrip()[:1] == b"[":
                 message = "send MCP messages one by one; a batch may concern the tasks of other projects"
                 return error_answer(HTTPStatus.FORBIDDEN, "forbidden", message, rules, refused_by="AccessError")
+            if task is None and isinstance(route, McpEndpoint) and calls_task_tool(outgoing, route.rules):
+                message = "the call names no task; send the task's id as the text `task_id`"
+                return error_answer(HTTPStatus.FORBIDDEN, "forbidden", message, rules, refused_by="AccessError")
             if task is not None:
                 task_id = task.task_id
 
@@ -234,7 +251,7 @@ class Submitting:
                 if not await self._state.run(belongs):
                     message = f"task {task_id} does not exist"
                     return error_answer(HTTPStatus.NOT_FOUND, "task_not_found", message, rules)
-        headers = merged(request.headers, {"accept-encoding": "identity"}, guarded.upstream.headers())
+        headers = merged(_sent_headers(request), guarded.upstream.headers())
         try:
             read = await self._sent(guarded, outgoing, headers, outgoing.body)
         except (aiohttp.ClientError, TimeoutError, AnswerTooLargeError):
@@ -257,6 +274,11 @@ def _recorded(
         return instead, {}
     parts = [f"{each.budget}={format_decimal(each.available)} {each.currency}" for each in balances]
     return instead, {"x-kling-pricing-left": safe_value(", ".join(parts))} if parts else {}
+
+
+def _sent_headers(request: UpstreamRequest) -> Mapping[str, str]:
+    headers = as_read(request.headers, request.received.get("content-type", ""))
+    return {**headers, "accept-encoding": "identity"}
 
 
 def _is_keyed(outgoing: OutgoingRequest) -> bool:
