@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kling_pricing import KlingPricingError, PriceBook, StatementError
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.books import BooksUpdate, ClosedMonth
+from kling_pricing.ledger.books import FACT_SEPARATOR, BookFact, BooksUpdate, ClosedMonth
 from kling_pricing.reconcile import (
     Line,
     Payable,
@@ -457,6 +457,40 @@ def test_the_command_that_closes_a_month_shows_the_amounts_and_warns(finance: Fi
         "",
         ["pay 0.714 USD, in dispute 0.714, accrue 0", amounts],
     )
+
+
+def test_a_dispute_keeps_the_period_with_which_it_is_in_the_books(finance: Finance) -> None:
+    """Older versions gave disputes other periods; closed months stay intact, and nothing is paid twice."""
+    finance.send("t", "2026-10")
+    charged = finance.statement(("t", 2 * COST, at("2026-10")))
+    finance.lines("2026-10", charged)
+    ledger = finance.world.ledger
+    with closing(connect(ledger, clock=lambda: at("2026-11", 3))) as store:
+        lines = b"".join(store.facts("qingbo")).decode().split("\n")
+        (row,) = [line.split(FACT_SEPARATOR)[0] for line in lines if FACT_SEPARATOR + "row" in line]
+        known = store.books("qingbo").known
+        opened_at, amount = at("2026-11", 3), int(COST * 10**9)
+        dispute = BookFact(
+            "dispute",
+            "2026-11",
+            opened_at,
+            "t",
+            currency="USD",
+            amount=amount,
+            subject=int(row),
+            actor="li",
+            reason="too dear",
+        )
+        store.add_to_books(BooksUpdate("qingbo", known, facts=[dispute]))
+    (october,) = close_month(ledger, "2026-10", provider="qingbo", clock=lambda: at("2026-11", 3))
+    assert october.payable == (Payable("USD", 2 * COST, 2 * COST, D(0), D(0)),)
+    with finance.month("2026-11", finance.statement()) as result:
+        assert result.payable() == [Payable("USD", D(0), -COST, COST, D(0))]
+    (opened,) = list_disputes(ledger, provider="qingbo")
+    resolve_dispute(ledger, opened.number, provider="qingbo", reason="the clip was longer")
+    assert closed_months(ledger, provider="qingbo") == [october]
+    with finance.month("2026-11", finance.statement()) as result:
+        assert [payable.pay for payable in result.payable()] == [D(0)]
 
 
 def test_a_dispute_counts_in_the_part_of_a_month_that_charged_the_row(finance: Finance) -> None:

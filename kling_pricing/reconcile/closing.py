@@ -118,7 +118,7 @@ def close_month(
             lines = journal(workspace, period, place)
             closing = ClosedMonth(month, owner.books, digest(lines), now, who.actor, who.reason or "")
             remember(workspace, {place: ledger}, books, who, closing)
-            closed.append(_month_books(workspace, ledger, place, books[place], closing))
+            closed.append(_month_books(workspace, ledger, place, books[place], closing, lines))
     return closed
 
 
@@ -139,12 +139,14 @@ def changed_months(ledger: str, providers: Iterable[str]) -> list[MonthBooks]:
     with closing(connect(ledger, clock=utc_clock(None))) as opened:
         owners = {ProviderAccount(provider, provider) for provider in providers} | {*opened.accounts()}
         closers = sorted(owner for owner in owners if opened.books(owner.books).closed)
-    months = (
-        month
-        for owner in closers
-        for month in closed_months(ledger, provider=owner.provider, account=owner.account)
-    )
-    return [month for month in months if not month.is_intact]
+    changed = []
+    for owner in closers:
+        with opened_books(ledger, owner.provider, owner.account) as (workspace, (opened,), (books,)):
+            for closed in books.closed:
+                lines = journal(workspace, month_period(closed.month), 0)
+                if digest(lines) != closed.digest:
+                    changed.append(_month_books(workspace, opened, 0, books, closed, lines))
+    return changed
 
 
 def closed_months(
@@ -168,22 +170,27 @@ def closed_months(
             for closed in each.closed:
                 if known_at is not None and closed.closed_at > known_at:
                     continue
-                months.append(_month_books(workspace, opened[place], place, each, closed))
+                lines = journal(workspace, month_period(closed.month), place)
+                months.append(_month_books(workspace, opened[place], place, each, closed, lines))
     return months
 
 
 def _month_books(
-    workspace: Workspace, ledger: Ledger, place: int, books: Books, closed: ClosedMonth
+    workspace: Workspace,
+    ledger: Ledger,
+    place: int,
+    books: Books,
+    closed: ClosedMonth,
+    lines: Sequence[JournalLine],
 ) -> MonthBooks:
-    """Returns the books of a closed month, computed from the facts."""
+    """Returns the books of a closed month, with the journal that its facts come to."""
     period = month_period(closed.month)
-    lines = tuple(journal(workspace, period, place))
     return MonthBooks(
         ledger=ledger.name,
         month=closed.month,
         account=ProviderAccount.of_books(books.name),
         closed=closed,
-        journal=lines,
+        journal=tuple(lines),
         payable=tuple(payable(workspace, period, place)),
         has_statement=any(
             statement.since < period.until and period.since < statement.until for statement in books.statements
