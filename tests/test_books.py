@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from kling_pricing import KlingPricingError, PriceBook, StatementError
 from kling_pricing.ledger import connect
-from kling_pricing.ledger.books import BooksUpdate, ClosedMonth
+from kling_pricing.ledger.books import FACT_SEPARATOR, BookFact, BooksUpdate, ClosedMonth
 from kling_pricing.reconcile import (
     Line,
+    Payable,
     Reconciliation,
     changed_months,
     close_month,
@@ -35,6 +36,7 @@ QUOTA = D("0.000002")
 COST, HALF = D("0.714"), D("0.357")
 """The quote of a clip, and half of it."""
 
+ACCOUNTS = ("expense", "variance", "disputed", "liability")
 MONTHS = ("2026-09", "2026-10", "2026-11", "2026-12")
 
 
@@ -162,6 +164,7 @@ def test_a_corrected_statement_is_booked_only_when_that_is_requested(finance: Fi
     finance.lines("2026-11", first)
     with finance.month("2026-11", second) as result:
         assert [(conflict.name, conflict.tasks) for conflict in result.conflicts] == [("first.csv", 1)]
+        assert (result.payable(), result.journal()) == ([], [])
         for book in (result.remember, result.settle):
             with pytest.raises(StatementError, match=r"first\.csv .* other amounts for 1 task, such as t"):
                 book()
@@ -382,15 +385,126 @@ def test_both_kinds_of_store_keep_the_books(ledger: str, book: PriceBook, tmp_pa
     (closed,) = closed_months(ledger, provider="qingbo")
     assert {line.account: line.amount for line in closed.journal} == {
         "expense": COST,
-        "variance": COST,
+        "disputed": COST,
         "liability": 2 * COST,
     }
     assert (closed.is_intact, closed.closed.actor) == (True, "li")
     resolve_dispute(ledger, dispute.number, provider="qingbo", reason="refused")
     with finance.month("2026-10", again) as result:
         assert result.remember() == (0, 0, 0)
-        (payable,) = result.payable()
-    assert (payable.pay, payable.disputed) == (2 * COST, D(0))
+        assert tuple(result.payable()) == closed.payable == (Payable("USD", 2 * COST, COST, COST, D(0)),)
+    with finance.month("2026-11", finance.statement()) as result:
+        assert result.payable() == [Payable("USD", D(0), COST, D(0), D(0))]
+
+
+@pytest.mark.parametrize(
+    ("is_accepted", "december"),
+    [
+        (True, Payable("USD", HALF, HALF + COST, D(0), D(0))),
+        (False, Payable("USD", HALF - COST, HALF, D(0), D(0))),
+    ],
+)
+def test_the_end_of_a_dispute_is_paid_in_the_first_open_month(
+    finance: Finance, december: Payable, *, is_accepted: bool
+) -> None:
+    """November keeps what was paid for it; December pays an accepted charge, and never a withdrawn one."""
+    finance.send("t", "2026-11")
+    finance.send("u", "2026-12")
+    ledger, now = finance.world.ledger, at("2026-12", 3)
+    charged = finance.statement(("t", 2 * COST, at("2026-11")), name="november.csv")
+    finance.lines("2026-11", charged)
+    dispute = open_dispute(ledger, "t", provider="qingbo", reason="twice the price", clock=lambda: now)
+    november = Payable("USD", 2 * COST, COST, COST, D(0))
+    with finance.month("2026-11", charged) as result:
+        assert result.payable() == [november]
+        assert ("disputed", COST) in [(line.account, line.amount) for line in result.journal()]
+    (closed,) = close_month(ledger, "2026-11", provider="qingbo", clock=lambda: now)
+    assert closed.payable == (november,)
+    if is_accepted:
+        resolve_dispute(ledger, dispute.number, provider="qingbo", reason="the clip was longer")
+    else:
+        corrected = finance.statement(("t", COST, at("2026-11")))
+        with finance.month("2026-11", corrected, replaces="november.csv") as result:
+            result.remember()
+    (closed,) = closed_months(ledger, provider="qingbo")
+    assert (closed.is_intact, closed.payable) == (True, (november,))
+    with finance.month("2026-12", finance.statement(("u", HALF, at("2026-12")))) as result:
+        amounts = result.payable()
+    # the use of December is not charged in full
+    assert amounts == [december._replace(accrue=HALF)]
+    assert december.disputed_before == COST
+
+
+def test_the_command_that_closes_a_month_shows_the_amounts_and_warns(finance: Finance) -> None:
+    """The output has what to pay; the warnings name what stays in dispute, and a month without a statement."""
+    ledger = finance.world.ledger
+    finance.send("t", "2026-09")
+    finance.lines("2026-09", finance.statement(("t", 2 * COST, at("2026-09"))))
+    dispute = open_dispute(ledger, "t", provider="qingbo", reason="twice the price")
+    command = ("--provider", "qingbo", "--actor", "li")
+    done = run("month", "close", "2026-09", *command, ledger=ledger)
+    assert done.stdout.splitlines()[1] == "pay 0.714 USD, in dispute 0.714, accrue 0"
+    assert done.stderr.startswith("warning: 0.714 USD stays in dispute; ")
+    assert done.stderr.count("warning") == 1
+    resolve_dispute(ledger, dispute.number, provider="qingbo", reason="the clip was longer")
+    done = run("month", "close", "2026-10", *command, ledger=ledger)
+    amounts = "pay 0.714 USD, in dispute 0 (0.714 at the start of the period), accrue 0"
+    assert done.stdout.splitlines()[1] == amounts
+    assert done.stderr.startswith("warning: the books of qingbo contain no statement for 2026-10; ")
+    assert done.stderr.count("warning") == 1
+    listed = run("month", "list", "--provider", "qingbo", ledger=ledger)
+    assert (listed.stderr, [line for line in listed.stdout.splitlines() if line.startswith("pay")]) == (
+        "",
+        ["pay 0.714 USD, in dispute 0.714, accrue 0", amounts],
+    )
+
+
+def test_a_dispute_keeps_the_period_with_which_it_is_in_the_books(finance: Finance) -> None:
+    """Older versions gave disputes other periods; closed months stay intact, and nothing is paid twice."""
+    finance.send("t", "2026-10")
+    charged = finance.statement(("t", 2 * COST, at("2026-10")))
+    finance.lines("2026-10", charged)
+    ledger = finance.world.ledger
+    with closing(connect(ledger, clock=lambda: at("2026-11", 3))) as store:
+        lines = b"".join(store.facts("qingbo")).decode().split("\n")
+        (row,) = [line.split(FACT_SEPARATOR)[0] for line in lines if FACT_SEPARATOR + "row" in line]
+        known = store.books("qingbo").known
+        opened_at, amount = at("2026-11", 3), int(COST * 10**9)
+        dispute = BookFact(
+            "dispute",
+            "2026-11",
+            opened_at,
+            "t",
+            currency="USD",
+            amount=amount,
+            subject=int(row),
+            actor="li",
+            reason="too dear",
+        )
+        store.add_to_books(BooksUpdate("qingbo", known, facts=[dispute]))
+    (october,) = close_month(ledger, "2026-10", provider="qingbo", clock=lambda: at("2026-11", 3))
+    assert october.payable == (Payable("USD", 2 * COST, 2 * COST, D(0), D(0)),)
+    with finance.month("2026-11", finance.statement()) as result:
+        assert result.payable() == [Payable("USD", D(0), -COST, COST, D(0))]
+    (opened,) = list_disputes(ledger, provider="qingbo")
+    resolve_dispute(ledger, opened.number, provider="qingbo", reason="the clip was longer")
+    assert closed_months(ledger, provider="qingbo") == [october]
+    with finance.month("2026-11", finance.statement()) as result:
+        assert [payable.pay for payable in result.payable()] == [D(0)]
+
+
+def test_a_dispute_counts_in_the_part_of_a_month_that_charged_the_row(finance: Finance) -> None:
+    """A period that does not consist of months has the disputes of its own rows, and ends them as it does."""
+    finance.send("t", "2026-11")
+    statement = finance.statement(("t", 2 * COST, at("2026-11")))
+    ledger, since, until = finance.world.ledger, at("2026-11", 1), at("2026-11", 20)
+    with finance.month("2026-11", statement, since=since, until=until) as result:
+        assert result.dispute(reason="twice the price") == 1
+        assert result.payable() == [Payable("USD", 2 * COST, COST, COST, D(0))]
+    (dispute,) = list_disputes(ledger, provider="qingbo")
+    resolve_dispute(ledger, dispute.number, provider="qingbo", reason="the clip was longer")
+    with finance.month("2026-11", statement, since=since, until=until) as result:
+        assert result.payable() == [Payable("USD", 2 * COST, 2 * COST, D(0), D(0))]
 
 
 @pytest.mark.parametrize("text", ["2026-13", "0000-05", "26-11", "2026-11-01", "2026-1", ""])
@@ -499,8 +613,8 @@ class PlainBook:
             return
         name, _, row = dispute.row.rpartition(":")
         (file,) = [file for files in self.files.values() for file in files if file.path.name == name]
-        disputed = (self.period(month), file.rows[int(row) - 2], HALF)
-        self.disputes[dispute.number] = disputed
+        charge = file.rows[int(row) - 2]
+        self.disputes[dispute.number] = (self.period(charge.period), charge, HALF)
 
     def resolve(self, month: str) -> None:
         """Resolves the first dispute."""
@@ -509,7 +623,7 @@ class PlainBook:
         if number is not None:
             ledger = self.finance.world.ledger
             resolve_dispute(ledger, number, provider="qingbo", reason="done", clock=lambda: now)
-            self.resolved[number] = self.period(month)
+            self.resolved[number] = self.period(self.disputes[number][1].period)
 
     def close(self, month: str) -> None:
         """Closes a month."""
@@ -517,7 +631,7 @@ class PlainBook:
             now = month_period(month).until + timedelta(days=3)
             (closed,) = close_month(self.finance.world.ledger, month, provider="qingbo", clock=lambda: now)
             self.learn(month)
-            self.sealed[month] = closed.journal
+            self.sealed[month] = (closed.journal, closed.payable)
             self.is_open = f"{month_period(month).until:%Y-%m}"
 
     def targets(self, until: str) -> dict[str, Decimal]:
@@ -530,7 +644,7 @@ class PlainBook:
                     for row in set(rows):
                         charged[row] = max(charged.get(row, 0), rows.count(row))
         used = {task: amount for task, period, amount in self.uses if period <= until}
-        totals = dict.fromkeys(("expense", "variance", "disputed", "liability"), D(0))
+        totals = dict.fromkeys((*ACCOUNTS, "pay", "accrue"), D(0))
         for task in used.keys() | {task for task, *_ in charged}:
             rows_of = {row: count for row, count in charged.items() if row[0] == task}
             billed = sum((row[1] * count for row, count in rows_of.items()), D(0))
@@ -550,6 +664,8 @@ class PlainBook:
             totals["disputed"] += disputed
             totals["liability"] += billed + owed
             totals["variance"] += billed + owed - used.get(task, D(0)) - disputed
+            totals["pay"] += billed - disputed
+            totals["accrue"] += owed
         return totals
 
 
@@ -593,17 +709,27 @@ def test_the_books_of_any_sequence_are_those_of_a_plain_book(
         elif step == "close":
             plain.close(month)
     plain.learn(MONTHS[-1])
-    before: dict[str, Decimal] = dict.fromkeys(("expense", "variance", "disputed", "liability"), D(0))
+    before: dict[str, Decimal] = dict.fromkeys((*ACCOUNTS, "pay"), D(0))
     empty = finance.statement()
+    paid = D(0)
     for month in MONTHS:
         balances = plain.targets(month)
         with finance.month(month, empty) as result:
-            journal = dict.fromkeys(before, D(0))
+            journal = dict.fromkeys(ACCOUNTS, D(0))
             for line in result.journal():
                 journal[line.account] += line.amount
-        assert journal == {name: balances[name] - before[name] for name in balances}, month
+            (payable,) = result.payable() or [Payable("USD", D(0), D(0), D(0), D(0))]
+        assert journal == {name: balances[name] - before[name] for name in ACCOUNTS}, month
+        assert (payable.pay, payable.disputed, payable.accrue) == (
+            balances["pay"] - before["pay"],
+            balances["disputed"],
+            balances["accrue"],
+        ), month
+        assert payable.disputed_before == before["disputed"]
+        paid += payable.pay
         assert balances["expense"] + balances["variance"] + balances["disputed"] == balances["liability"]
         before = balances
+    assert paid == before["pay"]
     for closed in closed_months(finance.world.ledger, provider="qingbo"):
-        assert (closed.is_intact, closed.journal) == (True, plain.sealed[closed.month])
+        assert (closed.is_intact, (closed.journal, closed.payable)) == (True, plain.sealed[closed.month])
     finance.world.guard.close()

@@ -210,6 +210,9 @@ def test_reports_begin_with_pay_dispute_and_accrue(finance: Finance, tmp_path: P
         ("In dispute", "0"),
         ("Accrue", "0"),
     ]
+    assert report["figures"][0]["about"] == (
+        "of 1.428 charged in the period; preliminary, because the period is not reconciled"
+    )
     assert "A-7" in (out / "focus.csv").read_text()
 
 
@@ -224,10 +227,18 @@ def test_the_command_exits_2_and_says_why(finance: Finance) -> None:
     assert done.stdout.splitlines()[-1] == (
         "not reconciled: invoice A-7 has a total of 2 USD, but the sum of the rows is 1.428 USD, 0.572 less"
     )
+    assert "preliminary: pay 1.428 USD, in dispute 0, accrue 0" in done.stdout.splitlines()
     answer = json.loads(commands.run(*command, "--json", ledger=ledger).stdout)
     assert (answer["gaps"], answer["confirmed"]) == ([], [])
     assert answer["payable"] == [
-        {"currency": "USD", "invoiced": "1.428", "pay": "1.428", "disputed": "0", "accrue": "0"}
+        {
+            "currency": "USD",
+            "invoiced": "1.428",
+            "pay": "1.428",
+            "disputed": "0",
+            "disputed_before": "0",
+            "accrue": "0",
+        }
     ]
     assert commands.run(*command, "--invoice-id", "A-7", ledger=ledger).returncode == 2
 

@@ -142,9 +142,10 @@ def resolve_command(
 ) -> None:
     """Resolve the dispute with this NUMBER.
 
-    The charge counts again, and `kling-pricing reconcile --settle` can settle its task. If the provider gives
-    the money back, the refund appears as a row of a later statement. The number is enough; give the provider
-    or the account only if several ledgers have a dispute with this number.
+    The charge counts again, in its month or in the first open month, whichever is later. `kling-pricing
+    reconcile --settle` can then settle its task. If the provider gives the money back, the refund appears as a
+    row of a later statement; resolve the dispute then, so that the charge and its refund cancel out. The number
+    is enough; give the provider or the account only if several ledgers have a dispute with this number.
 
     \b
     Example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import json_option, ledgers_option
 from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import echo, to_json
+from kling_pricing.cli.payables import payable_text, payables_as_dicts
 from kling_pricing.cli.period import as_of_option, end_of, read_month
 from kling_pricing.cli.terminal import print_table
 from kling_pricing.money import format_decimal
@@ -56,7 +58,7 @@ def close_command(
     book: PriceBook,
     as_json: bool,
 ) -> None:
-    """Close the books of a month.
+    """Close the books of a month, and show the amounts to pay, in dispute and to accrue.
 
     The journal of a closed month, and of every month before it, never changes. If a statement that you remember
     later concerns a closed month, its amounts appear in the first open month. Every account has its own books.
@@ -72,7 +74,26 @@ def close_command(
     with errors_shown(as_json=as_json):
         provider = chosen_provider(ledgers, provider, account, book)
         closed = close_month(ledgers, name, provider=provider, account=account, actor=actor, reason=reason)
+    for each in closed:
+        for warning in _warnings(each):
+            echo(warning, err=True)
     _show(closed, as_json=as_json)
+
+
+def _warnings(each: MonthBooks) -> Iterator[str]:
+    """Yields what a person should know about a month that is now closed."""
+    if not each.has_statement:
+        yield (
+            f"warning: the books of {each.account.books} contain no statement for {each.month}; if you "
+            "remember one later, its charges appear in the first open month"
+        )
+    for payable in each.payable:
+        if payable.disputed:
+            yield (
+                f"warning: {format_decimal(payable.disputed)} {payable.currency} stays in dispute; if you "
+                "accept a disputed charge, or it is refunded, run `kling-pricing dispute resolve`: the charge "
+                "then counts in the first open month"
+            )
 
 
 @month.command(
@@ -123,6 +144,8 @@ def _show(months: list[MonthBooks], *, as_json: bool) -> None:
         echo(
             f"{each.month}: closed at {closed.closed_at:%Y-%m-%d %H:%M} UTC by {closed.actor}{reason}; {state}"
         )
+        for payable in payables_as_dicts(each.payable):
+            echo(payable_text(payable))
         if not each.journal:
             continue
         grid = Table(
@@ -152,5 +175,7 @@ def _as_dict(each: MonthBooks) -> dict[str, Any]:
         "reason": each.closed.reason,
         "digest": each.closed.digest,
         "is_intact": each.is_intact,
+        "has_statement": each.has_statement,
+        "payable": payables_as_dicts(each.payable),
         "journal": [line._asdict() | {"amount": format_decimal(line.amount)} for line in each.journal],
     }

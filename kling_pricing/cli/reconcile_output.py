@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column, Table
 
 from kling_pricing.cli.output import counted, signed
+from kling_pricing.cli.payables import payable_text, payables_as_dicts
 from kling_pricing.cli.reconcile_causes import causes_as_dicts, causes_table
 from kling_pricing.money import format_decimal
 from kling_pricing.reconcile.aggregates import BLIND_SPOTS
@@ -93,11 +94,7 @@ def as_dict(
         for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
     ]
     answer["causes"] = causes_as_dicts(exceptions_by_cause(reconciled))
-    answer["payable"] = [
-        {"currency": payable.currency}
-        | {name: format_decimal(getattr(payable, name)) for name in ("invoiced", "pay", "disputed", "accrue")}
-        for payable in reconciled.payable()
-    ]
+    answer["payable"] = payables_as_dicts(reconciled.payable())
     answer["conflicts"] = [conflict._asdict() for conflict in reconciled.conflicts]
     answer["shorter_than"] = [longer._asdict() for longer in reconciled.shorter_than]
     answer["replacement"] = None
@@ -171,10 +168,7 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     for name in answer["set_aside"]:
         yield f"the books contain {name} for this period; its charges are not compared with these sums"
     for payable in answer["payable"]:
-        yield (
-            f"pay {payable['pay']} {payable['currency']}, in dispute {payable['disputed']}, "
-            f"accrue {payable['accrue']}"
-        )
+        yield f"{'preliminary: ' if answer['gaps'] else ''}{payable_text(payable)}"
     if answer["replacement"] is not None:
         yield answer["replacement"]["text"]
     if "to_settle" in answer:

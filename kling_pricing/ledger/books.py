@@ -4,8 +4,9 @@ Every account at a provider has books of its own, because an invoice belongs to 
 `ProviderAccount.books` is their name.
 
 Facts are only added. Each one belongs to an accounting period, a month, which it gets once, when it is learnt:
-the month in which it happened, or the first open month if that one is closed already. So the books of a closed
-month never change, and what is learnt later appears in a later month.
+the month in which it happened, or the first open month if that one is closed already. A dispute and its
+resolution belong to the month of the row that they are about, or to the first open month if that is later. So
+the books of a closed month never change, and what is learnt later appears in a later month.
 """
 
 from __future__ import annotations

@@ -20,7 +20,11 @@ The amounts of a task, as of a period:
 - *owed*: what was used and is not charged yet: what is used, less the positive rows, and never below zero. So a
   refund does not make an amount owed again. A task that was written off owes nothing.
 
-The journal of a period books what these amounts are at its end, less what they were at its start.
+The journal of a period books what these amounts are at its end, less what they were at its start. The amount to
+pay is derived in the same way, from what is charged and not disputed.
+
+A dispute and its resolution belong to the month of the row that they are about, or to the first open month if
+that is later. So the disputed part of an invoice counts in the month of the invoice, until the month is closed.
 """
 
 from __future__ import annotations
@@ -165,41 +169,25 @@ def journal(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
     ]
 
 
-def payable(workspace: Workspace, period: BooksPeriod) -> list[Payable]:
-    """Returns the amounts to pay, to dispute and to accrue, by currency.
+def payable(workspace: Workspace, period: BooksPeriod, ledger: int | None = None) -> list[Payable]:
+    """Returns the amounts to pay, in dispute and to accrue, by currency.
 
-    A dispute counts in the period of the row that is disputed, whenever it was opened. It does not count if a
-    corrected statement no longer has the row.
+    Args:
+        workspace: the database with the books.
+        period: the period.
+        ledger: the ledger whose facts count; None: all ledgers.
     """
     rows = workspace.all(
         f"""
-        WITH {_targets("start", 0, period)}, {_targets("end", 1, period)}, disputed_row AS (
-          SELECT row.currency, dispute.amount, {period.bucket("row.period", 'row."at"')} AS bucket
-          FROM fact AS dispute
-          JOIN ({DISPUTABLE_ROWS}) AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
-          WHERE dispute.kind = 'dispute'
-            AND (dispute.ledger, dispute.seq) NOT IN (
-              SELECT (ledger, subject) FROM fact WHERE kind = 'resolution'
-            )
-        ), part AS (
-          SELECT currency, charged, 0 AS disputed, owed FROM end_target
-          UNION ALL SELECT currency, -charged, 0, 0 FROM start_target
-          UNION ALL SELECT currency, 0, amount, 0 FROM disputed_row WHERE bucket = 1
+        WITH {_targets("start", 0, period, ledger)}, {_targets("end", 1, period, ledger)}, part AS (
+          SELECT currency, charged, charged - disputed AS accepted, disputed, owed FROM end_target
+          UNION ALL SELECT currency, -charged, disputed - charged, 0, 0 FROM start_target
         )
-        SELECT currency, sum(charged), sum(disputed), sum(owed) FROM part
+        SELECT currency, sum(charged), sum(accepted), sum(disputed), sum(owed) FROM part
         GROUP BY currency HAVING bool_or(charged <> 0 OR disputed <> 0 OR owed <> 0) ORDER BY currency
         """
     )
-    return [
-        Payable(
-            currency,
-            from_nanos(charged),
-            from_nanos(charged - disputed),
-            from_nanos(disputed),
-            from_nanos(owed),
-        )
-        for currency, charged, disputed, owed in rows
-    ]
+    return [Payable(currency, *map(from_nanos, amounts)) for currency, *amounts in rows]
 
 
 def digest(lines: Sequence[JournalLine]) -> str:
@@ -236,13 +224,14 @@ def first_open_month(books: Books) -> str:
 
 def _targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = None) -> str:
     """Returns the SQL of a table `<name>_target` of the amounts of each task, as of a place of the period."""
-    counted = "TRUE" if ledger is None else f"ledger = {ledger}"
+    counted = "TRUE" if ledger is None else f"{{}}ledger = {ledger}"
     fact_bucket = period.bucket("period", '"at"')
     replaced = period.bucket("past_statement.replaced_in", "replaced.until - INTERVAL 1 MICROSECOND")
     return f"""
         {name}_fact AS (
           SELECT *, ifnull(row_id, '') AS row_key FROM fact
-          WHERE {counted} AND {fact_bucket} <= {bucket} AND NOT (kind = 'row' AND (ledger, statement) IN (
+          WHERE {counted.format("")} AND {fact_bucket} <= {bucket}
+            AND NOT (kind = 'row' AND (ledger, statement) IN (
             SELECT past_statement.ledger, past_statement.replaces FROM past_statement
             JOIN past_statement AS replaced
               ON replaced.ledger = past_statement.ledger AND replaced.number = past_statement.replaces
@@ -262,14 +251,17 @@ def _targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = N
             arg_max(project, (ledger, seq)) AS project
           FROM {name}_fact WHERE kind = 'use' GROUP BY task, currency
         ), {name}_disputed AS (
-          SELECT task, currency, sum(amount) AS disputed FROM {name}_fact AS dispute
-          WHERE kind = 'dispute'
-            AND (ledger, seq) NOT IN (SELECT ledger, subject FROM {name}_fact WHERE kind = 'resolution')
-            AND (ledger, subject) IN (
-              SELECT ledger, seq FROM (SELECT *, ifnull(row_id, '') AS row_key FROM fact WHERE kind = 'row')
-              WHERE ({ROW_IDENTITY}) IN (SELECT {ROW_IDENTITY} FROM {name}_row)
+          SELECT dispute.task, dispute.currency, sum(dispute.amount) AS disputed
+          FROM fact AS dispute JOIN ({_ROW}) AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
+          LEFT JOIN fact AS resolution ON resolution.kind = 'resolution'
+            AND resolution.ledger = dispute.ledger AND resolution.subject = dispute.seq
+          WHERE dispute.kind = 'dispute' AND {counted.format("dispute.")}
+            AND {period.bucket("dispute.period", 'row."at"')} <= {bucket}
+            AND (resolution.seq IS NULL OR {period.bucket("resolution.period", 'row."at"')} > {bucket})
+            AND ({", ".join(f"row.{column}" for column in ROW_IDENTITY.split(", "))}) IN (
+              SELECT ({ROW_IDENTITY}) FROM {name}_row
             )
-          GROUP BY task, currency
+          GROUP BY dispute.task, dispute.currency
         ), {name}_target AS (
           SELECT ifnull(project, '') AS project, currency, task, ifnull(used, 0) AS expense,
             ifnull(charged, 0) AS charged, ifnull(disputed, 0) AS disputed,

@@ -9,21 +9,23 @@ from datetime import datetime
 from typing import NamedTuple
 
 from kling_pricing.errors import LedgerError
-from kling_pricing.ledger import connect
+from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.actions import author
-from kling_pricing.ledger.books import ClosedMonth
+from kling_pricing.ledger.books import Books, ClosedMonth
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.reconcile.bookkeeping import (
     digest,
     first_open_month,
     journal,
     opened_books,
+    payable,
 )
 from kling_pricing.reconcile.learning import learn_uses, note_open_months
 from kling_pricing.reconcile.ledgers import read_ledgers
-from kling_pricing.reconcile.model import JournalLine
+from kling_pricing.reconcile.model import JournalLine, Payable
 from kling_pricing.reconcile.months import month_period
 from kling_pricing.reconcile.remember import remember
+from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import in_utc, utc_clock
 
 
@@ -36,6 +38,8 @@ class MonthBooks(NamedTuple):
         account: the account at the provider.
         closed: when and by whom the month was closed.
         journal: the journal of the month.
+        payable: the amounts of the month to pay, in dispute and to accrue, by currency.
+        has_statement: whether the books contain a statement for a part of the month.
         is_intact: whether the journal is the one for which the month was closed.
     """
 
@@ -44,6 +48,8 @@ class MonthBooks(NamedTuple):
     account: ProviderAccount
     closed: ClosedMonth
     journal: tuple[JournalLine, ...]
+    payable: tuple[Payable, ...]
+    has_statement: bool
     is_intact: bool
 
 
@@ -112,7 +118,7 @@ def close_month(
             lines = journal(workspace, period, place)
             closing = ClosedMonth(month, owner.books, digest(lines), now, who.actor, who.reason or "")
             remember(workspace, {place: ledger}, books, who, closing)
-            closed.append(MonthBooks(ledger.name, month, owner, closing, tuple(lines), is_intact=True))
+            closed.append(_month_books(workspace, ledger, place, books[place], closing, lines))
     return closed
 
 
@@ -133,12 +139,14 @@ def changed_months(ledger: str, providers: Iterable[str]) -> list[MonthBooks]:
     with closing(connect(ledger, clock=utc_clock(None))) as opened:
         owners = {ProviderAccount(provider, provider) for provider in providers} | {*opened.accounts()}
         closers = sorted(owner for owner in owners if opened.books(owner.books).closed)
-    months = (
-        month
-        for owner in closers
-        for month in closed_months(ledger, provider=owner.provider, account=owner.account)
-    )
-    return [month for month in months if not month.is_intact]
+    changed = []
+    for owner in closers:
+        with opened_books(ledger, owner.provider, owner.account) as (workspace, (opened,), (books,)):
+            for closed in books.closed:
+                lines = journal(workspace, month_period(closed.month), 0)
+                if digest(lines) != closed.digest:
+                    changed.append(_month_books(workspace, opened, 0, books, closed, lines))
+    return changed
 
 
 def closed_months(
@@ -162,8 +170,30 @@ def closed_months(
             for closed in each.closed:
                 if known_at is not None and closed.closed_at > known_at:
                     continue
-                lines = tuple(journal(workspace, month_period(closed.month), place))
-                is_intact = digest(lines) == closed.digest
-                owner = ProviderAccount.of_books(each.name)
-                months.append(MonthBooks(opened[place].name, closed.month, owner, closed, lines, is_intact))
+                lines = journal(workspace, month_period(closed.month), place)
+                months.append(_month_books(workspace, opened[place], place, each, closed, lines))
     return months
+
+
+def _month_books(
+    workspace: Workspace,
+    ledger: Ledger,
+    place: int,
+    books: Books,
+    closed: ClosedMonth,
+    lines: Sequence[JournalLine],
+) -> MonthBooks:
+    """Returns the books of a closed month, with the journal that its facts come to."""
+    period = month_period(closed.month)
+    return MonthBooks(
+        ledger=ledger.name,
+        month=closed.month,
+        account=ProviderAccount.of_books(books.name),
+        closed=closed,
+        journal=tuple(lines),
+        payable=tuple(payable(workspace, period, place)),
+        has_statement=any(
+            statement.since < period.until and period.since < statement.until for statement in books.statements
+        ),
+        is_intact=digest(lines) == closed.digest,
+    )

@@ -244,7 +244,15 @@ def resolve_dispute(
                 f"({dispute.resolution})"
             )
         place = next(n for n, ledger in enumerate(opened) if ledger.name == dispute.ledger)
-        month = max(f"{now:%Y-%m}", first_open_month(books[place]))
+        charged_in = workspace.one(
+            """
+            SELECT row.period FROM fact AS dispute
+            JOIN fact AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
+            WHERE dispute.ledger = ? AND dispute.seq = ?
+            """,
+            [place, number],
+        )
+        month = max(charged_in, first_open_month(books[place]))
         fact = BookFact(
             "resolution", month, now, dispute.task_id, subject=number, actor=who.actor, reason=who.reason
         )
@@ -261,7 +269,7 @@ def _dispute(
     """
     rows = workspace.all(
         f"""
-        SELECT fact.ledger, seq, currency, amount - ifnull((
+        SELECT fact.ledger, seq, period, currency, amount - ifnull((
           SELECT sum(amount) FROM fact AS dispute
           WHERE kind = 'dispute' AND ledger = fact.ledger AND subject = fact.seq AND NOT {_RESOLVED}
         ), 0) AS undisputed
@@ -286,23 +294,23 @@ def _dispute(
                 SELECT sum(amount) FROM ({_OPEN}) WHERE task = $task AND currency = $currency
               ), 0)
             """,
-            {"task": task_id, "currency": rows[0][2]},
+            {"task": task_id, "currency": rows[0][3]},
         )
         if part <= 0:
             _refuse_disputed(workspace, task_id)
             raise LedgerError(f"task {task_id} was not charged more than expected; give the disputed amount")
         part = min(part, max(undisputed for *_, undisputed in rows))
-    enough = [row for row in rows if row[3] >= part]
+    enough = [row for row in rows if row[4] >= part]
     if part <= 0 or not enough:
         if all(undisputed <= 0 for *_, undisputed in rows):
             _refuse_disputed(workspace, task_id)
         most = format_decimal(from_nanos(max(undisputed for *_, undisputed in rows)))
         raise LedgerError(
-            f"at most {most} {rows[0][2]} of a charge for task {task_id} is not in dispute yet; dispute this "
+            f"at most {most} {rows[0][3]} of a charge for task {task_id} is not in dispute yet; dispute this "
             "amount or less"
         )
-    ledger, seq, currency, _ = enough[0]
-    month = max(f"{now:%Y-%m}", first_open_month(books[ledger]))
+    ledger, seq, period, currency, _ = enough[0]
+    month = max(period, first_open_month(books[ledger]))
     return ledger, BookFact(
         "dispute", month, now, task_id, "", currency, part, subject=seq, actor=who.actor, reason=who.reason
     )

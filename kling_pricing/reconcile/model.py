@@ -186,13 +186,18 @@ class JournalLine(NamedTuple):
 
 
 class Payable(NamedTuple):
-    """The amounts of a period to pay, to dispute and to accrue, in one currency.
+    """The amounts of a period to pay, in dispute and to accrue, in one currency.
+
+    The amounts to pay of consecutive periods add up to what was charged in them, less what is still in dispute
+    at the end. The amount to pay of a closed month never changes.
 
     Attributes:
         currency: the currency.
-        invoiced: the sum of the period's rows.
-        pay: the amount to pay: the invoiced amount minus the disputed amount.
-        disputed: the amount in dispute.
+        invoiced: the sum of the period's rows. Rows that a corrected statement withdraws in the period count
+            against it.
+        pay: the amount to pay: the invoiced amount, plus the amount in dispute at the start of the period,
+            minus the amount in dispute at its end. It is negative if the provider owes you money.
+        disputed: the amount in dispute at the end of the period.
         accrue: the amount that is owed at the end of the period.
     """
 
@@ -201,6 +206,11 @@ class Payable(NamedTuple):
     pay: Decimal
     disputed: Decimal
     accrue: Decimal
+
+    @property
+    def disputed_before(self) -> Decimal:
+        """The amount in dispute at the start of the period."""
+        return self.pay + self.disputed - self.invoiced
 
 
 class Invoice(NamedTuple):
@@ -256,7 +266,7 @@ class Reconciled(Protocol):
         """Returns the journal of the period, by project and currency; debits equal credits exactly."""
 
     def payable(self) -> list[Payable]:
-        """Returns the amounts to pay, to dispute and to accrue, by currency."""
+        """Returns the amounts to pay, in dispute and to accrue, by currency; preliminary if `gaps` are left."""
 
 
 def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:

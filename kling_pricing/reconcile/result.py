@@ -57,7 +57,7 @@ class Reconciliation:
         invoice: the invoice with which the rows were compared; None: it is not known.
         is_over: whether the period was over; before its end, charges may still be missing.
         conflicts: the remembered statements that charge other amounts than the given ones for the same tasks.
-            While there are any, nothing can be remembered or settled.
+            While there are any, nothing can be remembered or settled, and there is no journal.
         shorter_than: the remembered statements of the same period that have all rows of the given ones, and
             more after the last of them. The given ones may be an earlier download, or a correction.
         grain: the columns by which the statement divides its sums; empty: it lists tasks. Sums show no
@@ -153,16 +153,21 @@ class Reconciliation:
     def journal(self) -> list[JournalLine]:
         """Returns the journal of the period, by project and currency; debits equal credits exactly.
 
-        It counts the given statements as if they were remembered. It is empty if the statement gives sums.
+        It counts the given statements as if they were remembered. It is empty if the statement gives sums, or
+        contradicts a remembered statement: it is then not known which of the two counts.
         """
-        if self.grain:
+        if self.grain or self.conflicts:
             return []
         self._learn()
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
-        """Returns the amounts to pay, to dispute and to accrue, by currency; nothing for sums."""
-        if self.grain:
+        """Returns the amounts to pay, in dispute and to accrue, by currency.
+
+        Like the journal, they count the given statements, and there are none for sums and while statements
+        contradict each other. If `gaps` are left, the amounts are preliminary.
+        """
+        if self.grain or self.conflicts:
             return []
         self._learn()
         return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))

@@ -65,7 +65,7 @@ def document(reconciled: Reconciled) -> Document:
         verdict=_verdict(reconciled, overall),
         facts=_facts(reconciled),
         equations=(
-            *map(_due, reconciled.payable()),
+            *(_due(payable, is_preliminary=bool(reconciled.gaps)) for payable in reconciled.payable()),
             *(_equation(total, by_standing) for total in overall.values()),
         ),
         charts=tuple(_charts(overall, by_category, by_standing, dimensions)),
@@ -174,13 +174,18 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
     )
 
 
-def _due(payable: Payable) -> Equation:
+def _due(payable: Payable, *, is_preliminary: bool) -> Equation:
     """Returns what to do about the money of a currency."""
     invoiced = f"of {format_decimal(payable.invoiced)} charged in the period"
+    if is_preliminary:
+        invoiced += "; preliminary, because the period is not reconciled"
+    not_accepted = "charged, and not accepted"
+    if before := payable.disputed_before:
+        not_accepted += f"; {format_decimal(before)} at the start of the period"
     return Equation(
         (
             Figure("Pay", payable.pay, payable.currency, invoiced),
-            Figure("In dispute", payable.disputed, payable.currency, "charged, and not accepted"),
+            Figure("In dispute", payable.disputed, payable.currency, not_accepted),
             Figure("Accrue", payable.accrue, payable.currency, "used, and not charged yet"),
         ),
         ("", ""),
