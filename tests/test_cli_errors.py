@@ -72,6 +72,7 @@ BAD: dict[str, tuple[str, str]] = {
     "account": ("", "the account must be text of 1 to 200 printable characters"),
     "as_of": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "actor": ("", "actor must be text of 1 to 200 printable characters"),
+    "dispute_also": ("everything", "'everything' is not 'not_in_ledger'"),
     "also": ("everything", "'everything' is not 'unexplained'"),
     "invoice_currency": ("usd", "three capital letters, such as USD, got usd"),
     "invoice_total": ("1e3", "is not a plain decimal number"),

@@ -92,7 +92,14 @@ def test_a_file_that_cannot_be_used_exits_2(tmp_path: Path, book: PriceBook) -> 
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2\n")
     done = run("statement", "check", path, "--provider", "qingbo")
-    assert (done.returncode, "no mapping for qingbo matches the columns" in done.stderr) == (2, True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "Error: a.csv: no mapping for qingbo matches the columns of the file (a, b); write a mapping with "
+        "`kling-pricing statement map FILE --provider qingbo`, or choose one with --mapping ("
+    )
+    path.write_text("November of the studio,,\ntask,cost,date of the charge\nt,5,2026-11-05\n")
+    done = run("statement", "check", path, "--provider", "qingbo")
+    assert "matches the columns of the file (task, cost, date of the charge)" in done.stderr
     path.write_text(f"task_id,model,created_at,cost\n8.67E+17,kling-v3,{MOMENT},5\n")
     done = run("statement", "check", path, "--provider", "qingbo")
     assert (done.returncode, "a spreadsheet has rounded the ids" in done.stderr) == (2, True)
@@ -159,6 +166,25 @@ def test_map_guesses_nothing_that_the_file_does_not_show(
     done = run("statement", "map", "m.csv", "--provider", "qingbo", *options)
     assert (done.returncode, problem in done.stderr) == (2, True), done.stderr
     assert not list(in_folder.glob("*.yaml"))
+
+
+def test_map_lists_everything_that_is_missing_at_once(in_folder: Path) -> None:
+    """Without a terminal, one message names every option, and what a currency sign can mean."""
+    (in_folder / "m.csv").write_text("task,cost,time\nt,$5,05/11/2026\n")
+    done = run("statement", "map", "m.csv", "--provider", "qingbo")
+    assert (done.returncode, done.stderr) == (
+        2,
+        (
+            "Error: m.csv does not show everything that a mapping needs; give --unit or --unit-column (the "
+            "amounts have the sign $, which can mean USD); --time-format (several formats fit the times in "
+            "time); --offset, such as +00:00 or +08:00 (the times in time do not state their offset from UTC)\n"
+        ),
+    )
+    (in_folder / "m.csv").write_text("day,model,cost\n2026-11-05,kling-v3,5\n")
+    done = run("statement", "map", "m.csv", "--provider", "qingbo", "--sums")
+    assert (
+        "give --unit or --unit-column; --timezone, such as UTC or Asia/Shanghai (the days in day" in done.stderr
+    )
 
 
 def test_map_keeps_files_that_exist(in_folder: Path) -> None:
@@ -244,21 +270,64 @@ def test_a_draft_refuses_unknown_columns_and_encodings(tmp_path: Path) -> None:
         draft_mapping(tmp_path / "b.csv")
 
 
+def on_terminal(words: list[str], typed: str) -> tuple[str, int]:
+    """Runs a command on a terminal, and returns its output and its exit code."""
+    terminal, other = pty.openpty()
+    process = subprocess.Popen(words, stdin=other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    os.close(other)
+    os.write(terminal, typed.encode())
+    output, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    return output, process.returncode
+
+
 def test_map_asks_on_a_terminal(in_folder: Path) -> None:
     """On a terminal, each answer is asked for; Enter takes the suggestion, a wrong column is asked again."""
     (in_folder / "m.csv").write_text(GERMAN)
     words = [*COMMAND, "statement", "map", "m.csv", "--provider", "qingbo", "--out", "ours.yaml"]
-    terminal, other = pty.openpty()
-    process = subprocess.Popen(words, stdin=other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    os.close(other)
     answers = ["Jobs", "Job", "", "", "", "-", "", "", "USD", "3", "", "+01:00"]
-    os.write(terminal, "".join(f"{answer}\n" for answer in answers).encode())
-    output, _ = process.communicate(timeout=60)
-    os.close(terminal)
-    assert process.returncode == 0, output
+    output, code = on_terminal(words, "".join(f"{answer}\n" for answer in answers))
+    assert code == 0, output
     assert "the file has no column 'Jobs'; it has Job, Betrag, Datum, Modell" in output
     assert (in_folder / "ours.yaml").read_text().partition("columns:\n")[2] == (
         '  task_id: {column: "Job"}\n'
         '  amount: {column: "Betrag", unit: USD, decimals: 3}\n'
         '  billed_at: {column: "Datum", format: "%d.%m.%Y %H:%M", offset: "+01:00"}\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("amount", "typed", "words", "unit"),
+    [
+        ("$5.00", "\n", "Unit of all amounts (the amounts have the sign $, which can mean USD) [USD]: ", "USD"),
+        ("\uff045.00", "\n", "[USD]: ", "USD"),
+        (
+            "\xa55.00",
+            "\nCNY\n",
+            "the sign \xa5, which can mean CNY or JPY): an answer is required: write",
+            "CNY",
+        ),
+        ("5.00", "\nquota\n", "an answer is required: write a currency such as USD, or a unit of", "quota"),
+    ],
+)
+def test_map_offers_the_sign_and_says_that_an_answer_is_required(
+    in_folder: Path, amount: str, typed: str, words: str, unit: str
+) -> None:
+    """Enter takes the only currency of a sign; without one, the command says what to write."""
+    (in_folder / "m.csv").write_text(f"job,thing,when\nt-1,{amount},2026-11-05T12:00:00Z\n", encoding="utf-8")
+    command = [*COMMAND, "statement", "map", "m.csv", "--provider", "qingbo", "--out", "ours.yaml"]
+    enters = "\n" * 9
+    output, code = on_terminal(command, f"\n\nthing\n-\n-\n-\n-\n-\n{typed}{enters}")
+    assert code in {0, 1}, output
+    assert "an answer is required: write one of the columns job, thing, when\n" in output
+    assert words in output
+    assert f"unit: {unit}," in (in_folder / "ours.yaml").read_text()
+
+
+def test_the_end_of_the_input_ends_map(in_folder: Path) -> None:
+    """Ctrl-D at a question ends the command, and no file is written."""
+    (in_folder / "m.csv").write_text("thing,other\nt-1,5\n")
+    command = [*COMMAND, "statement", "map", "m.csv", "--provider", "qingbo"]
+    output, code = on_terminal(command, "\n-\n\n\x04")
+    assert (code != 0, output.count("an answer is required")) == (True, 1), output
+    assert not list(in_folder.glob("*.yaml"))

@@ -1,5 +1,6 @@
 """A period is reconciled only if its statement is whole: what is missing is said, and nothing else is."""
 
+import csv
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -63,10 +64,54 @@ def test_subtotals_count_the_rows_since_the_total_before(finance: Finance) -> No
 
 def test_a_total_that_differs_leaves_the_month_open(finance: Finance) -> None:
     """A row that is missing from the file shows in its total."""
-    result = finance.month(NOVEMBER, whole(finance, "Total,,,,1071000"), max_unreadable_percent=50)
-    assert gaps(result) == (
-        "november.csv:4 gives a total of 1071000 quota, but the sum of the readable rows is 714000",
-    )
+    with finance.month(NOVEMBER, whole(finance, "Total,,,,1071000")) as result:
+        assert (result.exceptions, result.rows.invalid, result.rows.ignored) == (0, 0, 1)
+        assert result.gaps == (
+            (
+                "november.csv:4 gives a total of 1071000 quota, but the sum of the readable rows is 714000 "
+                "(find out which charges are missing or wrong, and keep this row)"
+            ),
+        )
+
+
+@pytest.mark.parametrize(
+    ("total", "gap"),
+    [
+        (
+            "合计,,,,1071000",
+            (
+                "november.csv:5 gives a total of 1071000 quota, but the sum of the readable rows is 714000 "
+                "(first correct the row that cannot be read, and keep this row)"
+            ),
+        ),
+        (
+            "合计,,,,about 1071000",
+            "november.csv:5 is a total whose amount cannot be read (correct the amount, and keep this row)",
+        ),
+    ],
+)
+def test_a_total_above_unreadable_rows_stays_in_the_file(
+    finance: Finance, tmp_path: Path, total: str, gap: str
+) -> None:
+    """The remedy keeps the total, which is neither unreadable, nor an exception, nor disputed."""
+    path = whole(finance, "v,kling-v3,completed,soon,357000", total, "End of the report,,,,")
+    with finance.month(NOVEMBER, path, max_unreadable_percent=50) as result:
+        assert result.gaps == (gap,)
+        assert [line.rows for line in result.lines("invalid_row")] == [("november.csv:6",), ("november.csv:4",)]
+        assert (result.exceptions, result.rows.invalid, result.rows.ignored) == (2, 2, 1)
+        write_reports(result, tmp_path / "out", formats=["disputes"])
+    with (tmp_path / "out" / "disputes.csv").open(encoding="utf-8") as file:
+        assert [row["rows"] for row in csv.DictReader(file)] == ["november.csv:4"]
+    shown = commands.run("statement", "check", path, "--provider", "qingbo")
+    assert (shown.returncode, gap in shown.stdout) == (1, True)
+    assert "remove the row" not in shown.stdout
+
+
+def test_a_total_of_other_amounts_fails_the_check(finance: Finance) -> None:
+    """`statement check` exits 1 if every row can be read, and the total is another sum."""
+    path = whole(finance, "Total,,,,5")
+    done = commands.run("statement", "check", path, "--provider", "qingbo")
+    assert (done.returncode, "rows: 3 read, 0 unreadable, 1 ignored" in done.stdout) == (1, True)
 
 
 @pytest.mark.parametrize(

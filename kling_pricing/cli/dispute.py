@@ -34,13 +34,13 @@ def dispute() -> None:
     """Dispute charges with a provider.
 
     Do not pay a disputed amount. Its task is not settled until you resolve the dispute.
-    `kling-pricing reconcile --dispute` disputes every charge that is too high.
+    `kling-pricing reconcile --dispute` disputes every charge that is too high, and every repeated charge.
 
     \b
     Examples:
       kling-pricing dispute open task-2 --provider qingbo --reason "charged twice"
       kling-pricing dispute list --provider qingbo
-      kling-pricing dispute resolve 17 --provider qingbo --reason "refunded"
+      kling-pricing dispute resolve 17 --reason "refunded"
     """
 
 
@@ -144,16 +144,18 @@ def resolve_command(
 
     The charge counts again, in its month or in the first open month, whichever is later. `kling-pricing
     reconcile --settle` can then settle its task. If the provider gives the money back, the refund appears as a
-    row of a later statement; resolve the dispute then, so that the charge and its refund cancel out.
+    row of a later statement; resolve the dispute then, so that the charge and its refund cancel out. The number
+    is enough; give the provider or the account only if several ledgers have a dispute with this number.
 
     \b
     Example:
-      kling-pricing dispute resolve 17 --provider qingbo --reason "refunded"
+      kling-pricing dispute resolve 17 --reason "refunded"
     """
     from kling_pricing.reconcile import resolve_dispute  # noqa: PLC0415
 
     with errors_shown(as_json=as_json):
-        provider = chosen_provider(ledgers, provider, account, book)
+        if provider is None and account is not None:
+            provider = chosen_provider(ledgers, provider, account, book)
         resolved = resolve_dispute(
             ledgers, number, provider=provider, account=account, actor=actor, reason=reason
         )

@@ -27,6 +27,7 @@ from kling_pricing.cli.reconcile_output import (
     refused_count,
     replacement_text,
     sentences,
+    tasks_as_dicts,
     totals_grid,
     unfinished_text,
 )
@@ -38,6 +39,7 @@ from kling_pricing.reports import FORMATS, Format, write_reports
 from kling_pricing.tables.price_book import PriceBook
 
 if TYPE_CHECKING:
+    from kling_pricing.reconcile.disputing import DisputeAlso
     from kling_pricing.reconcile.memory import Replacement
     from kling_pricing.reconcile.settle import SettleAlso
 
@@ -82,6 +84,7 @@ def reconcile_command(
     dry_run: bool,
     is_confirmed: bool,
     dispute: bool,
+    dispute_also: tuple[DisputeAlso, ...],
     reason: str | None,
     actor: str | None,
     memory_limit: str | None,
@@ -111,6 +114,8 @@ def reconcile_command(
         )
     if dispute and not reason:
         raise click.UsageError("--dispute needs a --reason; the books keep the reason")
+    if dispute_also and not dispute:
+        raise click.UsageError("--dispute-also needs --dispute")
     if also and not settle:
         raise click.UsageError("--settle-also needs --settle")
     if despite_gaps and not settle:
@@ -144,6 +149,7 @@ def reconcile_command(
         also=also,
         despite_gaps=despite_gaps,
         dispute=dispute,
+        dispute_also=dispute_also,
         dry_run=dry_run,
         is_confirmed=is_confirmed,
         actor=actor,
@@ -224,6 +230,7 @@ class Actions(NamedTuple):
         also: further categories to settle.
         despite_gaps: whether to settle although the period is not reconciled.
         dispute: whether to dispute charges that are too high.
+        dispute_also: further categories to dispute.
         dry_run: whether to change nothing.
         is_confirmed: whether to replace a statement without asking.
         actor: the person who acts; None: the system's user.
@@ -235,6 +242,7 @@ class Actions(NamedTuple):
     also: tuple[SettleAlso, ...]
     despite_gaps: bool
     dispute: bool
+    dispute_also: tuple[DisputeAlso, ...]
     dry_run: bool
     is_confirmed: bool
     actor: str | None
@@ -264,7 +272,7 @@ def _reconcile(
                 _confirm(plan)
             remembered = reconciled.remember(actor=actor, reason=reason)
             if actions.dispute and reason:
-                disputed = reconciled.dispute(actor=actor, reason=reason)
+                disputed = reconciled.dispute(also=actions.dispute_also, actor=actor, reason=reason)
         files = {}
         if out is not None:
             manifest = write_reports(
@@ -275,6 +283,7 @@ def _reconcile(
                 on_format=lambda name: report(f"writing {name}", 0, None),
             )
             files = dict(manifest.files)
+        first = reconciled.first_to_settle(also=actions.also) if actions.settle else []
         if actions.settle and not actions.dry_run:
             settled = reconciled.settle(
                 also=actions.also,
@@ -287,8 +296,15 @@ def _reconcile(
         answer = as_dict(
             reconciled, files, plan=plan, remembered=remembered, disputed=disputed, settled=settled
         )
+        if disputed is not None and not actions.dispute_also:
+            answer["not_disputed"] = sum(line.is_exception for line in reconciled.lines("not_in_ledger"))
         if actions.dry_run:
             answer["to_settle"] = reconciled.to_settle(also=actions.also) if actions.settle else 0
+            answer["first_to_settle"] = tasks_as_dicts(first)
+        if settled is not None:
+            answer["first_settled"] = tasks_as_dicts(
+                task for task in first if task.reservation_id not in settled.refused
+            )
         grid = totals_grid(reconciled)
     if not as_json:
         if title:

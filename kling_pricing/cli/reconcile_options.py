@@ -214,7 +214,15 @@ _OPTIONS = (
     click.option(
         "--dispute",
         is_flag=True,
-        help="Open a dispute for every charge that is too high. Disputed tasks are not settled.",
+        help="Open a dispute for every charge that is too high, and for every repeated charge. Disputed tasks "
+        "are not settled.",
+    ),
+    click.option(
+        "--dispute-also",
+        type=click.Choice(["not_in_ledger"]),
+        multiple=True,
+        help="Additional category to dispute with --dispute. Charges for tasks that are not in the ledger are "
+        "not disputed without this option.",
     ),
     click.option("--reason", metavar="TEXT", help="Reason to keep in the books. --dispute requires it."),
     click.option(

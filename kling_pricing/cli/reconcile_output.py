@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -22,6 +22,7 @@ from kling_pricing.reconcile.model import exceptions_of
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Reconciliation, Remembered, Settled
     from kling_pricing.reconcile.memory import Replacement
+    from kling_pricing.reconcile.settle import SettledTask
 
 _MAX_LISTED = 10
 """Maximum number of exceptions to list; the reports contain all of them."""
@@ -110,9 +111,26 @@ def as_dict(
         answer["remembered"] = remembered._asdict()
     if disputed is not None:
         answer["disputes_opened"] = disputed
+    answer["needless_disputes"] = [
+        {"number": dispute.number, "task_id": dispute.task_id, "ledger": dispute.ledger}
+        for dispute in reconciled.needless_disputes()
+    ]
     if settled is not None:
         answer["settled"] = {**settled._asdict(), "refused": dict(settled.refused)}
     return answer
+
+
+def tasks_as_dicts(tasks: Iterable[SettledTask]) -> list[dict[str, str]]:
+    """Returns tasks and the amounts at which they are settled as JSON-ready data."""
+    return [task._asdict() | {"amount": format_decimal(task.amount)} for task in tasks]
+
+
+def _named(tasks: list[dict[str, str]], count: int) -> Iterator[str]:
+    """Yields a line for each task that is or would be settled, and one for the rest of them."""
+    for task in tasks:
+        yield f"  {task['task_id']}: {task['amount']} {task['currency']}"
+    if count > len(tasks):
+        yield f"  and {count - len(tasks)} more"
 
 
 def totals_grid(reconciled: Reconciliation) -> Table:
@@ -155,11 +173,11 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield answer["replacement"]["text"]
     if "to_settle" in answer:
         yield f"nothing was changed; --settle would settle {counted(answer['to_settle'], 'reservation')}"
+        yield from _named(answer["first_to_settle"], answer["to_settle"])
     if "remembered" in answer:
         added = answer["remembered"]
         yield f"remembered: {counted(added['statements'], 'statement')}, {counted(added['rows'], 'row')}"
-    if "disputes_opened" in answer:
-        yield f"disputes opened: {answer['disputes_opened']}"
+    yield from _about_disputes(answer)
     for conflict in answer["conflicts"]:
         yield (
             f"if the file corrects {conflict['name']}, add --replaces {conflict['digest'][:12]}; until then, "
@@ -175,6 +193,7 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     if "settled" in answer:
         settled = answer["settled"]
         yield f"settled: {settled['settled']}, bound: {settled['bound']}, refused: {len(settled['refused'])}"
+        yield from _named(answer["first_settled"], settled["settled"])
         for reservation, reason in settled["refused"].items():
             yield f"  {reservation}: {reason}"
     yield from causes_table(answer["causes"])
@@ -212,6 +231,23 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield "; ".join(["not reconciled: " + answer["gaps"][0], *answer["gaps"][1:], *actions])
     else:
         yield f"the totals tie out; {', and '.join(actions) or 'no action needed'}"
+
+
+def _about_disputes(answer: dict[str, Any]) -> Iterator[str]:
+    """Yields the lines about disputes."""
+    if "disputes_opened" in answer:
+        yield f"disputes opened: {answer['disputes_opened']}"
+    if answer.get("not_disputed"):
+        yield (
+            f"not disputed: {counted(answer['not_disputed'], 'charge')} for tasks that are not in the ledger; "
+            "record the tasks that are yours, and dispute the rest with --dispute-also not_in_ledger"
+        )
+    for dispute in answer["needless_disputes"]:
+        yield (
+            f"dispute {dispute['number']} about {dispute['task_id']} is still open, although the charge needs "
+            "no action any more; if you accept the charge, run `kling-pricing dispute resolve "
+            f"{dispute['number']} --reason TEXT`"
+        )
 
 
 def unfinished_text(until: datetime) -> str:

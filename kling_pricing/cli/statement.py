@@ -16,32 +16,19 @@ from kling_pricing.cli.groups import Group
 from kling_pricing.cli.ledger_options import json_option
 from kling_pricing.cli.options import known_provider, tables_option
 from kling_pricing.cli.output import counted, echo, to_json
+from kling_pricing.cli.statement_questions import OF_SUMS, chosen_answers
 from kling_pricing.cli.terminal import print_table
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
 
 if TYPE_CHECKING:
-    from kling_pricing.reconcile import MappingAnswers, MappingDraft, SampleRow, StatementSample
+    from kling_pricing.reconcile import SampleRow, StatementSample
 
-_SHOWN = 3
-"""The number of examples per column that are shown."""
-_QUESTIONS = (
-    ("task_id", "Column with the task id (- if the rows are sums of tasks)", False),
-    ("amount", "Column with the amount", True),
-    ("unit_column", "Column with the unit of each amount (- for none)", False),
-    ("billed_at", "Column with the time of the charge (- for none)", False),
-    ("model", "Column with the model (- for none)", False),
-    ("resolution", "Column with the resolution (- for none)", False),
-    ("duration_s", "Column with the length of the video (- for none)", False),
-    ("tasks", "Column with the number of tasks (- for none)", False),
-    ("tier", "Column with the tier (- for none)", False),
-    ("project", "Column with the project (- for none)", False),
+_OUTCOMES = (
+    "every row can be read, and the totals in the file agree",
+    "some rows cannot be read, or a total differs",
 )
-_OF_TASKS, _OF_SUMS = ("task_id", "duration_s"), ("tasks", "tier", "project")
-"""The questions about statements of tasks only, and about sums only."""
-
-"""Answer, its question, and whether every mapping needs it."""
 
 
 def _totals_marks(
@@ -67,7 +54,7 @@ def statement() -> None:
 
 @statement.command(
     "check",
-    epilog=exit_codes_help("every row can be read", "some rows cannot be read"),
+    epilog=exit_codes_help(*_OUTCOMES),
 )
 @click.argument("file", metavar="FILE")
 @click.option("--provider", required=True, callback=known_provider, help="Provider that issued the statement.")
@@ -122,7 +109,7 @@ def check_command(
         echo(to_json(_as_dict(sample)))
     else:
         _print(sample)
-    sys.exit(REFUSED if sample.unreadable else DONE)
+    sys.exit(DONE if sample.totals_agree and not sample.unreadable else REFUSED)
 
 
 def _as_dict(sample: StatementSample) -> dict[str, Any]:
@@ -182,7 +169,7 @@ def _print(sample: StatementSample) -> None:
         echo(f"  and {counted(sample.unreadable - len(sample.problems), 'more unreadable row')}")
 
 
-@statement.command("map", epilog=exit_codes_help("every row can be read", "some rows cannot be read"))
+@statement.command("map", epilog=exit_codes_help(*_OUTCOMES))
 @click.argument("file", metavar="FILE")
 @click.option("--provider", required=True, callback=known_provider, help="Provider that issued the statement.")
 @click.option("--out", metavar="FILE", help="File for the mapping. Default: NAME.yaml in this folder.")
@@ -250,7 +237,7 @@ def map_command(
     from kling_pricing.reconcile import draft_mapping, sample_statement  # noqa: PLC0415 (an extra, and slow)
 
     given |= {"project": given.pop("project_column"), "timezone": given.pop("day_zone")}
-    if wrong := next((key for key in (*_OF_SUMS, "timezone") if given[key] and not given["sums"]), None):
+    if wrong := next((key for key in (*OF_SUMS, "timezone") if given[key] and not given["sums"]), None):
         raise click.UsageError(f"--{wrong} concerns sums; add --sums, or omit the option")
     name = name or f"{provider}-statement"
     path = Path(out or f"{name}.yaml")
@@ -258,7 +245,7 @@ def map_command(
         raise click.UsageError(f"{path} exists already; give another file with --out, or remove it")
     with errors_shown(as_json=as_json):
         draft = draft_mapping(file, encoding=encoding)
-        answers = _answers(draft, given, asks=not (yes or as_json) and sys.stdin.isatty())
+        answers = chosen_answers(draft, given, asks=not (yes or as_json) and sys.stdin.isatty())
         text = draft.yaml(
             name,
             answers,
@@ -283,98 +270,4 @@ def map_command(
         echo(text)
         _print(sample)
         echo(f"written to {path}; read it, then reconcile with --mapping {path}")
-    sys.exit(REFUSED if sample.unreadable else DONE)
-
-
-def _answers(draft: MappingDraft, given: dict[str, Any], *, asks: bool) -> MappingAnswers:
-    """Returns the given answers, and the suggested ones or those of the user for the rest.
-
-    Raises:
-        KlingPricingError: nobody can be asked, and the file does not show an answer.
-    """
-    answers = draft.suggested._replace(**{key: value for key, value in given.items() if value is not None})
-    if given["unit"] is not None:
-        answers = answers._replace(unit_column=given["unit_column"])
-    if asks:
-        echo(f"columns of {draft.file}:")
-        for column in draft.columns:
-            echo(f"  {column}: {', '.join(draft.examples.get(column, ())[:_SHOWN])}")
-    answers = answers._replace(sums=given["sums"])
-    for key, question, is_needed in _QUESTIONS:
-        if key in (_OF_TASKS if answers.sums else _OF_SUMS):
-            continue
-        if asks and given[key] is None:
-            suggested = getattr(answers, key)
-            value = _ask_column(draft, question, suggested, is_needed=is_needed)
-            chosen: dict[str, Any] = {key: value}
-            answers = answers._replace(**chosen)
-            if key == "task_id" and value is None:
-                answers = answers._replace(sums=True)
-    if asks and answers.unit_column is None and answers.unit is None:
-        answers = answers._replace(unit=click.prompt("Unit of all amounts (such as USD or quota)"))
-    if given["decimals"] is None and answers.amount:
-        decimals = draft.decimals(answers.amount)
-        if asks:
-            decimals = click.prompt(
-                "Most decimal places of an amount", default=decimals, type=click.IntRange(0, 9)
-            )
-        answers = answers._replace(decimals=decimals)
-    if lacking := [
-        option
-        for option, value in (
-            ("--task (or --sums)", answers.sums or answers.task_id),
-            ("--amount", answers.amount),
-            ("--unit or --unit-column", answers.unit or answers.unit_column),
-        )
-        if value is None
-    ]:
-        raise KlingPricingError(
-            f"{draft.file} does not show everything that a mapping needs; give {', '.join(lacking)}"
-        )
-    return _with_times(draft, answers, given, asks=asks)
-
-
-def _with_times(
-    draft: MappingDraft, answers: MappingAnswers, given: dict[str, Any], *, asks: bool
-) -> MappingAnswers:
-    """Returns the answers with the format and the offset of the times."""
-    if answers.billed_at is None:
-        return answers._replace(time_format=None, offset=None, timezone=None)
-    draft.check_column(answers.billed_at)
-    shown, has_offset = draft.times(answers.billed_at)
-    written = given["time_format"] or shown
-    if asks and given["time_format"] is None:
-        written = click.prompt("Format of the times (iso, unix, ms, or a pattern)", default=shown)
-    if written is None:
-        raise KlingPricingError(f"several formats fit the times in {answers.billed_at}; give --time-format")
-    if answers.sums:
-        zone = given["timezone"]
-        if zone is None:
-            if not asks:
-                raise KlingPricingError(
-                    f"the days in {answers.billed_at} do not state their time zone; give --timezone, such as "
-                    "UTC or Asia/Shanghai"
-                )
-            zone = click.prompt("Time zone of the days", default="UTC")
-        return answers._replace(time_format=written, offset=None, timezone=zone)
-    offset = given["offset"]
-    if offset is None and not has_offset and written not in {"unix", "ms"}:
-        if not asks:
-            raise KlingPricingError(
-                f"the times in {answers.billed_at} do not state their offset from UTC; give --offset, such as "
-                "+00:00 or +08:00"
-            )
-        offset = click.prompt("Offset of the times from UTC", default="+00:00")
-    return answers._replace(time_format=written, offset=offset)
-
-
-def _ask_column(draft: MappingDraft, question: str, suggested: str | None, *, is_needed: bool) -> str | None:
-    """Asks for a column until the file has it; `-` means that the file has no such column."""
-    while True:
-        default = suggested if suggested is not None else None if is_needed else "-"
-        value: str = click.prompt(question, default=default)
-        if value in draft.columns:
-            return value
-        if value == "-" and not is_needed:
-            return None
-        echo(f"the file has no column {value!r}; it has {', '.join(draft.columns)}")
+    sys.exit(DONE if sample.totals_agree and not sample.unreadable else REFUSED)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kling_pricing.reconcile.remember import Remembered
     from kling_pricing.reconcile.result import Reconciliation
     from kling_pricing.reconcile.samples import SampleRow, StatementSample, sample_statement
-    from kling_pricing.reconcile.settle import Settled
+    from kling_pricing.reconcile.settle import Settled, SettledTask
     from kling_pricing.reconcile.writing_off import WriteOff, write_off
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "Rows",
     "SampleRow",
     "Settled",
+    "SettledTask",
     "StatementSample",
     "Tolerance",
     "Total",
@@ -74,7 +75,7 @@ _LAZY = {
     "reconcile": "reconciliation",
     "Remembered": "remember",
     "Reconciliation": "result",
-    "Settled": "settle",
+    **dict.fromkeys(("Settled", "SettledTask"), "settle"),
     **dict.fromkeys(("WriteOff", "write_off"), "writing_off"),
 }
 """Public name -> its module in this folder. Reports need none of these modules, so they are imported lazily."""

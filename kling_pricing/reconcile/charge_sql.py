@@ -17,6 +17,7 @@ a task that is still running |
 | row_id | the provider's own id of the row; NULL: it has none |
 | step | of a provider that charges in advance: the row's part in the charge, see `precharges` |
 | earlier | the part of the task's charge in rows that no file has, in billionths; NULL: none |
+| may_charge | whether the row may be a charge: its amount is not zero, or it is damaged and has an id |
 | problem | the first unreadable column, the kind of problem, and the column's text; NULL: no problem |
 """
 
@@ -28,7 +29,7 @@ from typing import NamedTuple
 from kling_pricing.money import MAX_DECIMALS
 from kling_pricing.reconcile.aggregates.row_texts import sum_texts
 from kling_pricing.reconcile.files.file_reader import RowSource
-from kling_pricing.reconcile.id_forms import bare_id, is_plain_id, unguarded
+from kling_pricing.reconcile.id_forms import WORDS, bare_id, is_plain_id, unguarded
 from kling_pricing.reconcile.number_sql import (
     duration,
     figure,
@@ -59,12 +60,16 @@ CHARGE = f"""
     CREATE TABLE charge (
       file USMALLINT, "row" BIGINT, task_id VARCHAR, native BIGINT, unit VARCHAR, billed_at TIMESTAMP,
       submitted_at TIMESTAMP, duration_s DECIMAL(12, 6), state VARCHAR, stated {STATED}, row_id VARCHAR,
-      step {STEP}, earlier BIGINT, problem {PROBLEM}
+      step {STEP}, earlier BIGINT, may_charge BOOLEAN, problem {PROBLEM}
     )
 """
 
 _NUMBER = "-?(0|[1-9][0-9]{0,8})"
 """At most nine digits before the point, so that billionths fit 64 bits; no video costs more."""
+_MAY_CHARGE = f"""
+    CASE WHEN number IS NOT NULL THEN number <> 0 WHEN ifnull(fault, '') = '' THEN trim(amount) <> ''
+      ELSE trim(task_id) <> '' AND NOT {matches("task_id", WORDS)} END
+"""
 UNFINISHED = "'queued', 'processing'"
 """States of a task that may still be charged, so that a charge of zero is not a charge."""
 
@@ -146,7 +151,7 @@ def charges(
         )
         SELECT {file} AS file, "row", task_id, native, unit, billed_at, submitted_at, duration_s, state, stated,
           nullif(row_id, '') AS row_id, {_step(columns.precharge)} AS step, NULL::BIGINT AS earlier,
-          {problem} AS problem
+          {_MAY_CHARGE} AS may_charge, {problem} AS problem
         FROM stated
     """
 

@@ -49,10 +49,7 @@ def provider_of(ledgers: str | Sequence[str], account: str, providers: Iterable[
         LedgerUnavailableError: a ledger cannot be read.
         KlingPricingError: no provider has such an account, or several do.
     """
-    with ExitStack() as stack:
-        urls = [ledgers] if isinstance(ledgers, str) else ledgers
-        opened = [stack.enter_context(closing(connect(url, clock=utc_clock(None)))) for url in urls]
-        known = _known(opened)
+    known = accounts_in(ledgers)
     matching = sorted({each.provider for each in known if each.account == account} | ({account} & {*providers}))
     if not matching:
         raise _unknown(account, sorted({each.account for each in known}), "")
@@ -61,6 +58,17 @@ def provider_of(ledgers: str | Sequence[str], account: str, providers: Iterable[
             f"several providers have an account {account}: {', '.join(matching)}; choose one with `provider`"
         )
     return matching[0]
+
+
+def accounts_in(ledgers: str | Sequence[str]) -> list[ProviderAccount]:
+    """Returns the accounts that ledgers know by name, or that have books.
+
+    Raises:
+        LedgerUnavailableError: a ledger cannot be read.
+    """
+    with ExitStack() as stack:
+        urls = [ledgers] if isinstance(ledgers, str) else ledgers
+        return _known([stack.enter_context(closing(connect(url, clock=utc_clock(None)))) for url in urls])
 
 
 def _accounts_at(provider: str, ledgers: Iterable[Ledger]) -> list[str]:

@@ -20,7 +20,7 @@ from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.sent_lines import SENT, SENT_SEPARATOR
 from kling_pricing.money import add, exact_amount, format_decimal, from_nanos, sum_of
 from kling_pricing.reconcile.model import Invoice, Rows, Total
-from kling_pricing.reconcile.problems import LEFT_OUT
+from kling_pricing.reconcile.problems import IGNORED, LEFT_OUT
 from kling_pricing.reconcile.statements import Statement
 from kling_pricing.reconcile.workspace import Workspace
 
@@ -41,22 +41,40 @@ class ControlTotal(NamedTuple):
     Attributes:
         row: its place, as `file:row`.
         unit: the unit or currency of the total.
-        stated: the total that the row gives.
-        counted: the sum of the rows above it that can be read.
+        stated: the total that the row gives; None: its amount cannot be read.
+        counted: the sum of the rows above it that can be read; None: they cannot be added up.
+        unread: the number of rows of the file that cannot be read and may be charges.
     """
 
     row: str
     unit: str
-    stated: Decimal
-    counted: Decimal
+    stated: Decimal | None
+    counted: Decimal | None
+    unread: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the total is the sum of the rows."""
+        return self.stated is not None and self.stated == self.counted
 
     def __str__(self) -> str:
-        stated = f"{format_decimal(self.stated)} {self.unit}".strip()
-        if self.stated == self.counted:
-            return f"{self.row} gives a total of {stated}, which is the sum of the rows"
+        if self.stated is None:
+            return f"{self.row} is a total whose amount cannot be read (correct the amount, and keep this row)"
+        stated = f"{self.row} gives a total of {format_decimal(self.stated)} {self.unit}".strip()
+        if self.agrees:
+            return f"{stated}, which is the sum of the rows"
+        if self.counted is None:
+            return (
+                f"{stated}, which cannot be compared with the rows (compare it with the invoice, and keep this "
+                "row)"
+            )
+        first = "find out which charges are missing or wrong"
+        if self.unread:
+            rows = "row that" if self.unread == 1 else f"{self.unread:,} rows that"
+            first = f"first correct the {rows} cannot be read"
         return (
-            f"{self.row} gives a total of {stated}, but the sum of the readable rows is "
-            f"{format_decimal(self.counted)}"
+            f"{stated}, but the sum of the readable rows is {format_decimal(self.counted)} ({first}, and keep "
+            "this row)"
         )
 
 
@@ -75,25 +93,21 @@ class Completeness(NamedTuple):
 
 
 def read_control_totals(workspace: Workspace, statements: Sequence[Statement]) -> list[ControlTotal]:
-    """Returns the totals in the files, and leaves out the rows that agree with the rows above them.
+    """Returns the totals in the files, and leaves out their rows, which are no charges.
 
-    A total is the sum of all rows of its file, or of those since the total before it. A total whose amount
-    cannot be read, or that does not agree, stays an invalid row. Responses, and logs whose rows correct each
-    other, have no totals.
+    A total is the sum of all rows of its file, or of those since the total before it. The sum is not known if
+    the total has another unit than the rows, or if the rows are responses, or correct each other.
     """
-    if not workspace.one("SELECT count(*) FROM charge WHERE problem.kind = 'total' AND native IS NOT NULL"):
+    if not workspace.one("SELECT count(*) FROM charge WHERE problem.kind = 'total'"):
         return []
-    files = [
-        file
-        for file, statement in enumerate(statements)
-        if not statement.is_answers and not statement.is_precharged
-    ]
     rows = workspace.all(
         f"""
         WITH counted AS (
-          SELECT rowid AS place, file, "row", unit, native, problem IS NULL AS is_charge,
-            ifnull(problem.kind = 'total', FALSE) AS is_total
-          FROM charge WHERE file IN ({", ".join(map(str, files)) or "NULL"}) AND native IS NOT NULL
+          SELECT rowid AS place, file, "row", unit, native, problem IS NULL AND native IS NOT NULL AS is_charge,
+            ifnull(problem.kind = 'total', FALSE) AS is_total,
+            count(*) FILTER (may_charge AND problem.kind NOT IN ({IGNORED}, 'total'))
+              OVER (PARTITION BY file) AS unread
+          FROM charge
         ), united AS (
           SELECT *, count(DISTINCT unit) FILTER (is_charge) OVER (PARTITION BY file) AS units,
             any_value(unit) FILTER (is_charge) OVER (PARTITION BY file) AS only_unit,
@@ -103,26 +117,30 @@ def read_control_totals(workspace: Workspace, statements: Sequence[Statement]) -
         ), named AS (
           SELECT * REPLACE (CASE WHEN is_total AND units = 1 THEN only_unit ELSE unit END AS unit) FROM united
         )
-        SELECT total.place, file, total."row", total.unit, total.native,
-          ifnull(sum(charge.native), 0),
+        SELECT total.place, total.file, total."row", ifnull(total.unit, ''), total.native, total.unread,
+          CASE WHEN max(total.units) = 0 OR count(charge.native) > 0 THEN ifnull(sum(charge.native), 0) END,
           ifnull(sum(charge.native) FILTER (charge.block = total.block), 0)
-        FROM named AS total LEFT JOIN named AS charge USING (file, unit)
-        WHERE total.is_total AND charge.is_charge
+        FROM named AS total LEFT JOIN named AS charge ON charge.file = total.file AND charge.unit = total.unit
+          AND charge.is_charge
+        WHERE total.is_total
         GROUP BY ALL ORDER BY total.place
         """
-    )  # fmt: skip
+    )
     totals = []
-    for place, file, row, unit, stated, whole, block in rows:
+    for place, file, row, unit, stated, unread, whole, block in rows:
         statement = statements[file]
         number = place - statement.first + statement.first_row if row is None else row
-        counted = block if stated == block else whole
-        totals.append(
-            ControlTotal(f"{statement.name}:{number}", unit, from_nanos(stated), from_nanos(int(counted)))
-        )
-        if stated == counted:
-            problem = "{'column': '', 'kind': ?, 'text': ''}"
-            workspace.run(f"UPDATE charge SET problem = {problem} WHERE rowid = ?", [LEFT_OUT, place])
+        if statement.is_answers or statement.is_precharged:
+            whole = None  # noqa: PLW2901 (such rows do not add up to a total)
+        counted = block if whole is not None and stated == block else whole
+        totals.append(ControlTotal(f"{statement.name}:{number}", unit, _exact(stated), _exact(counted), unread))
+    problem = "{'column': '', 'kind': ?, 'text': ''}"
+    workspace.run(f"UPDATE charge SET problem = {problem} WHERE problem.kind = 'total'", [LEFT_OUT])
     return totals
+
+
+def _exact(nanos: int | None) -> Decimal | None:
+    return None if nanos is None else from_nanos(int(nanos))
 
 
 def check_completeness(
@@ -165,7 +183,7 @@ def check_completeness(
             f"{format_decimal(max_unreadable_percent)}%"
         )
     for control in controls:
-        (confirmed if control.stated == control.counted else gaps).append(str(control))
+        (confirmed if control.agrees else gaps).append(str(control))
     if invoice is not None:
         agrees, clause = _compared(invoice, totals)
         (confirmed if agrees else gaps).append(clause)

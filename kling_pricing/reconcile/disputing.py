@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from kling_pricing.errors import LedgerError
+from kling_pricing.errors import KlingPricingError, LedgerError
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import Author, author
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate
 from kling_pricing.money import format_decimal, from_nanos, ledger_amount, nanos_up
 from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS, first_open_month, opened_books
+from kling_pricing.reconcile.chosen_account import accounts_in
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import utc_clock
 
@@ -22,6 +23,14 @@ _IN_FORCE = """
     )
 """
 _RESOLVED = "(dispute.ledger, dispute.seq) IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')"
+
+DisputeAlso: TypeAlias = Literal["not_in_ledger"]
+"""A category whose charges are disputed only on request."""
+
+_OPEN = f"""
+    SELECT * FROM fact AS dispute WHERE kind = 'dispute' AND NOT {_RESOLVED}
+      AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
+"""
 
 
 class Dispute(NamedTuple):
@@ -118,8 +127,12 @@ def dispute_overcharges(
     books: Sequence[Books],
     who: Author,
     now: datetime,
+    also: Collection[DisputeAlso],
 ) -> int:
     """Disputes what is charged too much on the lines that are exceptions. Returns the number of new disputes.
+
+    A charge of a task that the ledger does not have is not disputed, because the task may still be recorded.
+    A repeated charge is one too many for any task.
 
     Args:
         workspace: the database with the lines, and with the books as they are now.
@@ -127,7 +140,16 @@ def dispute_overcharges(
         books: the books of each ledger.
         who: who opens the disputes, and why.
         now: the current instant.
+        also: further categories to dispute.
+
+    Raises:
+        KlingPricingError: a category cannot be disputed.
     """
+    if unknown := sorted(set(also) - {*get_args(DisputeAlso)}):
+        raise KlingPricingError(
+            f"cannot dispute lines that are {unknown[0]}; only `not_in_ledger` lines can be disputed as well"
+        )
+    categories = ", ".join(map(repr, ("billed_twice", *also)))
     tasks = workspace.all(
         f"""
         SELECT DISTINCT charge.task_id
@@ -135,11 +157,8 @@ def dispute_overcharges(
         LEFT JOIN reserved ON reserved.rowid = line.reservation
         WHERE is_exception AND line.billed > 0 AND category <> 'invalid_row'
           AND line.whole > ifnull(reserved.due, 0)
-          AND charge.task_id NOT IN (
-            SELECT task FROM fact AS dispute WHERE kind = 'dispute'
-              AND (ledger, seq) NOT IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')
-              AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
-          )
+          AND (line.reservation IS NOT NULL OR category IN ({categories}))
+          AND charge.task_id NOT IN (SELECT task FROM ({_OPEN}))
         ORDER BY charge.task_id
         """
     )
@@ -152,11 +171,30 @@ def dispute_overcharges(
     return sum(map(len, facts.values()))
 
 
+def needless_disputes(workspace: Workspace, ledgers: Sequence[Ledger]) -> list[Dispute]:
+    """Returns the open disputes of tasks whose charge is now as expected, or explained and no exception.
+
+    Args:
+        workspace: the database with the lines and the books.
+        ledgers: the ledgers.
+    """
+    tasks = {
+        task_id
+        for (task_id,) in workspace.all(
+            """
+            SELECT reserved.task_id FROM line JOIN reserved ON reserved.rowid = line.reservation
+            WHERE NOT is_exception AND line.whole <= reserved.due
+            """
+        )
+    }
+    return [each for each in _disputes(workspace, ledgers) if each.is_open and each.task_id in tasks]
+
+
 def resolve_dispute(
     ledgers: str | Sequence[str],
     number: int,
     *,
-    provider: str,
+    provider: str | None = None,
     account: str | None = None,
     actor: str | None = None,
     reason: str,
@@ -167,8 +205,8 @@ def resolve_dispute(
     Args:
         ledgers: URL of a ledger, or of several.
         number: the number of the dispute.
-        provider: the provider.
-        account: the account at the provider; by default, the only one that the ledgers have.
+        provider: the provider; by default, the one with which the dispute is.
+        account: the account at the provider; by default, the one whose charge is in dispute.
         actor: the person who resolves the dispute; by default, the system's user.
         reason: the outcome, in words.
         clock: returns the current instant, with a time zone.
@@ -178,6 +216,17 @@ def resolve_dispute(
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
+    for owner in accounts_in(ledgers):
+        if provider in {None, owner.provider} and account in {None, owner.account}:
+            with opened_books(ledgers, *owner) as (workspace, opened, _):
+                if any(each.number == number for each in _disputes(workspace, opened)):
+                    provider, account = owner
+                    break
+    if provider is None:
+        raise LedgerError(
+            f"there is no dispute {number} in the ledger; `kling-pricing dispute list` lists the disputes "
+            "with a provider"
+        )
     with opened_books(ledgers, provider, account) as (workspace, opened, books):
         known = [each for each in _disputes(workspace, opened) if each.number == number]
         if not known:
@@ -241,14 +290,20 @@ def _dispute(
                 SELECT arg_max(amount, (ledger, seq)) FROM fact
                 WHERE kind = 'use' AND task = $task AND currency = $currency
               ), 0)
+              - ifnull((
+                SELECT sum(amount) FROM ({_OPEN}) WHERE task = $task AND currency = $currency
+              ), 0)
             """,
             {"task": task_id, "currency": rows[0][3]},
         )
         if part <= 0:
+            _refuse_disputed(workspace, task_id)
             raise LedgerError(f"task {task_id} was not charged more than expected; give the disputed amount")
         part = min(part, max(undisputed for *_, undisputed in rows))
     enough = [row for row in rows if row[4] >= part]
     if part <= 0 or not enough:
+        if all(undisputed <= 0 for *_, undisputed in rows):
+            _refuse_disputed(workspace, task_id)
         most = format_decimal(from_nanos(max(undisputed for *_, undisputed in rows)))
         raise LedgerError(
             f"at most {most} {rows[0][3]} of a charge for task {task_id} is not in dispute yet; dispute this "
@@ -259,6 +314,26 @@ def _dispute(
     return ledger, BookFact(
         "dispute", month, now, task_id, "", currency, part, subject=seq, actor=who.actor, reason=who.reason
     )
+
+
+def _refuse_disputed(workspace: Workspace, task_id: str) -> None:
+    """Refuses to dispute a task once more.
+
+    Raises:
+        LedgerError: the task is in dispute; the message has the numbers of its disputes.
+    """
+    disputes = workspace.all(
+        f"SELECT seq, amount, currency FROM ({_OPEN}) WHERE task = ? ORDER BY seq", [task_id]
+    )
+    if disputes:
+        numbers = ", ".join(
+            f"{number} ({format_decimal(from_nanos(amount))} {currency})"
+            for number, amount, currency in disputes
+        )
+        raise LedgerError(
+            f"task {task_id} is already in dispute, number {numbers}; `kling-pricing dispute list` shows the "
+            "open disputes"
+        )
 
 
 def _disputes(workspace: Workspace, ledgers: Sequence[Ledger]) -> list[Dispute]:

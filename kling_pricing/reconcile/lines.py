@@ -63,6 +63,7 @@ _COLUMNS = {
     "reservations": "shared.ids",
     "stated_state": "charge.state",
     "problem": "unread.problem",
+    "may_charge": "unread.may_charge",
     "unread_task": "unread.task_id",
     "unread_places": "unread.places",
     "fits": "candidate.fits",
@@ -148,9 +149,7 @@ class Lines:
     @cached_property
     def _stray_rows(self) -> int:
         """The number of rows that cannot be read and may charge a request whose task is unknown."""
-        return int(
-            self._workspace.one("SELECT count(*) FROM unread WHERE task_id IS NULL AND problem.kind <> 'total'")
-        )
+        return int(self._workspace.one("SELECT count(*) FROM unread WHERE task_id IS NULL"))
 
     def read(self, categories: Sequence[Category]) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""
@@ -235,6 +234,7 @@ class Lines:
             rows=self._rows_of(row),
             cause="",
             remedy="",
+            may_charge=row.may_charge is not False,
         )
         if row.category == "matched" and not (row.explanation or row.overlaps or row.unknown):
             return line

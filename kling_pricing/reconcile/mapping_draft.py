@@ -70,6 +70,11 @@ _PATTERNS = (
     *("%Y年%m月%d日 %H:%M:%S", "%Y年%m月%d日 %H:%M", "%Y年%m月%d日"),
 )
 _ISO_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.,]+ ?(?P<zone>Z|UTC|[+-][0-9]{2}:?[0-9]{2})?)?")
+_CURRENCIES: Mapping[str, Sequence[str]] = {"$": ("USD",), "¥": ("CNY", "JPY"), "€": ("EUR",), "£": ("GBP",)}
+"""Sign -> the currencies that it usually means."""
+_SIGNS = {"\uff04": "$", "\uffe5": "¥", "\uffe1": "£"}
+"""Wide sign -> the sign."""
+_SIGN = f"[{''.join([*_CURRENCIES, *_SIGNS])}]"
 _FRACTION = re.compile(r"[.,]([0-9]+)[^0-9]*$")
 
 
@@ -150,6 +155,13 @@ class MappingDraft(NamedTuple):
             return UNIX, True
         fitting = [pattern for pattern in _PATTERNS if texts and all(_fits(text, pattern) for text in texts)]
         return fitting[0] if len(fitting) == 1 else None, False
+
+    def sign(self, column: str | None) -> tuple[str, Sequence[str]]:
+        """Returns the only currency sign of a column, and its currencies; an empty sign: none, or several."""
+        texts = self.examples.get(column or "", ())
+        signs = {_SIGNS.get(sign, sign) for text in texts for sign in re.findall(_SIGN, text)}
+        sign = signs.pop() if len(signs) == 1 else ""
+        return sign, _CURRENCIES.get(sign, ())
 
     def decimals(self, column: str) -> int:
         """Returns the most digits after a separator in the amounts of a column."""
@@ -263,7 +275,7 @@ def draft_mapping(statement: str | os.PathLike[str], *, encoding: str | None = N
     workspace = Workspace()
     try:
         file = reader(path, workspace, lambda _size: None, encoding)
-        layout, header = max(file.layouts(Layout()), key=lambda candidate: _recognised(candidate[1]))
+        layout, header = likeliest_layout(file)
         file.layout = layout
         columns = [*filter(None, header)]
         if not columns:
@@ -278,6 +290,11 @@ def draft_mapping(statement: str | os.PathLike[str], *, encoding: str | None = N
     rows = layout.rows[0] if layout.rows else None
     draft = MappingDraft(path.name, columns, examples, layout.sheet, rows, MappingAnswers())
     return draft._replace(suggested=_suggested(draft)._replace(totals=totals))
+
+
+def likeliest_layout(file: FileReader) -> tuple[Layout, Sequence[str]]:
+    """Returns the layout of a file, and its header, in which most columns have a known meaning."""
+    return max(file.layouts(Layout()), key=lambda candidate: _recognised(candidate[1]))
 
 
 def _recognised(header: Sequence[str]) -> tuple[int, int]:

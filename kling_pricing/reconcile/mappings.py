@@ -15,6 +15,7 @@ from typing import Any
 from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import StatementError, TableError
 from kling_pricing.reconcile.files.file_reader import FileReader, Layout, has_column
+from kling_pricing.reconcile.mapping_draft import likeliest_layout
 from kling_pricing.reconcile.statement_columns import ModelColumnEntry
 from kling_pricing.reconcile.statement_file import StatementFile
 from kling_pricing.strict_yaml import YamlDocument, read
@@ -114,10 +115,11 @@ def choose_mapping(
         raise file.error(f"matches several mappings; choose one with --mapping ({choices})")
     header, nearest = _nearest(file, own)
     names = ", ".join(sorted(known))
+    columns = [*dict.fromkeys(filter(None, header))]
     raise file.error(
-        f"no mapping for {provider} matches the columns of the file "
-        f"({_listed(sorted(set(header))) or 'none'}){nearest}; choose a mapping with --mapping "
-        f"({names}), or give your own YAML file"
+        f"no mapping for {provider} matches the columns of the file ({_listed(columns) or 'none'}){nearest}; "
+        f"write a mapping with `kling-pricing statement map FILE --provider {provider}`, or choose one with "
+        f"--mapping ({names})"
     )
 
 
@@ -207,7 +209,8 @@ def _likeliest_header(file: FileReader, mapping: StatementFile) -> tuple[Sequenc
 
 def _nearest(file: FileReader, candidates: Sequence[StatementFile]) -> tuple[Sequence[str], str]:
     """Returns the likeliest header of a file, and the mapping that it nearly fits, in words."""
-    header: Sequence[str] = file.header()
+    file.header()  # if the file is empty, it is refused
+    _, header = likeliest_layout(file)
     for mapping in candidates:
         if mapping.answers is None:
             likeliest, _ = _likeliest_header(file, mapping)
@@ -216,7 +219,6 @@ def _nearest(file: FileReader, candidates: Sequence[StatementFile]) -> tuple[Seq
                 return likeliest, (
                     f"; {mapping.statement} nearly matches, but column {' or '.join(lacking[0])} is missing"
                 )
-            header = max(header, likeliest, key=len)
     return header, ""
 
 

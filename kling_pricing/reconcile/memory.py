@@ -213,7 +213,7 @@ def recall(workspace: Workspace, given: Sequence[Statement], since: datetime, un
         INSERT INTO charge
         SELECT file, "row", task, native, unit,
           coalesce(billed_at, CASE WHEN submitted_at IS NULL THEN "at" END), submitted_at,
-          NULL, NULL, {'model': '', 'resolution': '', 'facts': []}, row_id, NULL, NULL, NULL
+          NULL, NULL, {'model': '', 'resolution': '', 'facts': []}, row_id, NULL, NULL, native <> 0, NULL
         FROM recalled JOIN recalled_file USING (digest)
         WHERE (digest, task, unit) NOT IN (SELECT (digest, task, unit) FROM contradicted)
         ORDER BY file, "row", copy

@@ -53,6 +53,8 @@ class Line(NamedTuple):
         day: of a sum: its day, in the time zone of the statement's days.
         expected_tasks: of a sum: the number of its tasks in the ledger that should cost something.
         billed_tasks: of a sum: the number of its tasks on the statement; None: the statement does not say.
+        may_charge: whether the line may be a charge. A row that cannot be read and states no amount, such as a
+            note below the charges, is not one.
     """
 
     category: Category
@@ -86,6 +88,7 @@ class Line(NamedTuple):
     day: date | None = None
     expected_tasks: int | None = None
     billed_tasks: int | None = None
+    may_charge: bool = True
 
     @property
     def is_exception(self) -> bool:

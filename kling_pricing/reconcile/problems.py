@@ -58,11 +58,6 @@ PROBLEMS: Mapping[str, Problem] = {
         "is empty, although the row charges {text} for a model whose rows must have a task id",
         "Find the task at the provider by its time and amount; the row's charge is not counted anywhere.",
     ),
-    "total": Problem(
-        "is {text}, which marks a total instead of a task; the row is not counted",
-        "Compare the total with the sum of the charges, and remove the row from the file.",
-        shows=True,
-    ),
     "rounded": Problem("is {text}: a spreadsheet has rounded the ids", _EXPORT_AGAIN),
     "long": Problem(
         f"is not a task id: it has more than {MAX_LABEL_CHARS} characters, or an invisible character"

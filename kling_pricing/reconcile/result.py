@@ -17,13 +17,20 @@ from kling_pricing.reconcile.aggregates.cell_lines import CellLines
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.completeness import Completeness, refuse_other_owner
-from kling_pricing.reconcile.disputing import dispute_overcharges
+from kling_pricing.reconcile.disputing import Dispute, DisputeAlso, dispute_overcharges, needless_disputes
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, LongerFile, Replacement, replacement
 from kling_pricing.reconcile.model import Dimension, Grain, Invoice, JournalLine, Line, Payable, Rows, Total
 from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reconcile.remember import Remembered, conflict_text, refuse_conflicts, remember
-from kling_pricing.reconcile.settle import SettleAlso, Settled, count_to_settle, settle
+from kling_pricing.reconcile.settle import (
+    SettleAlso,
+    Settled,
+    SettledTask,
+    count_to_settle,
+    first_to_settle,
+    settle,
+)
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 
@@ -191,12 +198,14 @@ class Reconciliation:
             author(actor, reason),
         )
 
-    def dispute(self, *, actor: str | None = None, reason: str) -> int:
+    def dispute(self, *, also: Collection[DisputeAlso] = (), actor: str | None = None, reason: str) -> int:
         """Disputes the excess of every charge that is too high, on the lines that are exceptions.
 
-        First remembers the statements. A disputed task is not settled until its dispute is resolved.
+        First remembers the statements. A disputed task is not settled until its dispute is resolved. Of a task
+        that the ledger does not have, only a repeated charge is disputed, because the task may be yours.
 
         Args:
+            also: additional categories to dispute: `not_in_ledger`, or none.
             actor: the person who opens the disputes; by default, the system's user.
             reason: the reason.
 
@@ -212,11 +221,18 @@ class Reconciliation:
         workspace.run("DROP TABLE fact")
         workspace.run("DROP TABLE past_statement")
         self._known_books = load_books(workspace, self._opened, self._owner)
-        added = dispute_overcharges(workspace, self._opened, self._known_books, who, self._now)
+        added = dispute_overcharges(workspace, self._opened, self._known_books, who, self._now, also)
         workspace.run("DROP TABLE fact")
         workspace.run("DROP TABLE past_statement")
         self._known_books = load_books(workspace, self._opened, self._owner)
         return added
+
+    def needless_disputes(self) -> list[Dispute]:
+        """Returns the open disputes of tasks whose charges need no action any more; nothing for sums."""
+        if self.grain:
+            return []
+        self._learn()
+        return needless_disputes(self._workspace, self._opened)
 
     def replacement(self) -> Replacement | None:
         """Returns the changes if the given file replaces a statement; None: it does not replace one."""
@@ -248,6 +264,18 @@ class Reconciliation:
         """
         self._refuse_sums()
         return count_to_settle(self._workspace, also)
+
+    def first_to_settle(self, *, also: Collection[SettleAlso] = ()) -> list[SettledTask]:
+        """Returns the first tasks that `settle` would settle, at most 10, each with its amount.
+
+        Args:
+            also: additional categories to settle: `unexplained`, or none.
+
+        Raises:
+            StatementError: the statement gives sums instead of tasks.
+        """
+        self._refuse_sums()
+        return first_to_settle(self._workspace, also)
 
     def settle(
         self,

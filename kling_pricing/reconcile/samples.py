@@ -72,6 +72,7 @@ class StatementSample(NamedTuple):
         rows: the first rows that count, with those that cannot be read among them.
         problems: the first rows that cannot be read.
         totals: what the totals in the file say, compared with the sum of the rows, each a clause.
+        totals_agree: whether each of these totals is the sum of the rows.
     """
 
     file: str
@@ -86,6 +87,7 @@ class StatementSample(NamedTuple):
     rows: Sequence[SampleRow]
     problems: Sequence[SampleRow]
     totals: Sequence[str] = ()
+    totals_agree: bool = True
 
 
 def sample_statement(
@@ -139,8 +141,11 @@ def sample_statement(
         workspace.run("CREATE TABLE reserved (task_id VARCHAR)")  # there is no ledger
         restore_ids(workspace, [read])
         refuse_rounded_ids(workspace, [read])
-        totals = [str(total) for total in read_control_totals(workspace, [read])]
-        return _sample(workspace, read, rows)._replace(totals=totals)
+        controls = read_control_totals(workspace, [read])
+        return _sample(workspace, read, rows)._replace(
+            totals=[str(control) for control in controls],
+            totals_agree=all(control.agrees for control in controls),
+        )
     finally:
         workspace.close()
 

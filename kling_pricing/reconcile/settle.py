@@ -6,6 +6,7 @@ Each task is one transaction, so an interruption loses nothing, and a second run
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Literal, NamedTuple, Self, TypeAlias, get_args
 
 from kling_pricing.errors import KlingPricingError, ReservationStateError
@@ -16,6 +17,22 @@ from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
+
+
+class SettledTask(NamedTuple):
+    """A task and the amount at which it is settled.
+
+    Attributes:
+        reservation_id: the ledger's name for its reservation.
+        task_id: the provider's name for the task.
+        amount: its whole charge.
+        currency: the currency.
+    """
+
+    reservation_id: str
+    task_id: str
+    amount: Decimal
+    currency: str
 
 
 class Settled(NamedTuple):
@@ -31,6 +48,12 @@ class Settled(NamedTuple):
     settled: int
     bound: int
     refused: Mapping[str, str]
+
+
+_MAX_NAMED = 10
+"""The largest number of settled tasks that are named."""
+_ORDER = "ORDER BY ledger, dispatched_at, reserved.task_id, reserved.id"
+_NAMED = "reserved.id, reserved.task_id, line.whole, line.currency"
 
 
 _TO_BIND = "FROM reserved WHERE paired AND id NOT IN (FROM bound)"
@@ -94,17 +117,15 @@ def settle(
                 except ReservationStateError as error:
                     progress.refused[reservation] = str(error)
                 on_done(progress.count, total)
-            for reservation, whole in workspace.rows(
-                f"SELECT reserved.id, line.whole {to_settle} AND ledger = ?"
-                " ORDER BY dispatched_at, reserved.id",
-                [place],
-            ):
+            for row in workspace.rows(f"SELECT {_NAMED} {to_settle} AND ledger = ? {_ORDER}", [place]):
+                task = _settled_task(*row)
+                reservation = task.reservation_id
                 if reservation not in progress.refused:
                     try:
-                        guard.settle(reservation, from_nanos(whole), basis="statement")
+                        guard.settle(reservation, task.amount, basis="statement")
                         progress.add_settled(reservation)
                     except ReservationStateError as error:
-                        progress.refused[reservation] = f"{error}{_remedy(reservation, whole)}"
+                        progress.refused[reservation] = f"{error}{_remedy(reservation, task.amount)}"
                 on_done(progress.count, total)
     return Settled(progress.settled, progress.bound, progress.refused)
 
@@ -117,6 +138,21 @@ def count_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> int:
     """
     _note_done(workspace)
     return int(workspace.one(f"SELECT count(*) {_to_settle(also)}"))
+
+
+def first_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> list[SettledTask]:
+    """Returns the first tasks that `settle` would settle, at most 10.
+
+    Raises:
+        KlingPricingError: a category cannot be settled.
+    """
+    _note_done(workspace)
+    rows = workspace.all(f"SELECT {_NAMED} {_to_settle(also)} {_ORDER} LIMIT {_MAX_NAMED}")
+    return [_settled_task(*row) for row in rows]
+
+
+def _settled_task(reservation: str, task_id: str, whole: int, currency: str) -> SettledTask:
+    return SettledTask(reservation, task_id, from_nanos(whole), currency)
 
 
 def _note_done(workspace: Workspace) -> None:
@@ -134,8 +170,8 @@ def _to_settle(also: Collection[SettleAlso]) -> str:
     return _TO_SETTLE.format(categories=categories, disputable=DISPUTABLE_ROWS)
 
 
-def _remedy(reservation: str, whole: int) -> str:
-    amount = format_decimal(from_nanos(whole))
+def _remedy(reservation: str, whole: Decimal) -> str:
+    amount = format_decimal(whole)
     return (
         f"; if {amount} is right, run `kling-pricing settle {reservation} --amount {amount} --basis operator`"
     )

@@ -12,6 +12,7 @@ The table `unread` has one row for each such task, and one for each row whose ta
 | place | the first of its rows in `charge` |
 | places | all of them, as `merged.places` |
 | problem, unit | of the first row |
+| may_charge | whether one of the rows may be a charge |
 | is_blind | whether the row may charge any task, because its id is lost |
 """
 
@@ -52,7 +53,7 @@ _FITS_ROUNDED = f"""
 _NOTHING_UNREAD = f"""
     CREATE TABLE unread (
       id BIGINT, task_id VARCHAR, place BIGINT, places STRUCT(place BIGINT, file USMALLINT, "row" BIGINT)[],
-      problem {PROBLEM}, unit VARCHAR, is_blind BOOLEAN
+      problem {PROBLEM}, unit VARCHAR, may_charge BOOLEAN, is_blind BOOLEAN
     )
 """
 """The table of a statement that can be read in full, which is made in less time."""
@@ -69,7 +70,7 @@ def add_unreadable(workspace: Workspace, usual: str) -> None:
     workspace.run(
         f"""
         CREATE TABLE unread_row AS
-        SELECT rowid AS place, file, "row", problem, unit, task_id AS written FROM charge
+        SELECT rowid AS place, file, "row", problem, unit, may_charge, task_id AS written FROM charge
         WHERE problem IS NOT NULL AND problem.kind NOT IN ({IGNORED})
         """
     )
@@ -81,7 +82,7 @@ def add_unreadable(workspace: Workspace, usual: str) -> None:
         CREATE TABLE unread AS
         WITH text AS (
           SELECT place, unnest(string_split(written, {literal(ID_SEPARATOR)})) AS text
-          FROM unread_row WHERE problem.kind <> 'total'
+          FROM unread_row
         ), possible AS (
           SELECT place, text AS task_id FROM text WHERE text <> ''
           UNION SELECT place, {bare_id(unguarded("text"))} FROM text
@@ -98,11 +99,10 @@ def add_unreadable(workspace: Workspace, usual: str) -> None:
         )
         SELECT row_number() OVER (ORDER BY min(place)) AS id, task_id, min(place) AS place,
           list({{'place': place, 'file': file, 'row': "row"}} ORDER BY place) AS places,
-          arg_min(problem, place) AS problem, arg_min(unit, place) AS unit,
+          arg_min(problem, place) AS problem, arg_min(unit, place) AS unit, bool_or(may_charge) AS may_charge,
           task_id IS NULL AND bool_or(
-            problem.kind <> 'total'
-            AND (written = '' OR contains(written, {literal(ID_SEPARATOR)})
-              OR problem.kind IN ('rounded', 'zeros', 'long', 'words', 'no_id', 'date_id'))
+            written = '' OR contains(written, {literal(ID_SEPARATOR)})
+              OR problem.kind IN ('rounded', 'zeros', 'long', 'words', 'no_id', 'date_id')
           ) AS is_blind
         FROM unread_row LEFT JOIN task USING (place)
         GROUP BY task_id, CASE WHEN task_id IS NULL THEN place END

@@ -36,7 +36,7 @@ def write(reconciled: Reconciled, folder: Path) -> None:
 
 
 def section(reconciled: Reconciled) -> Section:
-    """Returns the table of the lines that charge too much, or cannot be read."""
+    """Returns the table of the lines that charge too much, or may charge although they cannot be read."""
     return Section(
         "disputes",
         "Disputes",
@@ -127,10 +127,10 @@ def _cause_key(line: Line) -> tuple[str, str]:
 
 
 def _is_disputed(line: Line) -> bool:
-    """Returns whether an exception charges too much, or cannot be read."""
+    """Returns whether an exception charges too much, or may be a charge that cannot be read."""
     difference = _difference(line)
     reasons = _REASONS if line.cell is None else _SUM_REASONS
-    return line.category in reasons and (difference is None or difference > 0)
+    return line.category in reasons and line.may_charge and (difference is None or difference > 0)
 
 
 def _difference(line: Line) -> Decimal | None:

@@ -26,7 +26,8 @@ _DIMENSIONS: Mapping[Dimension, str] = {
 _SELECT = """
     SELECT category, nullif(day, ''), nullif(model, ''), nullif(resolution, ''), nullif(tier, ''),
       nullif(project, ''), line.currency, line.expected, line.billed, line.cell, expected_tasks, sent_tasks,
-      billed_tasks, places, line.place, file, "row", charge.problem, explanation.cause, is_exception
+      billed_tasks, places, line.place, file, "row", charge.problem, charge.may_charge,
+      explanation.cause, is_exception
     FROM line LEFT JOIN cell ON cell.id = line.cell LEFT JOIN charge ON charge.rowid = line.place
     LEFT JOIN explanation ON explanation.id = line.explanation
 """
@@ -100,6 +101,7 @@ class CellLines:
         file: int | None,
         row: int | None,
         problem: Mapping[str, str] | None,
+        may_charge: bool | None,  # noqa: FBT001 (a row of the query above)
         explanation: str | None,
         is_exception: bool,  # noqa: FBT001 (a row of the query above)
     ) -> Line:
@@ -137,6 +139,7 @@ class CellLines:
             day=named,
             expected_tasks=None if cell is None else expected_tasks or 0,
             billed_tasks=billed_tasks,
+            may_charge=problem is None or may_charge is not False,
         )
         messages = cell_messages(
             line, sent_tasks or 0, explanation, problem, unreadable, is_exception=is_exception
