@@ -72,11 +72,11 @@ def exchanged(server: RunningServer, data: bytes) -> bytes:
 
 
 def test_a_caller_cannot_shorten_its_job(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
-    """Neither stated facts about files nor a query, which the provider might read, passes."""
+    """Neither stated facts about files nor a field in the URL, which the provider might read, passes."""
     provider, server, _ = gateway
     before = len(provider.received)
     facts = {"x-kling-pricing-media": json.dumps({"https://v.example/a.mp4": {"length_s": 1}})}
-    for headers, query in ((facts, ""), ({}, "?duration=10")):
+    for headers, query in ((facts, ""), ({}, "?duration=10"), ({}, "?trace=1&Dura_tion=10")):
         reply = httpx.post(
             f"{server.base('studio')}/v1/tasks{query}", json=CLIP, headers=server.key() | headers
         )

@@ -58,7 +58,9 @@ def close_command(
     book: PriceBook,
     as_json: bool,
 ) -> None:
-    """Close the books of a month, and show the amounts to pay, in dispute and to accrue.
+    """Close the books of a month, and show the amounts to pay.
+
+    The command also shows the amounts in dispute and to accrue, and the journal of the month.
 
     The journal of a closed month, and of every month before it, never changes. If a statement that you remember
     later concerns a closed month, its amounts appear in the first open month. Every account has its own books.

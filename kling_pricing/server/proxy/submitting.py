@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 import aiohttp
 from yarl import URL
 
+from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.context import spending
@@ -47,10 +50,14 @@ from kling_pricing.server.proxy.targets import Target
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.wire.endpoints import Endpoint
+from kling_pricing.wire.formats import wire_format
 
 _log = logging.getLogger("kling_pricing.server")
 
 _MIB = 2**20
+_SEPARATORS = re.compile(r"[^a-z0-9]")
+"""The characters in which spellings of a field's name differ, after its capitals."""
+
 _KEY_HEADER = "idempotency-key"
 _NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Errors that prove that no connection existed over which the request could be sent."""
@@ -103,11 +110,8 @@ class Submitting:
                 "wrong length would reserve too little; leave the header out, or ask whoever runs the server "
                 "to set `trust_media`"
             )
-        if isinstance(route, Endpoint) and request.target.query:
-            raise KlingPricingError(
-                "the URL of a job has a query, which the provider might read instead of the priced body; leave "
-                "the query out, and give everything in the body"
-            )
+        if isinstance(route, Endpoint):
+            _refuse_fields_in_query(route, request.target.query)
         with self._bodies.counted() as parts:
             body = await self._bodies.read(receive, request.received.get("content-length"), parts)
             outgoing = OutgoingRequest(request.method, request.target.url, request.received, body)
@@ -261,6 +265,18 @@ class Submitting:
             observed = partial(guarded.hook.on_task_answer, task, read.plain)
             await self._state.finish(lambda _: observed())
         return read.answer
+
+
+def _refuse_fields_in_query(endpoint: Endpoint, query: str) -> None:
+    """Refuses a query that gives a field of the job, because the provider might read it instead of the body."""
+    fields = {name for each in endpoint.wire_formats for name in wire_format(each).FIELDS}
+    plain = {_SEPARATORS.sub("", name.lower()) for name in fields}
+    for name, _ in parse_qsl(query, keep_blank_values=True):
+        if _SEPARATORS.sub("", name.lower()) in plain:
+            raise KlingPricingError(
+                f"the URL gives {shown(name)}, which the provider might read instead of the priced body; leave "
+                "the parameter out, and give the field in the body"
+            )
 
 
 def _recorded(
