@@ -80,7 +80,8 @@ class Mutant:
         """The file with the change."""
         changed = deep_replace(self.module, self.mutation.original_node, self.mutation.mutated_node)
         assert isinstance(changed, libcst.Module)
-        return changed.code
+        code: str = changed.code
+        return code
 
     @cached_property
     def diff(self) -> str:
