@@ -295,12 +295,12 @@ def _longer_files(
             AND "at" >= $since AND "at" < $until
         ), own_row AS (
           SELECT * FROM given_row WHERE "at" >= $since AND "at" < $until
+        ), own AS (
+          SELECT DISTINCT row({_IDENTITY}, copy) AS entry FROM own_row
         ), whole AS (
-          SELECT digest FROM (SELECT DISTINCT digest FROM period_row) AS past WHERE NOT EXISTS (
-            FROM own_row WHERE (digest, {_IDENTITY}, copy) NOT IN (
-              SELECT (digest, {_IDENTITY}, copy) FROM period_row
-            )
-          )
+          SELECT digest FROM (SELECT DISTINCT digest, row({_IDENTITY}, copy) AS entry FROM period_row) AS past
+          JOIN own ON own.entry IS NOT DISTINCT FROM past.entry
+          GROUP BY digest HAVING count(*) = (SELECT count(*) FROM own)
         )
         SELECT digest, name, task, unit, "at" > (SELECT max("at") FROM own_row) AS is_last
         FROM period_row SEMI JOIN whole USING (digest)
