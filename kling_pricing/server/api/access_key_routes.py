@@ -74,7 +74,7 @@ class IssueKeyBody(ApiBody):
 class IssuedKeyView(View):
     """A new access key with its text, which is shown this once."""
 
-    key: str = Field(description="The text that callers send. Nobody can show it again.")
+    key: str = Field(description="The text that callers send. It cannot be shown again.")
     access_key: AccessKeyView
 
 
