@@ -94,7 +94,7 @@ class AllowanceRequestView(View):
 
     id: str
     project: str
-    amount: Number = Field(description="The price of the job. An allowance covers the part of it that does not fit.")
+    amount: Number = Field(description="The price of the job. An allowance covers what does not fit.")
     currency: str
     budgets: list[str]
     key: str | None
