@@ -475,10 +475,10 @@ def test_the_tables_are_read_from_an_archive(tmp_path: Path) -> None:
     """The package also works from a zip archive, which has no folder of its files."""
     package = Path(str(kling_pricing.__file__)).parent
     with ZipFile(tmp_path / "kling.zip", "w") as archive:
-        for root, name in ((package, "kling_pricing"), (bundled(), "kling_pricing/pricing_tables")):
-            for path in root.rglob("*"):
-                if path.suffix in {".py", ".yaml"}:
-                    archive.write(path, f"{name}/{path.relative_to(root).as_posix()}")
+        for path in package.rglob("*.py"):
+            archive.write(path, f"kling_pricing/{path.relative_to(package).as_posix()}")
+        for path in bundled().rglob("*.yaml"):    # a wheel has them in the package, a source tree beside it
+            archive.write(path, f"kling_pricing/pricing_tables/{path.relative_to(bundled()).as_posix()}")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "kling.zip")}
     done = subprocess.run(
         [sys.executable, "-P", "-c", ARCHIVED],
