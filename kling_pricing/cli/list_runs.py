@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from kling_pricing.cli.inputs import Item, UnreadableInputError, items, opened
 from kling_pricing.cli.summary_text import groups_text, refusals_text
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.quoting.engine import quote_payload
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.shot_lists.errors import ShotListError
@@ -18,6 +19,10 @@ from kling_pricing.shot_lists.list_paths import expanded, is_shot_list, refuse_o
 from kling_pricing.shot_lists.list_writers import ListWriter, ResultCell, ResultColumn, list_writer
 from kling_pricing.shot_lists.shots import ListReading, Shot, opened_list
 from kling_pricing.shot_lists.summaries import GROUPS, ListSummary
+from kling_pricing.strict_json import as_object, json_value
+
+READING_OPTIONS = ("values", "maps", "sheet", "encoding")
+"""The parameters of `reading_options`."""
 
 
 class ResultForm(Protocol):
@@ -48,7 +53,11 @@ class ListRun:
     """
 
     def __init__(
-        self, files: Sequence[str], intake: Callable[[], Intake], form: ResultForm, options: Mapping[str, Any]
+        self,
+        files: Sequence[str],
+        intake: Callable[[], Intake],
+        form: ResultForm,
+        options: Mapping[str, Any],
     ) -> None:
         self.paths = [*expanded(files)]
         self._intake = intake
@@ -59,6 +68,7 @@ class ListRun:
         self._refusals: str | None = options.get("refusals")
         self._writers: dict[str, ListWriter] = {}
         self._header: list[str] = []
+        self._headers: dict[str, Sequence[str]] = {}
         self._places: dict[str, list[int | None]] = {}
         self._intakes: dict[tuple[tuple[str, str], ...], Intake] = {}
         self.summary = ListSummary([folded_group(name) for name in self._groups])
@@ -99,6 +109,44 @@ class ListRun:
             return item.row.shot.about
         return self.reading.about if self._reading_options.get("values") else {}
 
+    def quoted(self, item: Item, payload: Mapping[str, Any]) -> Quote:
+        """Returns the quote for a request, and raises as `quote` does. Equal rows of a list are quoted once."""
+        if item.row is None:
+            return quote_payload(payload, self.intake(None))
+        shot = item.row.shot
+        if shot.outcome is None:
+            try:
+                shot.outcome = quote_payload(payload, self.intake(shot))
+            except KlingPricingError as error:
+                shot.outcome = error
+        if isinstance(shot.outcome, KlingPricingError):
+            raise shot.outcome.with_traceback(None)
+        quoted: Quote = shot.outcome
+        return quoted
+
+    def priced(self) -> Iterator[tuple[Item, Mapping[str, Any], Quote | KlingPricingError]]:
+        """Yields every request with its payload, and its quote or the reason why it is refused.
+
+        Raises:
+            KlingPricingError: a request cannot be read.
+        """
+        for item in filter(None, self.items()):
+            if isinstance(item.request, KlingPricingError):
+                raise item.request
+            try:
+                read = json_value(item.request) if isinstance(item.request, bytes) else item.request
+                payload = self.payload(item, as_object(read))
+            except KlingPricingError as error:
+                raise UnreadableInputError(f"{item.place}: {error}") from None
+            try:
+                yield item, payload, self.quoted(item, payload)
+            except KlingPricingError as error:
+                yield item, payload, error
+
+    def header(self, path: str) -> Sequence[str]:
+        """Returns the names of the columns of a shot list whose rows were read."""
+        return self._headers[path]
+
     def items(self) -> Iterator[Item | None]:
         """Yields the requests from all files, and None whenever the next request may be slow to arrive.
 
@@ -122,6 +170,7 @@ class ListRun:
     def _rows(self, path: str) -> Iterator[Item | None]:
         yield None
         with opened_list(path, self.reading) as shot_list:
+            self._headers[path] = shot_list.header
             groups = {folded_name(name): place for place, name in enumerate(shot_list.header)}
             self._refuse_unknown_groups(path, groups)
             self._places[path] = [groups.get(folded_name(name)) for name in (*self._header, *self._groups)]

@@ -42,7 +42,7 @@ from kling_pricing.cli.wording import with_options
 from kling_pricing.display import printable
 from kling_pricing.errors import CapabilityError, KlingPricingError
 from kling_pricing.money import add
-from kling_pricing.quoting.engine import check, quote_payload
+from kling_pricing.quoting.engine import check
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.shot_lists.errors import ShotListError
@@ -129,7 +129,7 @@ def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None
 
             result = quote_description(description, intake())
         else:
-            result = _quoted(item, payload, run)
+            result = run.quoted(item, payload)
         tally.add(result)
         run.done(item, result, result)
         if run.is_written:
@@ -141,22 +141,6 @@ def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None
         return f"{row_text(result)} {printable(item.place)}"
 
     answer_all(run, quick, answer, as_json=as_json, headings=HEADINGS)
-
-
-def _quoted(item: Item, payload: Mapping[str, Any], run: ListRun) -> Quote:
-    """Returns the quote for a request; equal rows of a shot list are quoted once."""
-    if item.row is None:
-        return quote_payload(payload, run.intake(None))
-    shot = item.row.shot
-    if shot.outcome is None:
-        try:
-            shot.outcome = quote_payload(payload, run.intake(shot))
-        except KlingPricingError as error:
-            shot.outcome = error
-    if isinstance(shot.outcome, KlingPricingError):
-        raise shot.outcome.with_traceback(None)
-    quoted: Quote = shot.outcome
-    return quoted
 
 
 @click.command("check", epilog=exit_codes_help("every request is valid", "at least one request is refused"))
