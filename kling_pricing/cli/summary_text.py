@@ -24,7 +24,7 @@ def groups_text(summary: ListSummary) -> list[str]:
         for currency, amount in sorted(group.sums.items())
     ]
     header = [*(name.replace("_", " ").capitalize() for name in names), "Requests", "Total"]
-    return [f"by {joined_with_and(names)}:", *aligned([header, *rows], right=2)]
+    return [f"by {joined_with_and(names)}:", *aligned([header, *rows], left=0, right=2)]
 
 
 def refusals_text(summary: ListSummary) -> list[str]:
@@ -37,14 +37,14 @@ def refusals_text(summary: ListSummary) -> list[str]:
     return ["refused, by reason:", *lines] if lines else []
 
 
-def aligned(rows: Sequence[Sequence[str]], *, right: int) -> list[str]:
-    """Returns rows as lines with aligned columns, of which the last `right` ones are right-aligned."""
+def aligned(rows: Sequence[Sequence[str]], *, left: int, right: int = 0) -> list[str]:
+    """Returns rows as lines with aligned columns; the first `left` and the last `right` ones are numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    first_right = len(widths) - right
+    numbers = {*range(left), *range(len(widths) - right, len(widths))}
     return [
         "  "
         + "  ".join(
-            f"{cell:>{width}}" if place >= first_right else f"{cell:<{width}}"
+            f"{cell:>{width}}" if place in numbers else f"{cell:<{width}}"
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
