@@ -154,9 +154,11 @@ def _show(options: list[Option], original: Mapping[str, Option]) -> None:
         base = original.get(currency)
         title = f"Prices in {currency}"
         echo(title if base is None else f"{title}, compared with the original request at {base.provider}")
-        names = [currency, "Difference", *(["Seconds"] if has_lengths else []), *_NAMES, ""]
+        names = [currency, "Change", *(["s"] if has_lengths else []), *_NAMES, ""]
         lines = [names, *(_price_cells(*row, original, has_lengths=has_lengths) for row in rows)]
         echo("\n".join(aligned(lines, left=len(names) - len(_NAMES) - 1)))
+        if any(line[-1] == _ORIGINAL for line in lines):
+            echo(f"  {_ORIGINAL} the request as written")
         echo("")
     refused = [option for option in options if option.quote is None]
     if refused:
@@ -169,7 +171,10 @@ def _show(options: list[Option], original: Mapping[str, Option]) -> None:
             echo("\n".join(wrap(reason, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)))
 
 
-_NAMES = ["Provider", "Model", "Resolution", "Audio"]
+_ORIGINAL = "*"
+"""The mark of the request as written."""
+
+_NAMES = ["Provider", "Model", "Res.", "Audio"]
 
 
 def _price_cells(
@@ -193,7 +198,7 @@ def _cells(option: Option) -> list[str]:
 def _remark(option: Option) -> str:
     """Returns the changes that the other columns do not show."""
     if not option.changes:
-        return "the request as written"
+        return _ORIGINAL
     shown = {"model", "resolution", "audio", "duration_s"}
     return ", ".join(f"{fact} = {_word(value)}" for fact, value in option.changes.items() if fact not in shown)
 
