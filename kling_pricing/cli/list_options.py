@@ -27,14 +27,14 @@ def _pairs(values: tuple[str, ...], form: str) -> dict[str, str]:
 
 
 def _values(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = _pairs(values, "FIELD=VALUE, such as resolution=1080p")
+    pairs = _pairs(values, "FIELD=VALUE")
     for name in pairs:
         _known(name)
     return pairs
 
 
 def _maps(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = _pairs(values, "COLUMN=FIELD, such as Seconds=duration")
+    pairs = _pairs(values, "COLUMN=FIELD")
     for name in filter(None, pairs.values()):
         _known(name)
     return pairs
