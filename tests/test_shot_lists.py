@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import duckdb
@@ -26,7 +26,7 @@ from kling_pricing.quoting.intake import Intake
 from kling_pricing.shot_lists.shots import ListReading, Shot, opened_list
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import wire_format
-from tests.commands import COMMAND, INTERRUPTIBLE, Done, run
+from tests.commands import INTERRUPTIBLE, Done, run
 from tests.conftest import AT, bundled_book, examples
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -67,25 +67,26 @@ def quoted(*arguments: str | Path) -> Done:
 
 
 @pytest.mark.parametrize(
-    ("header", "cells", "payload"),
+    ("columns", "cells", "payload"),
     [
-        (["Model", "DURATION", "Aspect Ratio"], ["kling-v3", "5", "16:9"], {"duration": 5, "aspect_ratio": "16:9"}),
-        (["model", "Duration (s)", "aspect-ratio"], [" kling-v3 ", " 5.0 ", ""], {"duration": 5}),
-        (["model", "duration_s", "audio"], ["kling-v3", "", "TRUE"], {"audio": True}),
-        (["model", "audio", "prompt"], ["kling-v3", "no", " two  spaces "], {"audio": False, "prompt": " two  spaces "}),
-        (["model", "image_urls"], ["kling-v3", "a.png; b.png ;"], {"image_urls": ["a.png", "b.png"]}),
-        (["model", "image_urls"], ["kling-v3", '["a;b.png"]'], {"image_urls": ["a;b.png"]}),
-        (["model", "extra.mode", "extra.cfg_scale"], ["kling-v3", "pro", "0.1"], {"extra": {"mode": "pro", "cfg_scale": 0.1}}),
-        (["model", "extra"], ["kling-v3", '{"mode": "pro"}'], {"extra": {"mode": "pro"}}),
-        (["model", "duration"], ["kling-v3", "five"], {"duration": "five"}),
-        (["model", "duration"], ["kling-v3", "5.5"], {"duration": 5.5}),
+        ("DURATION,Aspect Ratio", ["5", "16:9"], {"duration": 5, "aspect_ratio": "16:9"}),
+        ("Duration (s),aspect-ratio", [" 5.0 ", ""], {"duration": 5}),
+        ("duration_s,audio", ["", "TRUE"], {"audio": True}),
+        ("audio,prompt", ["no", " two  spaces "], {"audio": False, "prompt": " two  spaces "}),
+        ("image_urls", ["a.png; b.png ;"], {"image_urls": ["a.png", "b.png"]}),
+        ("image_urls", ['["a;b.png"]'], {"image_urls": ["a;b.png"]}),
+        ("extra.mode,extra.cfg_scale", ["pro", "0.1"], {"extra": {"mode": "pro", "cfg_scale": 0.1}}),
+        ("extra", ['{"mode": "pro"}'], {"extra": {"mode": "pro"}}),
+        ("duration", ["five"], {"duration": "five"}),
+        ("duration", ["5.5"], {"duration": 5.5}),
     ],
-)  # fmt: skip
+)
 def test_a_row_is_a_payload(
-    header: list[str], cells: list[str], payload: dict[str, Any], book: PriceBook, tmp_path: Path
+    columns: str, cells: list[str], payload: dict[str, Any], book: PriceBook, tmp_path: Path
 ) -> None:
-    """Names of columns are compared loosely; cells become the values that the API takes, and empty ones nothing."""
-    (shot,) = shots_of(write_csv(tmp_path / "a.csv", [header, cells]), book)
+    """Names of columns are compared loosely; cells become the values that the API takes."""
+    rows = [["Model", *columns.split(",")], [" kling-v3 ", *cells]]
+    (shot,) = shots_of(write_csv(tmp_path / "a.csv", rows), book)
     assert shot.payload == {"model": "kling-v3", **payload}
 
 
@@ -131,7 +132,7 @@ def literal(cell: Any) -> str:
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx", ".parquet"])
 def test_every_form_of_a_list_has_the_same_payloads(suffix: str, book: PriceBook, tmp_path: Path) -> None:
-    """A whole number that a spreadsheet keeps as a fraction stays whole; 0.1 is one tenth; empty is not said."""
+    """A whole number stays whole in a spreadsheet; 0.1 is one tenth; an empty cell says nothing."""
     rows = [
         ["model_name", "duration", "sound", "cfg_scale", "multi_shot", "prompt"],
         ["kling-v3", 5.0, "on", 0.1, None, "a boat"],
@@ -150,7 +151,7 @@ def test_every_form_of_a_list_has_the_same_payloads(suffix: str, book: PriceBook
 
 
 def test_a_list_from_a_european_spreadsheet_is_read(book: PriceBook, tmp_path: Path) -> None:
-    """Semicolons separate the cells, numbers have a decimal comma, and a byte order mark is no part of a name."""
+    """Cells can be separated by semicolons, numbers have a decimal comma, and files a byte order mark."""
     path = tmp_path / "a.csv"
     path.write_bytes("\ufeffmodel_name;cfg_scale;prompt\r\nkling-v3;0,5;eins, zwei\r\n".encode())
     (shot,) = shots_of(path, book)
@@ -166,7 +167,7 @@ def test_a_list_from_a_european_spreadsheet_is_read(book: PriceBook, tmp_path: P
 
 
 def test_a_cell_of_a_date_and_a_number_too_long_are_seen(book: PriceBook, tmp_path: Path) -> None:
-    """A date becomes ISO 8601 text; a number with more digits than a spreadsheet keeps is refused with its row."""
+    """A date becomes ISO 8601 text; a number that may have lost digits is refused with its row."""
     path = written_as(tmp_path / "a.xlsx", [["model", "prompt"], ["kling-v3", date(2026, 11, 21)]])
     (shot,) = shots_of(path, book)
     assert shot.payload["prompt"].startswith("2026-11-21")
@@ -200,7 +201,7 @@ def test_a_header_that_is_not_understood_is_refused(
 
 
 def test_columns_are_mapped_ignored_and_set(book: PriceBook, tmp_path: Path) -> None:
-    """A mapped column is another field, an ignored one is nothing, and a value that is set counts in every row."""
+    """A column can be another field, or be ignored; a value that is set counts in every row."""
     path = write_csv(
         tmp_path / "a.csv", [["model", "Seconds", "Scene", "resolution"], ["kling-v3", "5", "1", "4k"]]
     )
@@ -219,7 +220,7 @@ def test_columns_are_mapped_ignored_and_set(book: PriceBook, tmp_path: Path) -> 
 
 
 def test_a_row_that_cannot_be_read_names_its_line(tmp_path: Path) -> None:
-    """A row of another length, or with broken JSON, is reported with its line, and the other rows are quoted."""
+    """A row that is too short or has broken JSON is reported with its line; the others are quoted."""
     path = tmp_path / "a.csv"
     path.write_text(
         'model,prompt,image_urls\nkling-v3,"two\nlines",\n\nkling-v3,x\nkling-v3,x,[1\nkling-v3,x,\n'
@@ -373,8 +374,6 @@ def test_the_summary_has_groups_and_reasons(tmp_path: Path) -> None:
 
 def wrapped(text: str) -> list[str]:
     """Returns the lines of a reason."""
-    from textwrap import wrap  # noqa: PLC0415
-
     return wrap(text, 80, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
 
 
@@ -471,7 +470,7 @@ def test_an_unreadable_list_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_folders_and_patterns_mean_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder means all of its files with requests, sorted; hidden files and locks of office programs do not count."""
+    """A folder means all of its files with requests, sorted; hidden files and locks do not count."""
     folder = tmp_path / "shots"
     (folder / "more").mkdir(parents=True)
     write_csv(folder / "b.csv", [HEADER, BOAT])
@@ -521,15 +520,10 @@ def test_a_sheet_is_chosen_by_its_name(tmp_path: Path) -> None:
     other.append(["model", "prompt"])
     other.append(["kling-v3", "x"])
     book.save(tmp_path / "a.xlsx")
-    assert (
-        quoted(tmp_path / "a.xlsx").stdout == "nothing read\n"
-        or "nothing" in quoted(tmp_path / "a.xlsx").stdout
-    )
+    assert quoted(tmp_path / "a.xlsx").stdout.splitlines()[-1] == "nothing read"
     assert "total 0.357 USD" in quoted(tmp_path / "a.xlsx", "--sheet", "Act 2").stdout
-    assert (
-        "has no sheet 'Act 3'; its sheets are Sheet, Act 2"
-        in quoted(tmp_path / "a.xlsx", "--sheet", "Act 3").stderr
-    )
+    missing = quoted(tmp_path / "a.xlsx", "--sheet", "Act 3").stderr
+    assert "has no sheet 'Act 3'; its sheets are Sheet, Act 2" in missing
 
 
 def test_values_can_be_set_for_json_too(tmp_path: Path) -> None:
@@ -595,9 +589,9 @@ def test_equal_rows_are_quoted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_long_list_needs_little_memory(tmp_path: Path) -> None:
-    """The memory for 60,000 different rows is that for 6,000: the list is streamed."""
+    """The memory for 24,000 different rows is that for 4,000: the list is streamed."""
     peaks = []
-    for count in (6_000, 60_000):
+    for count in (4_000, 24_000):
         rows = [[*BOAT[:4], f"a boat, take {number}"] for number in range(count)]
         path = write_csv(tmp_path / f"{count}.csv", [HEADER, *rows])
         code = (
@@ -609,7 +603,7 @@ def test_a_long_list_needs_little_memory(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0
         peaks.append(int(done.stderr.splitlines()[-1]))
-    assert peaks[1] - peaks[0] < 8_000  # kilobytes
+    assert peaks[1] - peaks[0] < 3_000  # kilobytes
 
 
 def test_ctrl_c_writes_no_half_file(tmp_path: Path) -> None:
@@ -618,27 +612,21 @@ def test_ctrl_c_writes_no_half_file(tmp_path: Path) -> None:
     out.write_text("older")
     os.mkfifo(fifo)
     command = [sys.executable, "-c", INTERRUPTIBLE, "quote", str(fifo), "--out", str(out), *AT_OPTION]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        with fifo.open("w") as pipe:
-            pipe.write(json.dumps({"model": "kling-v3", "prompt": "x"}) + "\n")
-            pipe.flush()
-            while not [*tmp_path.glob(".o.csv.*")]:
-                time.sleep(0.01)
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, fifo.open("w") as pipe:
+        # the command opens its input after its output
+        pipe.write(json.dumps({"model": "kling-v3", "prompt": "x"}) + "\n")
+        pipe.flush()
+        assert [*tmp_path.glob(".o.csv.*")] != []
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
     assert (process.returncode, out.read_text()) == (130, "older")
     assert "interrupted; no file was written" in errors
     assert [*tmp_path.glob(".o.csv.*")] == []
 
 
-def test_a_full_disk_is_reported(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A file that cannot be written is an error with its name."""
     path = write_csv(tmp_path / "a.csv", [HEADER, BOAT])
-    done = subprocess.run(
-        [*COMMAND, "quote", str(path), "--out", str(tmp_path / "nowhere" / "o.csv"), *AT_OPTION],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = quoted(path, "--out", tmp_path / "nowhere" / "o.csv")
     assert done.returncode == 2
     assert "nowhere/o.csv: cannot be written: No such file or directory" in done.stderr

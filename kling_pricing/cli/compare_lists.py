@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ from kling_pricing.shot_lists.list_differences import ListComparison, PricedShot
 @click.argument("before")
 @click.argument("after")
 @click.option(
-    "--match-by", metavar="COLUMN", help="Column that identifies a shot. Default: `key`, or else the content."
+    "--match-by", metavar="COLUMN", help="Column that identifies a shot. Default: key, or else the content."
 )
 @click.option(
     "--max-increase",
@@ -95,8 +95,9 @@ def _increase(comparison: ListComparison) -> Decimal:
 
 def _priced_list(path: str, intake: Intake, reading: Mapping[str, Any]) -> list[PricedShot]:
     run = ListRun([path], partial(_same, intake), QuoteForm(), reading)
+    ignored = {folded_name(name) for name, field in reading["maps"].items() if not field}
     return [
-        PricedShot(item.place, item.source, item.number, _cells(item, payload, run), outcome)
+        PricedShot(item.place, item.source, item.number, _cells(item, payload, run, ignored), outcome)
         for item, payload, outcome in run.priced()
     ]
 
@@ -105,12 +106,14 @@ def _same(intake: Intake) -> Intake:
     return intake
 
 
-def _cells(item: Item, payload: Mapping[str, Any], run: ListRun) -> dict[str, str]:
+def _cells(item: Item, payload: Mapping[str, Any], run: ListRun, ignored: Container[str]) -> dict[str, str]:
     """Returns the texts that make up a shot: the cells of its row, or the fields of its payload."""
     if item.row is None:
         return {name: value if isinstance(value, str) else to_json(value) for name, value in payload.items()}
-    return {
+    cells = {
         folded_name(name): cell.strip()
         for name, cell in zip(run.header(item.source), item.row.cells, strict=True)
-        if not name.lower().startswith(RESULT_PREFIXES)
+        if not name.lower().startswith(RESULT_PREFIXES) and folded_name(name) not in ignored
     }
+    key = item.row.shot.about.get("key")
+    return cells if key is None else cells | {"key": key}
