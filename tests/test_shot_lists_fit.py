@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kling_pricing import check, quote
 from kling_pricing.money import sum_of
-from kling_pricing.shot_lists.fitting import Fit, Length, ShotPrice, fit_in_order, fit_most, fit_shorter
+from kling_pricing.shot_lists.fitting import FittedList, Length, ShotPrice, fit_in_order, fit_most, fit_shorter
 from tests.commands import run
 from tests.conftest import AT, bundled_book, examples, video
 
@@ -32,7 +32,7 @@ def shot_prices(draw: st.DrawFn) -> ShotPrice:
     return ShotPrice(amounts[0], lengths)
 
 
-def consistent(fit: Fit, money: Decimal) -> None:
+def consistent(fit: FittedList, money: Decimal) -> None:
     """Asserts that the sums are exact and within the money."""
     assert fit.spent == sum_of(shot.amount for shot in fit.shots if shot.fits)
     assert fit.spent + fit.left == money

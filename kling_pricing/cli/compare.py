@@ -150,7 +150,9 @@ def _row(option: Option, original: Mapping[str, Option]) -> dict[str, Any]:
 def _show(options: list[Option], original: Mapping[str, Option]) -> None:
     quotes = [(option, option.quote) for option in options if option.quote is not None]
     has_lengths = len({quoted.request.facts["duration_s"] for _, quoted in quotes}) > 1
-    for currency, rows in groupby(quotes, key=lambda row: row[1].currency):
+    for place, (currency, rows) in enumerate(groupby(quotes, key=lambda row: row[1].currency)):
+        if place:
+            echo("")
         base = original.get(currency)
         title = f"Prices in {currency}"
         echo(title if base is None else f"{title}, compared with the original request at {base.provider}")
@@ -159,10 +161,9 @@ def _show(options: list[Option], original: Mapping[str, Option]) -> None:
         echo("\n".join(aligned(lines, left=len(names) - len(_NAMES) - 1)))
         if any(line[-1] == _ORIGINAL for line in lines):
             echo(f"  {_ORIGINAL} the request as written")
-        echo("")
     refused = [option for option in options if option.quote is None]
     if refused:
-        echo("Not available")
+        echo("\nNot available" if quotes else "Not available")
         head, *lines = aligned([_NAMES, *(_cells(option) for option in refused)], left=0)
         echo(head)
         for line, option in zip(lines, refused, strict=True):

@@ -26,7 +26,7 @@ from kling_pricing.quoting.quote import Quote
 from kling_pricing.quoting.settings import Limits
 from kling_pricing.quoting.variants import cheaper_variants
 from kling_pricing.shot_lists.fitting import (
-    Fit,
+    FittedList,
     FittedShot,
     Length,
     ShotPrice,
@@ -160,7 +160,7 @@ def _currency(outcomes: list[Quote | KlingPricingError], given: str | None) -> s
     return given or next(iter(currencies), "")
 
 
-def _summary(fit: Fit, count: int, money: Decimal, currency: str, rule: str) -> str:
+def _summary(fit: FittedList, count: int, money: Decimal, currency: str, rule: str) -> str:
     fitting = sum(shot.fits for shot in fit.shots)
     amounts = f"{_money(fit.spent, currency)}, {_money(fit.left, currency)} left"
     lines = [
@@ -182,7 +182,7 @@ def _money(amount: Decimal, currency: str) -> str:
     return f"{format_decimal(amount)} {currency}".rstrip()
 
 
-def _lines(shots: list[_ListedShot], fit: Fit) -> Iterator[str]:
+def _lines(shots: list[_ListedShot], fit: FittedList) -> Iterator[str]:
     decisions = iter(fit.shots)
     widest = max((len(format_decimal(shot.amount)) for shot in fit.shots), default=0)
     for shot in shots:

@@ -52,7 +52,7 @@ class FittedShot(NamedTuple):
     duration_s: int | None = None
 
 
-class Fit(NamedTuple):
+class FittedList(NamedTuple):
     """What a rule decides about a list.
 
     Attributes:
@@ -70,17 +70,17 @@ class Fit(NamedTuple):
     lacking: Decimal = _NOTHING
 
 
-def fit_in_order(prices: Sequence[ShotPrice], money: Decimal) -> Fit:
+def fit_in_order(prices: Sequence[ShotPrice], money: Decimal) -> FittedList:
     """Takes every shot that still fits, in the order of the list."""
     return _taken(prices, range(len(prices)), money)
 
 
-def fit_most(prices: Sequence[ShotPrice], money: Decimal) -> Fit:
+def fit_most(prices: Sequence[ShotPrice], money: Decimal) -> FittedList:
     """Takes the cheapest shots first, which gives the greatest number of shots."""
     return _taken(prices, sorted(range(len(prices)), key=lambda place: prices[place].amount), money)
 
 
-def _taken(prices: Sequence[ShotPrice], order: Sequence[int], money: Decimal) -> Fit:
+def _taken(prices: Sequence[ShotPrice], order: Sequence[int], money: Decimal) -> FittedList:
     shots = [FittedShot(fits=False, amount=price.amount) for price in prices]
     left = money
     for place in order:
@@ -88,10 +88,10 @@ def _taken(prices: Sequence[ShotPrice], order: Sequence[int], money: Decimal) ->
         if amount <= left:
             left = subtract(left, amount)
             shots[place] = FittedShot(fits=True, amount=amount)
-    return Fit(shots, subtract(money, left), left)
+    return FittedList(shots, subtract(money, left), left)
 
 
-def fit_shorter(prices: Sequence[ShotPrice], money: Decimal) -> Fit:
+def fit_shorter(prices: Sequence[ShotPrice], money: Decimal) -> FittedList:
     """Shortens the longest shots until all fit.
 
     If the shortest valid lengths do not fit either, no shot fits, and `lacking` says how much money is missing.
@@ -99,7 +99,7 @@ def fit_shorter(prices: Sequence[ShotPrice], money: Decimal) -> Fit:
     as_it_is = sum_of(price.amount for price in prices)
     if as_it_is <= money:
         shots = [FittedShot(fits=True, amount=price.amount) for price in prices]
-        return Fit(shots, as_it_is, subtract(money, as_it_is))
+        return FittedList(shots, as_it_is, subtract(money, as_it_is))
     kinds = Counter((price.amount, tuple(price.lengths)) for price in prices)
 
     def total(limit_s: int) -> Decimal:
@@ -112,7 +112,7 @@ def fit_shorter(prices: Sequence[ShotPrice], money: Decimal) -> Fit:
     if not limits or (lowest := total(limits[0])) > money:
         lowest = total(limits[0]) if limits else as_it_is
         shots = [FittedShot(fits=False, amount=price.amount) for price in prices]
-        return Fit(shots, _NOTHING, money, lacking=subtract(lowest, money))
+        return FittedList(shots, _NOTHING, money, lacking=subtract(lowest, money))
     fitting, too_long = 0, len(limits) - 1  # the longest of all lengths is the list as it is
     while too_long - fitting > 1:
         middle = (fitting + too_long) // 2
@@ -129,7 +129,7 @@ def fit_shorter(prices: Sequence[ShotPrice], money: Decimal) -> Fit:
             left = subtract(left, difference)
             shots[place] = longer
     longest = max((shot.duration_s for shot in shots if shot.duration_s is not None), default=None)
-    return Fit(shots, subtract(money, left), left, longest)
+    return FittedList(shots, subtract(money, left), left, longest)
 
 
 def _within(price: ShotPrice, limit_s: int) -> FittedShot:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.quoting.format_choice import choose_format, format_at
 from kling_pricing.quoting.intake import Intake
-from kling_pricing.shot_lists.cells import CellReader, cell_reader
+from kling_pricing.shot_lists.cell_values import CellReader, cell_reader
 from kling_pricing.shot_lists.errors import ShotListError
 from kling_pricing.shot_lists.list_columns import LABEL, FieldPath, ListColumn, given_columns, read_header
 from kling_pricing.shot_lists.table_files import TextTable, opened_table
