@@ -76,7 +76,7 @@ def test_shorter_has_the_highest_common_limit(prices: list[ShotPrice], money: De
     assert all(shot.fits for shot in fit.shots) == possible
     if not possible:
         cheapest = sum_of(min(amounts) for amounts in choices)
-        assert (fit.lacking, fit.spent) == (cheapest - money, 0)
+        assert (fit.lacking, fit.spent) == (cheapest - money, Decimal(0))
         return
     for price, shot in zip(prices, fit.shots, strict=True):
         if shot.duration_s is None:

@@ -164,9 +164,9 @@ def _show(options: list[Option], original: Mapping[str, Option]) -> None:
     refused = [option for option in options if option.quote is None]
     if refused:
         echo("\nNot available" if quotes else "Not available")
-        head, *lines = aligned([_NAMES, *(_cells(option) for option in refused)], left=0)
+        head, *cells = aligned([_NAMES, *(_cells(option) for option in refused)], left=0)
         echo(head)
-        for line, option in zip(lines, refused, strict=True):
+        for line, option in zip(cells, refused, strict=True):
             echo(line)
             reason = with_options(option.why_not)
             echo("\n".join(wrap(reason, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)))

@@ -73,10 +73,9 @@ def compare_lists_command(
     reading = {name: options.pop(name) for name in READING_OPTIONS}
     intake = Intake(**options)
     with errors_shown(as_json=as_json):
-        lists = [_priced_list(path, intake, reading) for path in (before, after)]
-        match = None if match_by is None else folded_name(match_by)
-        comparison = compare_lists(*lists, match)
-    refused = [shot for shot in lists[1] if isinstance(shot.outcome, KlingPricingError)]
+        old, new = (_priced_list(path, intake, reading) for path in (before, after))
+        comparison = compare_lists(old, new, None if match_by is None else folded_name(match_by))
+    refused = [shot for shot in new if isinstance(shot.outcome, KlingPricingError)]
     if as_json:
         echo(to_json(as_json_data(comparison, before, after)))
     else:

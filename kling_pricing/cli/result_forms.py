@@ -34,7 +34,7 @@ class QuoteForm:
     """The results of `quote`; a range has no total."""
 
     prefix = "quote_"
-    columns = (
+    columns: Sequence[ResultColumn] = (
         ResultColumn("quote_total", "amount"),
         ResultColumn("quote_minimum", "amount"),
         ResultColumn("quote_maximum", "amount"),
@@ -82,7 +82,9 @@ class CheckForm:
     """The results of `check`."""
 
     prefix = "check_"
-    columns = tuple(map(ResultColumn, ("check_valid", "check_error_codes", "check_error")))
+    columns: Sequence[ResultColumn] = tuple(
+        map(ResultColumn, ("check_valid", "check_error_codes", "check_error"))
+    )
 
     def cells(self, outcome: Sequence[Violation] | KlingPricingError) -> Sequence[ResultCell]:
         """See `ResultForm.cells`."""
@@ -95,7 +97,7 @@ class DecideForm:
     """The results of `decide`."""
 
     prefix = "decide_"
-    columns = (
+    columns: Sequence[ResultColumn] = (
         ResultColumn("decide_outcome"),
         ResultColumn("decide_reserved", "amount"),
         *map(ResultColumn, ("decide_currency", "decide_changes", *(f"decide_{name}" for name in _ERROR))),

@@ -32,7 +32,7 @@ def refusals_text(summary: ListSummary) -> list[str]:
     lines = []
     for reason in summary.reasons:
         first = with_options(f"{reason.message} (first in {reason.place})")
-        lines.append(f"  {reason.count} x {reason.code}")
+        lines.append(f"  {reason.request_count} x {reason.code}")
         lines += wrap(first, WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
     return ["refused, by reason:", *lines] if lines else []
 

@@ -70,7 +70,7 @@ def _known_fields() -> Mapping[str, FieldPath]:
     for name in WIRE_FORMATS:
         for path, field in _all_fields(wire_format(name).FIELDS):
             fields.setdefault(path, {})[name] = field
-    known = {}
+    known: dict[str, FieldPath] = {}
     for path, by_format in fields.items():
         known.setdefault(folded_name(".".join(path)), FieldPath(path, by_format))
     return known

@@ -68,13 +68,13 @@ class RefusalReason(NamedTuple):
 
     Attributes:
         code: its stable name, such as `duration_s_limit`.
-        count: the number of these requests.
+        request_count: the number of these requests.
         place: the first of them.
         message: its message for the first of them.
     """
 
     code: str
-    count: int
+    request_count: int
     place: str
     message: str
 
@@ -110,7 +110,7 @@ class ListSummary:
     @property
     def reasons(self) -> list[RefusalReason]:
         """The reasons of refusals, the most frequent first."""
-        return sorted(self._reasons.values(), key=lambda reason: (-reason.count, reason.code))
+        return sorted(self._reasons.values(), key=lambda reason: (-reason.request_count, reason.code))
 
     def add(self, quote: Quote, others: Mapping[str, str]) -> None:
         """Adds a quote.
@@ -146,7 +146,7 @@ class ListSummary:
             self._reasons[code] = (
                 RefusalReason(code, 1, place, message)
                 if known is None
-                else known._replace(count=known.count + 1)
+                else known._replace(request_count=known.request_count + 1)
             )
 
 
