@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import openpyxl
 import pytest
+import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,10 +110,11 @@ def written_as(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
     """Writes rows with typed cells in the format of the file's name."""
     suffix = path.suffix
     if suffix == ".xlsx":
-        book = openpyxl.Workbook()
-        for row in rows:
-            book.active.append(list(row))
-        book.save(path)
+        options = {"strings_to_formulas": False, "default_date_format": "yyyy-mm-dd"}
+        with xlsxwriter.Workbook(str(path), options) as book:
+            sheet = book.add_worksheet()
+            for number, row in enumerate(rows):
+                sheet.write_row(number, 0, row)
     elif suffix == ".parquet":
         names, *cells = rows
         values = ", ".join(f"({', '.join(map(literal, row))})" for row in cells)
@@ -510,6 +512,20 @@ def test_a_missing_package_is_named(
     path.write_bytes(b"x")
     done = quoted(path)
     assert f"needs {module}, which is not installed; run `pip install 'kling-pricing[reports]'`" in done.stderr
+
+
+def test_a_formula_counts_with_its_result_or_not_at_all(tmp_path: Path) -> None:
+    """A formula whose result a spreadsheet program has saved is its result; without a result, it is refused."""
+    path = tmp_path / "a.xlsx"
+    for result, expected in ((10, "total 0.714 USD"), ("", "")):
+        with xlsxwriter.Workbook(str(path)) as book:
+            sheet = book.add_worksheet()
+            sheet.write_row(0, 0, ["model", "prompt", "duration"])
+            sheet.write_row(1, 0, ["kling-v3", "x"])
+            sheet.write_formula(1, 2, "=5*2", value=result)
+        done = quoted(path)
+        assert (expected in done.stdout, done.returncode) == (True, 0 if expected else 2)
+    assert f"{path}:2: a formula has no saved result; open the file in a spreadsheet program" in done.stderr
 
 
 def test_a_sheet_is_chosen_by_its_name(tmp_path: Path) -> None:

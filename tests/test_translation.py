@@ -161,5 +161,5 @@ def test_the_table_is_80_columns_wide_and_shows_what_is_asked_for() -> None:
     assert [line.split()[:4] for line in lines] == [
         ["0.714", "0", "5", "qingbo"],
         ["0.714", "0", "10", "qingbo"],
-        ["0.756", "+0.042", "10", "qingbo-ai"],
+        ["0.756", "+0.042", "5", "qingbo-ai"],
     ]

@@ -245,7 +245,7 @@ def answer_all(
             "interrupted; no file was written" if is_written else "interrupted; all results above are complete",
             err=True,
         )
-    except SystemExit:  # an answer has ended the command
+    except (SystemExit, click.UsageError):  # an answer has ended the command
         _print(answers)
         raise
     if many or run.has_lists:

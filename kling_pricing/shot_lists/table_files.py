@@ -9,12 +9,13 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, NamedTuple, TypeAlias
@@ -43,6 +44,7 @@ _MAX_EXPANDED = 1 << 32
 _MAX_RATIO = 100
 _ALWAYS_EXPANDED = 1 << 26
 _ROWS_AT_ONCE = 1000
+_FORMULA = re.compile(rb"<f[\s/>]")
 _MAX_REASON = 200
 
 
@@ -206,12 +208,21 @@ def _workbook_rows(path: Path, sheet: str | None) -> Iterator[NumberedRow]:
             worksheet = book[sheet or names[0]]
             worksheet.reset_dimensions()  # the size that a file states may be wrong
             records = iter(worksheet.iter_rows(values_only=True))
+            formulas: Iterator[Sequence[Any]] = repeat(())
+            if _has_formulas(file):
+                written = openpyxl.load_workbook(file, read_only=True)[worksheet.title]
+                written.reset_dimensions()
+                formulas = iter(written.iter_rows(values_only=True))
         width = 0
         for number in count(1):
             with _damage_reported(path, "XLSX"):
                 record = next(records, None)
+                formula = next(formulas, ())
             if record is None:
                 return
+            if any(value is None and cell is not None for value, cell in zip(record, formula, strict=False)):
+                problem = "a formula has no saved result; open the file in a spreadsheet program and save it"
+                raise ShotListError(problem, file=str(path), row=number)
             if any(cell is not None for cell in record):
                 cells = [_cell_text(cell, path, number, rounded=True) for cell in record]
                 width = width or len(cells)  # spreadsheets leave out the empty cells at the end of a row
@@ -226,6 +237,20 @@ def _refuse_inflated(path: Path, file: Any) -> None:
     if expanded > _MAX_EXPANDED or expanded > max(_ALWAYS_EXPANDED, _MAX_RATIO * stored):
         problem = f"expands from {stored} to {expanded} bytes, which is too much; save the list as CSV"
         raise ShotListError(problem, file=str(path))
+
+
+def _has_formulas(file: Any) -> bool:
+    """Returns whether a workbook has formulas; then their results must be in the file, too."""
+    with ZipFile(file) as archive:
+        for member in archive.namelist():
+            if member.startswith("xl/worksheets/") and member.endswith(".xml"):
+                with archive.open(member) as sheet:
+                    end = b""
+                    while block := sheet.read(1 << 20):
+                        if _FORMULA.search(end + block):
+                            return True
+                        end = block[-2:]
+    return False
 
 
 @contextmanager
