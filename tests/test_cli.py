@@ -474,6 +474,7 @@ def test_compare_prints_one_object_per_row_with_amounts_as_text() -> None:
         "model": "kling-v2.6",
         "resolution": "720p",
         "audio": False,
+        "wire_format": "tasks",
         "available": True,
         "table": "qingbo-ai/2026-09-24",
         "tier": "silent",

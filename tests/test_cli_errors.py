@@ -27,6 +27,8 @@ PYTHON = re.compile(r"[A-Z]\w+Error\b|\b(?!LABEL=|user=|RESERVATION=|COLUMN=)\w+
 ARGUMENTS: dict[str, str] = {
     "files": "request.json",
     "file": "request.json",
+    "before": "request.json",
+    "after": "request.json",
     "budget file": "budgets.yaml",
     "ref": "nothing",
     "task_id": "t-1",
@@ -65,10 +67,20 @@ REQUIRED: dict[str, list[str]] = {
     "everything": ["--all"],
     "cap": ["--cap", "0.5"],
     "reason": ["--reason", "the bill looks wrong"],
+    "money": ["--money", "100"],
 }
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("before", "after"), ("nowhere.csv", "nowhere.csv: cannot be read")),
+    **dict.fromkeys(("money", "max_increase"), ("1e3", "'1e3' is not a plain decimal number")),
+    "durations": ("5.5", "not a valid integer"),
+    "groups": ("nowhere", "has no column 'nowhere' to group by; use a column of the list, or one of: "),
+    "maps": ("nowhere", "'nowhere' has no value; write COLUMN=FIELD"),
+    "models": ("nobody", "unknown model nobody; use one of: "),
+    "refusals": ("request.json/below", "request.json/below: cannot be written in this format"),
+    "top": ("0", "0 is not in the range"),
+    "values": ("duratoin=5", "unknown field duratoin; did you mean 'duration'?"),
     "account": ("", "the account must be text of 1 to 200 printable characters"),
     "as_of": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "actor": ("", "actor must be text of 1 to 200 printable characters"),
@@ -184,6 +196,8 @@ UNCHECKED = {
     *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last", "watch"),  # flags
     *("remember", "dispute", "dry_run", "is_confirmed", "despite_gaps", "sums"),  # flags
     *("all_projects", "behind_proxy", "schema"),  # flags
+    *("is_available", "is_markdown", "is_most", "is_shorter"),  # flags
+    *("sheet", "match_by"),  # only shot lists have sheets and columns
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account", "invoice_id"),  # any text will do
@@ -296,6 +310,8 @@ REFUSALS: dict[str, list[str]] = {
     "quote": ["long.json"],
     "check": ["long.json"],
     "compare": ["long.json"],
+    "compare-lists": ["long.json", "long.json"],
+    "fit": ["long.json", "--money", "100"],
     "tables diff": ["qingbo/2026-04-29", "kling/2026-09-20"],
     "tables check": ["broken"],
     "budget check": ["broken.yaml"],

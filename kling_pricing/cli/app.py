@@ -18,6 +18,8 @@ _PLACES = {
     "quote": "quote_and_check:quote_command",
     "check": "quote_and_check:check_command",
     "compare": "compare:compare_command",
+    "compare-lists": "compare_lists:compare_lists_command",
+    "fit": "fit:fit_command",
     "tables": "price_tables:tables",
     "budget": "budget:budget",
     "decide": "decide:decide_command",
@@ -92,6 +94,8 @@ def app() -> None:
       kling-pricing quote request.json
       kling-pricing check request.json
       kling-pricing compare request.json
+      kling-pricing quote shots.csv --out priced.xlsx
+      kling-pricing fit shots.csv --money 100
       kling-pricing tables list
 
     \b
