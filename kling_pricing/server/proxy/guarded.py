@@ -51,6 +51,7 @@ class GuardedUpstream:
         hosts = {} if is_own else {upstream.host: upstream.provider}
         self.hook = Hook(
             guard,
+            upstream.seal if settings.callbacks == "relay" else None,
             hosts=hosts,
             account=upstream.name,
             keeps_keys=settings.keeps_keys,
