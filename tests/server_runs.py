@@ -16,11 +16,12 @@ import httpx
 
 from kling_pricing import BudgetGuard
 from kling_pricing.guard import issue_key
-from kling_pricing.server.processes import ServedApplication, listen
+from kling_pricing.listening import listen
+from kling_pricing.server.processes import ServedApplication
 from kling_pricing.server.server_settings import load_settings
 from kling_pricing.server.server_state import ServerState
 from tests.commands import COMMAND
-from tests.hook_clients import PATIENCE_S, Client, Reply
+from tests.hook_clients import PATIENCE_S, Client, HttpxClient, Reply
 
 CREDENTIAL = "the-providers-own-key"
 """The credential of the upstreams in tests, which no caller may see."""
@@ -88,26 +89,9 @@ def serving(
             thread.join()
 
 
-class _Plain:
-    """A client that sends its access key with every request, and knows nothing of the guard."""
-
-    def __init__(self, key: Mapping[str, str]) -> None:
-        self._client = httpx.Client(headers=dict(key), verify=CERTIFICATES)
-
-    def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        read_timeout_s: float = PATIENCE_S,
-    ) -> Reply:
-        reply = self._client.request(method, url, content=body, headers=headers, timeout=read_timeout_s)
-        return Reply(reply.status_code, dict(reply.headers), reply.content)
-
-    def close(self) -> None:
-        self._client.close()
+def _plain(key: Mapping[str, str]) -> Client:
+    """Returns a client that sends its access key with every request, and knows nothing of the guard."""
+    return HttpxClient(httpx, httpx.Client(headers=dict(key), verify=CERTIFICATES))
 
 
 class _Curl:
@@ -140,7 +124,7 @@ class _Curl:
         """Does nothing: each request is a process of its own."""
 
 
-PLAIN_CLIENTS: Mapping[str, Callable[[Mapping[str, str]], Client]] = {"httpx": _Plain, "curl": _Curl}
+PLAIN_CLIENTS: Mapping[str, Callable[[Mapping[str, str]], Client]] = {"httpx": _plain, "curl": _Curl}
 """Name -> a function that creates a client, which takes the headers with its access key."""
 
 
