@@ -22,7 +22,7 @@ from kling_pricing.errors import (
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS
 from kling_pricing.hooks.http_messages import ErrorResponse, ProviderResponse, TaskEndpoint, may_describe_task
-from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath
+from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath, UnpricedPath
 from kling_pricing.hooks.routes import creates
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
@@ -96,28 +96,49 @@ class Proxy:
     ) -> Answer | None:
         """Returns the response to a request; None: it was sent in parts."""
         headers = headers_of(scope)
-        caller = await self._state.caller(headers)
         method: str = scope["method"]
+        try:
+            target = target_of(scope, upstream)
+        except TargetError:
+            await self._state.caller(headers)
+            raise
         if method not in _METHODS:
+            await self._state.caller(headers)
             message = f"the method {method} is not passed on; use one of {', '.join(sorted(_METHODS))}"
             return error_answer(
                 HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, rules, refused_by="AccessError"
             )
-        target = target_of(scope, upstream)
         guarded = self._guarded.get(upstream.name)
         if guarded is None:
+            await self._state.caller(headers)
             guarded = await self._state.run(partial(self._opened, upstream))
         request = UpstreamRequest(method, target, dict(sent_headers(scope["headers"])), headers)
-        found = guarded.routes.find(method, target.url)
-        caller.require("view" if _only_reads(method, found) else "submit")
-        if caller.project is not None:
-            refusal = await self._isolated(guarded, request, found, caller, caller.project)
-            if refusal is not None:
-                return refusal
-        route = guarded.hook.route(method, target.url, {})
+        route = guarded.routes.find(method, target.url)
+        admitted = partial(self._admitted, guarded, request, route)
         if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
-            return await self._submitting.submit(guarded, route, request, caller, receive)
-        return await self._passed(guarded, request, caller, route, receive, send)
+            return await self._submitting.submit(guarded, route, request, admitted, receive)
+        caller, refusal = await self._state.run(admitted)
+        if refusal is not None:
+            return refusal
+        if isinstance(route, UnpricedPath):
+            guarded.hook.route(method, target.url, {})  # counts it
+        task = route if isinstance(route, TaskEndpoint) else None
+        return await self._passed(guarded, request, caller, task, receive, send)
+
+    def _admitted(
+        self, guarded: GuardedUpstream, request: UpstreamRequest, route: Route, guard: BudgetGuard
+    ) -> tuple[Caller, Answer | None]:
+        """Returns the caller of a request, and the refusal if its project may not send it; runs in a thread.
+
+        Raises:
+            AccessError: the request has no valid access key, or the key does not allow the request.
+            LedgerUnavailableError: the ledger cannot be read.
+        """
+        caller = self._state.access.caller(request.received)
+        caller.require("view" if _only_reads(request.method, route) else "submit")
+        if caller.project is None:
+            return caller, None
+        return caller, _isolated(guard, guarded, request, route, caller, caller.project)
 
     async def _unknown_upstream(self, scope: Scope, error: TargetError) -> Answer:
         """Returns the response about an unknown upstream, which only callers with an access key get."""
@@ -131,36 +152,6 @@ class Proxy:
 
     def _opened(self, upstream: Upstream, guard: BudgetGuard) -> GuardedUpstream:
         return self._guarded.setdefault(upstream.name, GuardedUpstream(upstream, guard))
-
-    async def _isolated(
-        self, guarded: GuardedUpstream, request: UpstreamRequest, route: Route, caller: Caller, project: str
-    ) -> Answer | None:
-        """Returns the refusal of a request that does not belong to the caller's project; None: it passes."""
-        target, isolation = request.target, guarded.isolation
-        if isolation.is_open(target.segments):
-            return None
-        if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
-            return None  # a submission, or a request that the hook refuses
-        lists_tasks = isinstance(route, TaskEndpoint) and not route.task_id
-        named = isolation.tasks_in(target.segments)
-        if named.ids and not lists_tasks:
-            rules = rules_of(guarded.guard.book, guarded.upstream.provider, named.wire_format)
-            for task_id in sorted(named.ids | isolation.tasks_in_query(target.query)):
-                if not await self._state.run(partial(_belongs, guarded, project, task_id)):
-                    return not_found(task_id, rules)
-            return None
-        if isinstance(route, TaskEndpoint) and (request.method == "GET" or _lists(request.method, route)):
-            return None  # the response is filtered
-        is_free = route is None and creates(request.method)
-        concerns_all = isolation.concerns_account(target.segments) or isolation.may_list(target.segments)
-        if not is_free or concerns_all:
-            raise AccessError(
-                f"the access key {caller.name} reaches the project {project} only, and this path does not name "
-                "a task; ask an administrator for a key with --all-projects, or to add the path to the setting "
-                "`open_paths`",
-                status=HTTPStatus.FORBIDDEN,
-            )
-        return None
 
     async def _passed(
         self,
@@ -329,8 +320,40 @@ def not_found(task_id: str, rules: HttpRules) -> Answer:
     return error_answer(HTTPStatus.NOT_FOUND, "task_not_found", f"task {task_id} does not exist", rules)
 
 
-def _belongs(guarded: GuardedUpstream, project: str, task_id: str, guard: BudgetGuard) -> bool:
-    return guarded.isolation.belongs(guard, project, task_id)
+def _isolated(
+    guard: BudgetGuard,
+    guarded: GuardedUpstream,
+    request: UpstreamRequest,
+    route: Route,
+    caller: Caller,
+    project: str,
+) -> Answer | None:
+    """Returns the refusal of a request that does not belong to the caller's project; None: it passes."""
+    target, isolation = request.target, guarded.isolation
+    if isolation.is_open(target.segments):
+        return None
+    if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
+        return None  # a submission, or a request that the hook refuses
+    lists_tasks = isinstance(route, TaskEndpoint) and not route.task_id
+    named = isolation.tasks_in(target.segments)
+    if named.ids and not lists_tasks:
+        rules = rules_of(guarded.guard.book, guarded.upstream.provider, named.wire_format)
+        for task_id in sorted(named.ids | isolation.tasks_in_query(target.query)):
+            if not isolation.belongs(guard, project, task_id):
+                return not_found(task_id, rules)
+        return None
+    if isinstance(route, TaskEndpoint) and (request.method == "GET" or _lists(request.method, route)):
+        return None  # the response is filtered
+    is_free = route is None and creates(request.method)
+    concerns_all = isolation.concerns_account(target.segments) or isolation.may_list(target.segments)
+    if not is_free or concerns_all:
+        raise AccessError(
+            f"the access key {caller.name} reaches the project {project} only, and this path does not name "
+            "a task; ask an administrator for a key with --all-projects, or to add the path to the setting "
+            "`open_paths`",
+            status=HTTPStatus.FORBIDDEN,
+        )
+    return None
 
 
 def _filtered(guarded: GuardedUpstream, project: str, body: bytes, guard: BudgetGuard) -> bytes | None:
