@@ -620,3 +620,20 @@ def test_mcp_tools_reach_the_tasks_of_the_project(tmp_path: Path, book: PriceBoo
                 assert len(provider.received) == before
                 assert task_id in own.post(url, json=mcp("get_task", task_id=task_id)).text
     guard.close()
+
+
+def test_an_unfinished_task_is_recorded_once_and_its_end_at_once(
+    gateway: tuple[Provider, RunningServer],
+) -> None:
+    """The same answer about a task in progress is recorded once; the answer about its end settles it."""
+    provider, server = gateway
+    with server.client() as client, BudgetGuard(server.ledger) as guard:
+        url = f"{server.base('studio')}/v1/tasks"
+        task_id = submitted(client, server.base("studio"))
+        first = client.get(f"{url}/{task_id}")
+        assert client.get(f"{url}/{task_id}").content == first.content
+        assert guard.reservation(("qingbo", task_id)).state == "bound"
+        provider.finish(task_id)
+        assert client.get(f"{url}/{task_id}").json()["status"] == "completed"
+        assert guard.reservation(("qingbo", task_id)).state == "settled"
+        guard.verify()
