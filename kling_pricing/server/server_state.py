@@ -133,7 +133,8 @@ class ServerState:
         Raises:
             LedgerUnavailableError: the ledger cannot be used.
         """
-        connector = aiohttp.TCPConnector(limit=0)  # each submission in progress needs a connection
+        # each submission in progress needs a connection; servers often close those that are idle for 5 s
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
         self.session = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
