@@ -143,7 +143,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--power-cuts", type=int, default=300, metavar="N", help="how many power cuts to replay")
     parser.addoption("--simulations", type=int, default=200, metavar="N", help="how many seeds to simulate")
     parser.addoption("--seed", type=int, metavar="N", help="simulate this seed only")
-    parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
+    parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks, and open 10,000 connections")
     parser.addoption(
         "--focus-validator",
         action="store_true",
