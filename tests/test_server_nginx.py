@@ -154,7 +154,7 @@ def test_a_job_passes_through_nginx(
 def test_uploads_pass_nginx_in_parts_and_paths_as_they_are(
     behind: tuple[Provider, RunningServer, httpx.Client, BudgetGuard],
 ) -> None:
-    """A large upload passes; nginx neither decodes nor joins the parts of a path, so the server refuses tricks."""
+    """A large upload passes; nginx changes no path, so that the server can refuse tricks."""
     provider, server, client, _ = behind
     key = server.key()
     part = b"x" * (1 << 20)
