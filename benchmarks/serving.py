@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -187,7 +188,8 @@ def provide() -> None:
 @contextmanager
 def started(command: list[str], **options: Any) -> Iterator["subprocess.Popen[str]"]:
     """Runs a process for the length of a block, and kills it at the end."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:  # noqa: S603
+    options = {"stdout": subprocess.PIPE, "text": True, **options}
+    with subprocess.Popen(command, **options) as process:  # noqa: S603 (our own commands)
         try:
             yield process
         finally:
@@ -239,9 +241,14 @@ def litellm(python: str, folder: Path, provider_port: int) -> Iterator[tuple[int
             }
         )
     )
-    port = provider_port + 1 if provider_port < 65_000 else provider_port - 1  # noqa: PLR2004 (the highest ports)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     command = [str(Path(python).parent / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
-    with started([*command, "--port", str(port)], stderr=subprocess.DEVNULL) as process:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its prices from the package, not from elsewhere
+    with started(
+        [*command, "--port", str(port)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         wait_for(port)
         yield process.pid, port
 
