@@ -9,6 +9,7 @@ from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.display import not_installed
 from kling_pricing.ledger.environment import LEDGER_VARIABLE
+from kling_pricing.listening import listen
 
 
 @click.command(
@@ -84,7 +85,7 @@ def serve_command(
         state = ServerState(settings)
         if problem := processes.check(state):
             echo(f"Every submission is refused for now: {problem}", err=True)
-        with processes.listen(settings.host, settings.port) as listening:
+        with listen(settings.host, settings.port) as listening:
             echo(processes.opening_text(state, listening.getsockname()[1]))
             log_as_json(settings.log_level)
             has_started = processes.serve(state, listening)

@@ -10,11 +10,12 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.server.api import api_application
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, refuse_framing, send_json
 from kling_pricing.server.background import BACKGROUND_WORK
-from kling_pricing.server.provider_callbacks import CALLBACK_PREFIX, CallbackReceiver
+from kling_pricing.server.provider_callbacks import CallbackReceiver
 from kling_pricing.server.proxy.passing import Proxy
 from kling_pricing.server.proxy.targets import PREFIX
 from kling_pricing.server.request_log import ProxyLog
 from kling_pricing.server.server_state import ServerState
+from kling_pricing.server.upstreams import CALLBACK_PREFIX
 
 _log = logging.getLogger("kling_pricing.server")
 

@@ -21,6 +21,7 @@ from kling_pricing.quoting.intake import default_book
 from kling_pricing.server.access import Access, Caller
 from kling_pricing.server.leases import BackgroundStatus
 from kling_pricing.server.metrics import LedgerGauges, Metrics
+from kling_pricing.server.readiness import LedgerReadiness
 from kling_pricing.server.server_settings import ServerSettings
 from kling_pricing.server.upstreams import Upstream, upstreams
 from kling_pricing.tables.price_book import PriceBook
@@ -46,6 +47,7 @@ class ServerState:
         access: recognises callers.
         metrics: counts and times of this process.
         gauges: metrics that are read from the ledger.
+        readiness: whether the ledger can be used.
         background: the state of the background work.
         upstreams: the accounts by name.
         session: the client for all upstreams; it exists between `start` and `stop`.
@@ -68,6 +70,7 @@ class ServerState:
         self.access = Access(self.ledger, clock)
         self.metrics = Metrics()
         self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
+        self.readiness = LedgerReadiness(lambda: self.guard)
         self.background = BackgroundStatus(timedelta(seconds=settings.lease_s))
         self._given = guard
         self._guard = guard
@@ -133,7 +136,8 @@ class ServerState:
         Raises:
             LedgerUnavailableError: the ledger cannot be used.
         """
-        connector = aiohttp.TCPConnector(limit=0)  # each submission in progress needs a connection
+        # each submission in progress needs a connection; servers often close those that are idle for 5 s
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
         self.session = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
