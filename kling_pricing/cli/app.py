@@ -41,6 +41,7 @@ _PLACES = {
     "report": "report:report_command",
     "key": "key:key",
     "serve": "serve:serve_command",
+    "mcp": "agent_tools:mcp_command",
     "sandbox": "rehearse:sandbox_command",
 }
 """Command -> its module in this folder and its name in that module, in the order of a job's life cycle."""
