@@ -206,7 +206,7 @@ _FIRST_PANDAS_WITH_TEXT = 3
 
 
 def _scale(values: Iterable[Decimal | None]) -> int:
-    """Returns the number of decimal places of a column: that of published prices, or twice as many if needed."""
+    """Returns the decimal places of a column: those of published prices, or twice as many if it needs more."""
     exponents = [int(value.normalize().as_tuple().exponent) for value in values if value is not None]
     return MAX_DECIMALS if all(exponent >= -MAX_DECIMALS for exponent in exponents) else 2 * MAX_DECIMALS
 
