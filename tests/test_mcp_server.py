@@ -416,11 +416,12 @@ def test_a_key_that_may_only_view_cannot_spend(server: Server) -> None:
             assert set(await agent.tools()) == READING
             assert (await agent.call("quote", payload=CLIP)).data["total"] == "0.714"
             assert (await agent.call("decide", payload=CLIP)).data["outcome"] == "admitted"
-            for name, given in {
+            calls: dict[str, dict[str, Any]] = {
                 "pre_submit": {"payload": CLIP, "key": "k"},
                 "bind": {"reservation_id": "r", "task_id": "t"},
                 "release": {"reservation_id": "r", "outcome": "never_submitted", "reason": "r"},
-            }.items():
+            }
+            for name, given in calls.items():
                 refused = await agent.call(name, **given)
                 assert (refused.is_error, "may not spend" in refused.text) == (True, True)
 
@@ -555,7 +556,7 @@ def test_agents_that_race_do_not_pass_the_cap(server: Server) -> None:
 def test_an_allowance_covers_what_is_missing(ledger: str) -> None:
     """The agent may spend what somebody has allowed beyond the cap."""
     until = datetime.now(UTC) + timedelta(days=1)
-    grant = {"amount": 1, "currency": "USD", "budgets": ["trailer"], "until": until}
+    grant: dict[str, Any] = {"amount": 1, "currency": "USD", "budgets": ["trailer"], "until": until}
     allow(ledger, "trailer", **grant, actor="wang", reason="the finale")
 
     async def work() -> None:

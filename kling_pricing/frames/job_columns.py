@@ -207,7 +207,7 @@ def _fields(
             raise KlingPricingError(
                 f"columns: the frame has no column {shown(column)}; {did_you_mean(str(column), native.columns)}"
             )
-    targets = [*fields.values(), *constants]
+    targets: list[Any] = [*fields.values(), *constants]
     for target in targets:
         if not isinstance(target, str) or not all(target.split(".")):
             raise KlingPricingError(f"{shown(target)} is not a field; write a name such as extra.mode")

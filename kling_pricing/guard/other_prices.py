@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kling_pricing.display import did_you_mean, shown
 from kling_pricing.errors import KlingPricingError, PriceNotFoundError, TableError
@@ -26,7 +26,7 @@ from kling_pricing.tables.loading.coverage import reachable_facts
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY, Cell, Quantity
-from kling_pricing.tables.rules import possible
+from kling_pricing.tables.rules import Choice, possible
 from kling_pricing.windows import in_utc, utc_clock
 
 _SENT = frozenset({"dispatching", "bound", "settled"})
@@ -278,7 +278,9 @@ def _lanes(
 ) -> frozenset[_Lane]:
     """Returns every lane of another table in which a job may be that is in a cell of its own table."""
     tables = (own, other)
-    choices = tuple(choice for table in tables for choice in (*table.tiers, *table.quantity))
+    choices: tuple[Choice[Any], ...] = tuple(
+        choice for table in tables for choice in (*table.tiers, *table.quantity)
+    )
     return frozenset(
         _Lane(tier, counting, quantity)
         for facts in reachable_facts(capabilities, choices, cell.resolution)

@@ -83,7 +83,8 @@ def period_text(result: Summarised) -> str:
 def verdict(result: Summarised) -> str:
     """Returns whether the period is reconciled, and what is left to do."""
     state = "not reconciled" if result.gaps else "reconciled"
-    exceptions = f"{result.exceptions} exceptions, {result.open} of them open"
+    noun = "exception" if result.exceptions == 1 else "exceptions"
+    exceptions = f"{result.exceptions} {noun}, {result.open} of them open"
     return "; ".join([f"{state}, {exceptions}", *result.gaps])
 
 
