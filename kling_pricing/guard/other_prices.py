@@ -277,10 +277,7 @@ def _lanes(
     capabilities: ModelCapabilities, own: PriceTable, other: PriceTable, cell: Cell, unit: str
 ) -> frozenset[_Lane]:
     """Returns every lane of another table in which a job may be that is in a cell of its own table."""
-    tables = (own, other)
-    choices: tuple[Choice[Any], ...] = tuple(
-        choice for table in tables for choice in (*table.tiers, *table.quantity)
-    )
+    choices: tuple[Choice[Any], ...] = (*own.tiers, *own.quantity, *other.tiers, *other.quantity)
     return frozenset(
         _Lane(tier, counting, quantity)
         for facts in reachable_facts(capabilities, choices, cell.resolution)
