@@ -535,6 +535,20 @@ def test_odd_requests_are_refused(server: Server) -> None:
     connection.close()
 
 
+def test_a_server_without_the_library_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer names the extra, each time, and everything else works."""
+    monkeypatch.setitem(sys.modules, "mcp.server.streamable_http_manager", None)
+    url = f"sqlite:///{tmp_path / 'spend.db'}"
+    with BudgetGuard(url, BUDGETS), serving_api(url) as root:
+        server = Server(root, url)
+        key = server.key()
+        for _ in range(2):
+            answer = post(server, key, json=INITIALIZE)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+            assert "pip install 'kling-pricing[mcp]'" in answer.json()["detail"]
+        assert httpx.get(f"{root}/readyz").status_code == 200
+
+
 def test_requests_are_counted_by_their_route(server: Server) -> None:
     """The metrics count the requests under their route."""
     post(server, server.key(), json=INITIALIZE)

@@ -158,6 +158,7 @@ def test_only_jobs_that_were_sent_count(tmp_path: Path, book: PriceBook, clock: 
         ({}, KlingPricingError, "either `table` or `provider`"),
         ({"table": "a", "provider": "b"}, KlingPricingError, "either `table` or `provider`"),
         ({"table": "kling/2026"}, TableError, "unknown price table kling/2026; did you mean"),
+        ({"provider": "kling", "until": None}, KlingPricingError, "both `since` and `until`, or neither"),
         ({"provider": "nobody"}, PriceNotFoundError, "unknown provider 'nobody'"),
         ({"provider": "kling", "since": datetime(2026, 1, 1)}, KlingPricingError, "no time zone"),  # noqa: DTZ001
     ],
@@ -185,6 +186,24 @@ def test_the_command_shows_totals_and_reasons(jobs: tuple[str, dict[str, Any]], 
     assert " CNY there" in other.stdout
     neither = run("reprice", *period, ledger=jobs[0])
     assert (neither.returncode, "either --provider or --table" in neither.stderr) == (2, True)
+
+
+def test_last_month_is_the_default(tmp_path: Path, book: PriceBook) -> None:
+    """Without a period, the jobs of the last calendar month in UTC are priced again."""
+    this_month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    last = this_month - timedelta(seconds=1)
+    url, clock = f"sqlite:///{tmp_path / 'spend.db'}", Clock(last.replace(day=1, hour=0, minute=0, second=0))
+    with BudgetGuard(url, [Budget(name="all", cap=10, currency="USD")], book=book, clock=clock) as guard:
+        clock.now -= timedelta(seconds=1)
+        guard.pre_submit(video(duration=5), project="trailer", key="before")
+        clock.now += timedelta(seconds=1)
+        guard.pre_submit(video(duration=5), project="trailer", key="first")
+        clock.now = last
+        guard.pre_submit(video(duration=5), project="trailer", key="last")
+        clock.now = this_month
+        guard.pre_submit(video(duration=5), project="trailer", key="after")
+    found = reprice(url, provider="kling", book=book)
+    assert [job.reservation.key for job in found.jobs] == ["first", "last"]
 
 
 def test_a_ledger_without_jobs_has_no_totals(tmp_path: Path, book: PriceBook) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY, Cell, Quantity
 from kling_pricing.tables.rules import Choice, possible
-from kling_pricing.windows import in_utc, utc_clock
+from kling_pricing.windows import Period, calendar_period, in_utc, utc_clock
 
 _SENT = frozenset({"dispatching", "bound", "settled"})
 _NOTHING = Decimal(0)
@@ -122,8 +122,8 @@ def reprice(
     table: str | None = None,
     *,
     provider: str | None = None,
-    since: datetime,
-    until: datetime,
+    since: datetime | None = None,
+    until: datetime | None = None,
     project: str | None = None,
     book: PriceBook | None = None,
 ) -> Repriced:
@@ -135,13 +135,14 @@ def reprice(
         ledger: the ledger's URL; by default, the value of `KLING_PRICING_LEDGER`.
         table: the id of a price table or contract, such as `studio/2026-11-01`, whatever its period.
         provider: a provider, instead of a table: each job has the prices in force when it was reserved.
-        since: the start of the period, with a time zone. A job belongs to the period in which it was reserved.
-        until: the end of the period, exclusive.
+        since: the start of the period, with a time zone; by default, the start of last month in UTC. A job
+            belongs to the period in which it was reserved.
+        until: the end of the period, exclusive; by default, the end of last month. Give both, or neither.
         project: only jobs of this project.
         book: the price tables; by default, the bundled ones and those in `KLING_PRICING_TABLES`.
 
     Raises:
-        KlingPricingError: not exactly one of `table` and `provider` is given, or an instant has no time zone.
+        KlingPricingError: not exactly one of `table` and `provider` is given, or the period cannot be used.
         PriceNotFoundError: the provider is unknown.
         TableError: there is no such table.
         LedgerUnavailableError: the ledger cannot be used.
@@ -152,10 +153,20 @@ def reprice(
         )
     book = default_book() if book is None else book
     pricing = _OtherPrices(book, None if table is None else table_named(book, table), provider)
-    start, end = in_utc(since), in_utc(until)
+    start, end = _period(since, until)
     with closing(connect(ledger_url(ledger), clock=utc_clock(None))) as store:
         jobs = store.reservations(project=project, since=start, until=end)
     return Repriced(tuple(pricing.repriced(job) for job in jobs if job.state in _SENT))
+
+
+def _period(since: datetime | None, until: datetime | None) -> Period:
+    """Returns the period that the arguments give; by default, last month."""
+    if since is None and until is None:
+        this_month = calendar_period("month", datetime.now(UTC), UTC)
+        return calendar_period("month", this_month.start - timedelta(days=1), UTC)
+    if since is None or until is None:
+        raise KlingPricingError("give both `since` and `until`, or neither for last month")
+    return Period(in_utc(since), in_utc(until))
 
 
 def table_named(book: PriceBook, table_id: str) -> PriceTable:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from kling_pricing.display import not_installed
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard import BudgetForecast, BudgetGuard
 from kling_pricing.ledger.freezing import Freeze
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
 MCP_PATH = "/mcp"
 """The path of the tools."""
 
-_MAX_BODY_MB = 64
-"""The largest body of a request, in MiB, as for the API."""
+_MAX_BODY_MB = 16
+"""The largest body of a request, in MiB. It is smaller than that of the API, because other requests wait while
+`mcp` reads it.
+"""
 
 _MIB = 2**20
-_NOT_ALLOWED, _NOT_INSTALLED, _GONE = 405, 503, 400
+_NOT_ALLOWED, _NOT_FOUND, _GONE = 405, 404, 400
 _Result = TypeVar("_Result")
 
 
@@ -136,7 +139,7 @@ class _McpEndpoint:
             await problem_response(problem_of(error))(scope, receive, send)
             return
         except ModuleNotFoundError as error:
-            await problem_response(plain_problem(_NOT_INSTALLED, str(error)))(scope, receive, send)
+            await problem_response(plain_problem(_NOT_FOUND, str(error)))(scope, receive, send)
             return
         if scope["method"] != "POST":  # there is no stream of messages that no request has asked for
             answer = problem_response(
@@ -170,7 +173,8 @@ class _McpEndpoint:
         try:
             manager = await asyncio.to_thread(_new_manager, self._state)
         except ModuleNotFoundError as error:
-            ready.set_exception(error)
+            message = not_installed("this path", f"{error.name}", "mcp")
+            ready.set_exception(ModuleNotFoundError(message, name=error.name))
             return
         async with manager.run():
             ready.set_result(manager)
