@@ -202,6 +202,26 @@ def test_frames_without_rows_keep_their_columns(make: Callable[[Rows], Any]) -> 
     assert names[:3] == ["total", "minimum", "maximum"]
 
 
+def test_constants_alone_are_requests() -> None:
+    """If no column is a field, every row is the request that the constants give."""
+    constants = {"model": "kling-v3", "prompt": "a", "duration": 5}
+    for frame in (pd.DataFrame({"shot": [1, 2]}), pl.DataFrame({"shot": [1, 2]}), pa.table({"shot": [1, 2]})):
+        found = read(frames.quote(frame, columns=[], constants=constants, at=AT))
+        assert [row["total"] for row in found] == [Decimal("0.357")] * 2
+
+
+def test_categories_are_text() -> None:
+    """Columns of categories, which data people use for repeated names, are read as their values."""
+    rows = [row | {"audio": bool(row["audio"])} for row in FULL]
+    frame = pd.DataFrame(rows).astype({"model": "category", "resolution": "category"})
+    polars = pl.DataFrame(rows).with_columns(pl.col("model", "resolution").cast(pl.Categorical))
+    arrow = pa.Table.from_pylist(rows)
+    encoded = arrow.set_column(0, "model", arrow["model"].dictionary_encode())
+    totals = [expected(row) for row in rows]
+    for each in (frame, polars, encoded):
+        assert [row["total"] for row in read(frames.quote(each, at=AT))] == totals
+
+
 def test_the_index_of_pandas_is_kept() -> None:
     """Results align with the rows, also if the index has gaps, repeats or several levels."""
     frame = pd.DataFrame(FULL)

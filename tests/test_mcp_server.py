@@ -549,6 +549,22 @@ def test_a_server_without_the_library_says_so(tmp_path: Path, monkeypatch: pytes
         assert httpx.get(f"{root}/readyz").status_code == 200
 
 
+def test_prices_need_no_budgets(tmp_path: Path) -> None:
+    """On a server whose ledger has no budgets yet, agents can quote, and `pre_submit` says what is missing."""
+    url = f"sqlite:///{tmp_path / 'spend.db'}"
+    with serving_api(url) as root:
+        server = Server(root, url)
+
+        async def work() -> None:
+            async with server.agent() as agent:
+                assert (await agent.call("quote", payload=CLIP)).data["total"] == "0.714"
+                refused = await agent.call("pre_submit", payload=CLIP, key="k")
+                assert refused.is_error
+                assert "budgets" in refused.text
+
+        run(work)
+
+
 def test_requests_are_counted_by_their_route(server: Server) -> None:
     """The metrics count the requests under their route."""
     post(server, server.key(), json=INITIALIZE)

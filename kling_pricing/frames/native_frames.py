@@ -120,6 +120,8 @@ class _ArrowFrame(NativeFrame):
             values = self._native[column]
             if pa.types.is_nested(values.type):
                 values = pa.chunked_array([pa.array(map(repr, values.to_pylist()), pa.string())])
+            elif pa.types.is_dictionary(values.type):
+                values = values.cast(values.type.value_type)
             encoded = values.combine_chunks().dictionary_encode(null_encoding="encode")
             both = pc.add(pc.multiply(codes, max(len(encoded.dictionary), 1)), encoded.indices.cast(pa.int64()))
             codes = both.dictionary_encode().indices.cast(pa.int64())

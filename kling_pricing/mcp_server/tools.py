@@ -260,7 +260,8 @@ async def call_tool(caller: ToolCaller, name: str, arguments: dict[str, Any] | N
         if "payload" in answer.data:  # nobody got it
             caller.guard.release_refused(answer.data["reservation_id"], "the call was cancelled")
 
+    spends = name in TOOLS and TOOLS[name].spends
     try:
-        return await caller.run(work, undo)
+        return await caller.run(work, undo if spends else None)
     except KlingPricingError as error:
         return error_answer(error)

@@ -117,6 +117,8 @@ class KeyCaller:
         self, work: Callable[[], _Result], undo: Callable[[_Result], object] | None = None
     ) -> _Result:
         """Runs a blocking function in a thread of the server."""
+        if undo is None:  # the prices can be read while the ledger has no budgets
+            return await self._state.read_ledger(lambda _ledger: work())
         return await self._state.run(lambda _guard: work(), undo)
 
 
