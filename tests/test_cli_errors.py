@@ -50,6 +50,7 @@ ARGUMENTS: dict[str, str] = {
     "month name": "2026-10",
     "statement file": "november.csv",
     "receiver": "env:ALERTS_URL",
+    "shell": "bash",
 }
 """A good value of each argument; `budget file` for `file` of the group `budget`."""
 
@@ -157,6 +158,7 @@ BAD: dict[str, tuple[str, str]] = {
     "rows": ("0", "0 is not in the range"),
     "scenario": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "seed": ("x", "'x' is not a valid integer"),
+    "shell": ("csh", "'csh' is not one of"),
     "speed": ("-1", "-1 is not in the range"),
     "start": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "project": ("x" * 300, "project must be text of 1 to 200 printable characters|unknown project 'xxx"),
@@ -195,14 +197,15 @@ UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
     *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last", "watch"),  # flags
     *("remember", "dispute", "dry_run", "is_confirmed", "despite_gaps", "sums"),  # flags
-    *("all_projects", "behind_proxy", "schema"),  # flags
     *("is_available", "is_markdown", "is_most", "is_shorter"),  # flags
     *("sheet", "match_by"),  # only shot lists have sheets and columns
+    *("all_projects", "behind_proxy", "schema", "read_only"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account", "invoice_id"),  # any text will do
     "budget",  # a name that no budget has lists nothing
     "grant",  # only the server knows its roles
+    "tables",  # the doctor reports what is wrong with them
     *("request", "allowance"),  # an unknown id is refused by the ledger
 }
 FILTERS = {
@@ -213,6 +216,8 @@ FILTERS = {
     ("map", "name"),
     ("issue", "name"),
     ("revoke", "name"),
+    ("reprice", "project"),
+    ("doctor", "ledger"),
 }
 """Parameters of which any name is good: an unknown one lists nothing, each request reports it, or it is new."""
 
@@ -222,6 +227,7 @@ NEEDED: dict[object, list[str]] = {
     ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
     ("key", "issue"): ["--project", "trailer"],
     ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
+    ("reprice",): ["--provider", "qingbo"],
     **{
         command: ["--provider", "qingbo"]
         for command in (
@@ -328,6 +334,7 @@ REFUSALS: dict[str, list[str]] = {
     "verify": [],
     "alerts test": ["env:KLING_PRICING_NOWHERE"],
     "decide": ["dear.json", "--project", "trailer"],
+    "doctor": ["--tables", "broken"],
     "budget ask": ["long.json", *REQUIRED["project"], *REQUIRED["reason"]],
     "budget allow": [
         *("trailer", "--amount", "1", "--currency", "USD", "--budget", "trailer"),
@@ -368,7 +375,7 @@ REFUSE_NOTHING = {
     *("ledger migrate", "ledger info"),  # refused on a server only
     *("budget freeze", "budget thaw"),  # an unknown budget is bad input
     "budget allowances",
-    *("key list", "serve"),
+    *("key list", "serve", "mcp", "reprice", "completion"),
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
 }
 

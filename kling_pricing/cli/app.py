@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,7 +12,7 @@ import click
 
 from kling_pricing import __version__
 from kling_pricing.cli.exit_codes import exit_codes_help
-from kling_pricing.cli.groups import Group
+from kling_pricing.cli.groups import COMPLETION_VARIABLE, Group
 from kling_pricing.display import printable
 
 _PLACES = {
@@ -41,9 +42,13 @@ _PLACES = {
     "write-off": "write_off:write_off_command",
     "month": "month:month",
     "report": "report:report_command",
+    "reprice": "other_prices_command:reprice_command",
     "key": "key:key",
     "serve": "serve:serve_command",
+    "mcp": "agent_tools:mcp_command",
     "sandbox": "rehearse:sandbox_command",
+    "doctor": "doctor:doctor_command",
+    "completion": "completion:completion_command",
 }
 """Command -> its module in this folder and its name in that module, in the order of a job's life cycle."""
 
@@ -77,6 +82,10 @@ class _LazyGroup(Group):
         if not name:
             return None
         command: click.Command = getattr(import_module(f"kling_pricing.cli.{module}"), name)
+        if COMPLETION_VARIABLE in os.environ:
+            from kling_pricing.cli.completion import with_completions  # noqa: PLC0415 (only shells need it)
+
+            return with_completions(command, (cmd_name,))
         return command
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any, NamedTuple
 
-from kling_pricing.display import did_you_mean, shown
+from kling_pricing.display import did_you_mean, html_table, json_text, shown
 from kling_pricing.errors import KlingPricingError, PriceNotFoundError
 from kling_pricing.quoting.engine import quote_valid
 from kling_pricing.quoting.intake import Intake, provider_of
@@ -57,6 +57,30 @@ class Option(NamedTuple):
     quote: Quote | None
     why_not: str
     wire_format: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Option {self._price()} at {self.provider}: {self._changed()}>"
+
+    def as_dict(self, *, decimals: bool = False) -> dict[str, Any]:
+        """Returns the option as data; with `decimals`, amounts are `Decimal`s, otherwise text."""
+        quoted = None if self.quote is None else self.quote.as_dict(decimals=decimals)
+        return {**self._asdict(), "changes": dict(self.changes), "quote": quoted}
+
+    def as_json(self) -> str:
+        """Returns `as_dict` as JSON text."""
+        return json_text(self.as_dict())
+
+    def _repr_html_(self) -> str:
+        """Returns the option as a table for a notebook."""
+        rows = [("price", self._price()), ("provider", self.provider), ("model", self.model)]
+        return html_table(self._changed(), rows, note=self.why_not)
+
+    def _price(self) -> str:
+        return "not available" if self.quote is None else f"{self.quote.shown_total()} {self.quote.currency}"
+
+    def _changed(self) -> str:
+        changes = ", ".join(f"{fact} = {shown(value)}" for fact, value in self.changes.items())
+        return changes or "the original request"
 
 
 class _Candidate(NamedTuple):

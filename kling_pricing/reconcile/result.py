@@ -32,6 +32,7 @@ from kling_pricing.reconcile.settle import (
     first_to_settle,
     settle,
 )
+from kling_pricing.reconcile.summary import ReconciliationSummary
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 
@@ -39,7 +40,7 @@ OnProgress = Callable[[str, int, int | None], None]
 """Called with the current stage, how much of it is done, and its total, if that is known."""
 
 
-class Reconciliation:
+class Reconciliation(ReconciliationSummary):
     """The result of `reconcile`; see `model.Reconciled`.
 
     It holds a database, so close it, or use it in a `with` block.

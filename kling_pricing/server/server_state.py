@@ -92,14 +92,20 @@ class ServerState:
                 self._guard = BudgetGuard(self.settings.ledger, book=self.book)
             return self._guard
 
-    async def run(self, work: Callable[[BudgetGuard], _Result]) -> _Result:
+    async def run(
+        self, work: Callable[[BudgetGuard], _Result], undo: Callable[[_Result], object] | None = None
+    ) -> _Result:
         """Runs a function with the guard in a thread; `work` of a cancelled call may go on.
+
+        Args:
+            work: the function.
+            undo: called with its result if the call was cancelled, so that nobody gets the result.
 
         Raises:
             BudgetError: the ledger has no budgets yet.
             LedgerUnavailableError: the ledger cannot be used.
         """
-        return await self._threads.run(lambda: work(self.guard))
+        return await self._threads.run(lambda: work(self.guard), undo)
 
     async def finish(self, work: Callable[[BudgetGuard], _Result]) -> _Result:
         """Runs a function with the guard in a thread, to completion even if the call is cancelled."""
