@@ -42,6 +42,7 @@ _PLACES = {
     "key": "key:key",
     "serve": "serve:serve_command",
     "sandbox": "rehearse:sandbox_command",
+    "demo": "demo:demo_command",
 }
 """Command -> its module in this folder and its name in that module, in the order of a job's life cycle."""
 
@@ -112,6 +113,7 @@ def app() -> None:
 
     \b
     Rehearsals (with simulated providers, at no cost):
+      kling-pricing demo
       kling-pricing sandbox --speed 60
 
     Run `kling-pricing COMMAND --help` for a command's options and an example.
