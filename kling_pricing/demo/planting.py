@@ -103,7 +103,11 @@ class Planter:
         self._per_unit = unit.per_currency_unit
 
     def statement(self) -> FaultyStatement:
-        """Returns the statement of the month with all errors; it also has the charges of the next two days."""
+        """Returns the statement of the month with all errors; it also has the charges of the next two days.
+
+        Raises:
+            KlingPricingError: a job for one of the errors was refused, or no job fits an error.
+        """
         script, sandbox = self._studio.script, self._studio.sandbox
         raw = sandbox.statement(self._provider, since=script.start, until=script.end + _LATE, **{"as": "csv"})
         reader = csv.DictReader(io.StringIO(raw.decode()))
@@ -111,6 +115,11 @@ class Planter:
         planted = {}
         for task in sandbox.call("GET", f"/{self._provider}/_planted"):
             planted[task["task"]] = task["error"]
+        if absent := _BY_SANDBOX.keys() - {*planted.values()}:
+            raise KlingPricingError(
+                f"the demo could not put these errors into the statement: {', '.join(sorted(absent))}; choose "
+                "another --seed"
+            )
         statement.errors += [PlantedError(_BY_SANDBOX[error], task) for task, error in planted.items()]
         jobs = self._jobs(statement, planted)
         self._change(statement, jobs, "a task is charged for a higher resolution", self._of_higher_resolution)

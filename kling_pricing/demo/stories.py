@@ -170,7 +170,8 @@ class JobMaker:
             since: the first day.
             until: the end of the last day.
             share: one of so many of the script's jobs is made.
-            words: words for the prompts of as many jobs of scripts in the middle half of the period.
+            words: words for the prompts of as many jobs of scripts in the middle of the period, before any
+                budget has nothing left.
         """
         days = (until - since).days
         parts = []
@@ -183,7 +184,7 @@ class JobMaker:
         parts.sort(key=lambda each: each[0])
         middle = [
             place
-            for place in range(len(parts) // 4, len(parts) * 3 // 4)
+            for place in range(len(parts) // 4, len(parts) * 5 // 8)
             if self._script.route_of(parts[place][1].project) == "scripts"
         ]
         worded = dict(zip(sorted(self.dice.sample(middle, len(words))), words, strict=True))
