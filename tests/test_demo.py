@@ -27,6 +27,7 @@ from kling_pricing.demo.stories import JobMaker, demo_script
 from kling_pricing.demo.telling import DemoFigures, DemoStory
 from kling_pricing.money import format_decimal, sum_of
 from tests.commands import COMMAND, INTERRUPTIBLE, run
+from tests.conftest import bundled
 
 SCRIPT = demo_script()
 WORDS_OF_ERRORS = {
@@ -197,27 +198,28 @@ def test_every_command_to_try_next_works_as_printed(told: Told) -> None:
 
 
 def test_another_run_tells_the_same_story(told: Told, tmp_path: Path) -> None:
-    """With the same seed, the command prints the same figures; only the report is kept, where it says."""
-    done = process_run("demo", "--seed", str(SCRIPT.seed), temporary=tmp_path)
+    """With the same seed, whatever tables the user has, the output is the same; only the report stays."""
+    provider, own = SCRIPT.scripts.provider, tmp_path / "tables"
+    (own / "prices" / provider).mkdir(parents=True)
+    for table in bundled("prices", provider).iterdir():
+        (own / "prices" / provider / table.name).write_text(table.read_text().replace("0.1071", "0.2071"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = subprocess.run(
+        [*COMMAND, "demo", "--seed", str(SCRIPT.seed)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(temporary), "KLING_PRICING_TABLES": str(own)},
+    )
     assert done.returncode == 0, done.stderr
     assert max(map(len, (line for line in done.stdout.splitlines() if str(tmp_path) not in line))) <= 80
     story, _, rest = done.stdout.partition("- The report page:\n")
     assert " ".join(story.replace("\n- ", "\n").removeprefix("- ").split()) == told.story
     report = Path(rest.splitlines()[0].strip())
     assert report.read_text(encoding="utf-8").rstrip().endswith("</html>")
-    assert [path for path in tmp_path.iterdir() if path not in report.parents] == []
+    assert [path for path in temporary.iterdir() if path not in report.parents] == []
     assert "kling-pricing demo --keep playground" in rest
-
-
-def process_run(*arguments: str, temporary: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a process of its own, with its own folder for temporary files."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TMPDIR": str(temporary)},
-    )
 
 
 def test_other_seeds_make_other_jobs() -> None:
@@ -293,10 +295,12 @@ class Served(NamedTuple):
 
     Attributes:
         url: the URL of its server.
+        ledger: the URL of its ledger.
         keys: role -> its access key.
     """
 
     url: str
+    ledger: str
     keys: dict[str, str]
 
     def get(self, path: str, role: str = "manage") -> Any:
@@ -326,8 +330,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         text = "".join(lines)
         assert "This is a demo." in text
         found = re.search(r"(http://127\.0\.0\.1:\d+)/api/v1", text)
+        ledger = re.search(r"The ledger is (\S+)\.\n", text)
         assert found is not None
-        yield Served(found[1], dict(re.findall(r"^ +(view|submit|manage) .* (kp_\S+)$", text, re.MULTILINE)))
+        assert ledger is not None
+        yield Served(
+            found[1],
+            f"sqlite:///{ledger[1]}",
+            dict(re.findall(r"^ +(view|submit|manage) .* (kp_\S+)$", text, re.MULTILINE)),
+        )
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, errors) == (0, "")
@@ -351,6 +361,15 @@ def test_every_page_of_a_served_demo_has_content(served: Served) -> None:
     doubtful = served.get("reservations?in_doubt=true")["items"]
     assert len(doubtful) == 3
     assert {row["provider"] for row in doubtful} == {SCRIPT.scripts.provider, SCRIPT.callers.provider}
+
+
+def test_the_books_of_a_served_demo_have_a_closed_month_and_disputes(served: Served) -> None:
+    """At both providers, the last month is closed and intact; at one of them, charges are in dispute."""
+    for route in (SCRIPT.scripts, SCRIPT.callers):
+        months = run("month", "list", "--provider", route.provider, ledger=served.ledger)
+        assert (months.returncode, months.stdout.count("intact")) == (0, 1)
+    disputes = run("dispute", "list", "--provider", SCRIPT.scripts.provider, ledger=served.ledger)
+    assert len(re.findall(r"^\d+: ", disputes.stdout, re.MULTILINE)) >= 3
 
 
 def test_the_keys_of_a_served_demo_have_their_roles(served: Served) -> None:

@@ -7,7 +7,8 @@ import os
 import sys
 import textwrap
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -63,10 +64,10 @@ def demo_command(keep: Path | None, seed: int | None, no_open: bool) -> None:
       kling-pricing demo
       kling-pricing demo --keep playground
     """
-    require_demo("the demo")
-    from kling_pricing.demo import playground  # noqa: PLC0415 (needs extras)
-    from kling_pricing.demo.stories import demo_script  # noqa: PLC0415
-    from kling_pricing.demo.telling import DemoStory  # noqa: PLC0415
+    with demo_required():
+        from kling_pricing.demo import playground  # noqa: PLC0415 (needs extras)
+        from kling_pricing.demo.stories import demo_script  # noqa: PLC0415
+        from kling_pricing.demo.telling import DemoStory  # noqa: PLC0415
 
     script, teller = demo_script(), PrintedStory()
     with errors_shown(as_json=False):
@@ -85,15 +86,21 @@ def demo_command(keep: Path | None, seed: int | None, no_open: bool) -> None:
             webbrowser.open(report.resolve().as_uri())
 
 
-def require_demo(feature: str) -> None:
-    """Refuses to go on if a package of the extras is not installed.
+@contextmanager
+def demo_required() -> Iterator[None]:
+    """Refuses to go on if a package that the demo needs is not installed; the block imports its modules.
 
     Raises:
         click.UsageError: a package is missing; the message names the extra.
     """
+    feature, extra = "the demo", "all"
     for module in NEEDED_MODULES:
         if find_spec(module) is None:
-            raise click.UsageError(not_installed(feature, module, "all"))
+            raise click.UsageError(not_installed(feature, module, extra))
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise click.UsageError(not_installed(feature, f"{error.name}", extra)) from None
 
 
 class PrintedStory:

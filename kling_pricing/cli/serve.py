@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from kling_pricing.cli.demo import PrintedStory, require_demo
+from kling_pricing.cli.demo import PrintedStory, demo_required
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.output import echo, to_json
@@ -16,7 +16,10 @@ from kling_pricing.display import not_installed
 from kling_pricing.ledger.environment import LEDGER_VARIABLE
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from kling_pricing.server.server_settings import ServerSettings
+    from kling_pricing.server.server_state import ServerState
 
 
 @click.command(
@@ -95,26 +98,32 @@ def serve_command(
             _refuse_with_demo(config, ledger)
             has_started = _serve_demo(given)
         else:
-            has_started = _serve(load_settings(config, overrides={**given, "ledger": ledger}))
+            has_started = _serve_settings(load_settings(config, overrides={**given, "ledger": ledger}))
     if not has_started:
         raise click.exceptions.Exit(2)
 
 
-def _serve(settings: ServerSettings) -> bool:
+def _serve_settings(settings: ServerSettings) -> bool:
     """Serves until Ctrl-C or SIGTERM, and returns whether the server had started."""
     try:
         from kling_pricing.server import processes  # noqa: PLC0415 (needs an extra)
         from kling_pricing.server.server_state import ServerState  # noqa: PLC0415
-        from kling_pricing.server.structured_logs import log_as_json  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.UsageError(not_installed("the server", f"{error.name}", "server")) from None
     state = ServerState(settings)
     if problem := processes.check(state):
         echo(f"Every submission is refused for now: {problem}", err=True)
     with processes.listen(settings.host, settings.port) as listening:
-        echo(processes.opening_text(state, listening.getsockname()[1]))
-        log_as_json(settings.log_level)
-        return processes.serve(state, listening)
+        return _serve(state, listening)
+
+
+def _serve(state: ServerState, listening: socket) -> bool:
+    from kling_pricing.server import processes  # noqa: PLC0415 (needs an extra)
+    from kling_pricing.server.structured_logs import log_as_json  # noqa: PLC0415
+
+    echo(processes.opening_text(state, listening.getsockname()[1]))
+    log_as_json(state.settings.log_level)
+    return processes.serve(state, listening)
 
 
 def _refuse_with_demo(config: str | None, ledger: str | None) -> None:
@@ -127,23 +136,30 @@ def _refuse_with_demo(config: str | None, ledger: str | None) -> None:
 
 def _serve_demo(given: Mapping[str, Any]) -> bool:
     """Serves a made-up month until Ctrl-C or SIGTERM, and returns whether the server had started."""
-    require_demo("the demo")
-    from kling_pricing.demo.playground import demo_folder  # noqa: PLC0415 (needs extras)
-    from kling_pricing.demo.served_months import issue_demo_keys, making, served_settings  # noqa: PLC0415
-    from kling_pricing.demo.stories import demo_script  # noqa: PLC0415
+    with demo_required():
+        from kling_pricing.demo import served_months  # noqa: PLC0415 (needs extras)
+        from kling_pricing.demo.playground import demo_folder  # noqa: PLC0415
+        from kling_pricing.demo.stories import demo_book, demo_script  # noqa: PLC0415
+        from kling_pricing.server.processes import listen  # noqa: PLC0415
+        from kling_pricing.server.server_state import ServerState  # noqa: PLC0415
 
     script = demo_script()
-    with demo_folder(None) as folder, PrintedStory() as story:
-        served_settings("sqlite:///unused.db", {}, given)  # refuses bad options before the work
+    settings = served_months.served_settings(given)
+    with (
+        demo_folder(None) as folder,
+        PrintedStory() as story,
+        listen(settings.host, settings.port) as listening,
+    ):
         story.step(
             "This is a demo. Its jobs are made up, its providers are simulated, and nothing is paid. All of "
             "it, the ledger included, goes away when you stop the server."
         )
-        with making(script, folder, on_progress=story.progress) as made:
+        with served_months.making(script, folder, on_progress=story.progress) as made:
             story.step("Access keys:")
-            for role, project, text in issue_demo_keys(made.ledger, script):
+            for role, project, text in served_months.issue_demo_keys(made.ledger, script):
                 echo(f"    {role:<7} {project or 'all projects':<13} {text}")
             echo("")
-            has_started = _serve(served_settings(made.ledger, made.upstreams, given))
+            settings = served_months.served_settings({**given, **made._asdict()})
+            has_started = _serve(ServerState(settings, book=demo_book()), listening)
     echo("The demo is over, and its ledger is gone.")
     return has_started

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from kling_pricing.demo.stories import demo_book
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.aiohttp import GuardMiddleware
 
@@ -20,7 +21,7 @@ from kling_pricing.hooks.aiohttp import GuardMiddleware
 async def submit(order: dict[str, Any]) -> int:
     """Submits the job, and returns the HTTP status of the response."""
     at = datetime.fromisoformat(order["at"])
-    with BudgetGuard(order["ledger"], clock=lambda: at) as guard:
+    with BudgetGuard(order["ledger"], book=demo_book(), clock=lambda: at) as guard:
         hook = GuardMiddleware(
             guard,
             project=order["project"],

@@ -11,7 +11,7 @@ from datetime import timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
-from kling_pricing.demo.stories import DemoJob
+from kling_pricing.demo.stories import DemoJob, demo_book
 from kling_pricing.demo.studio import DemoStudio
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.model import Reservation
@@ -166,7 +166,9 @@ class Planter:
         raise KlingPricingError(f"no job of the demo fits: {words}; choose another --seed")
 
     def _of_higher_resolution(self, found: Reservation, job: DemoJob) -> Decimal | None:
-        options = compare(job.payload, provider=self._provider, wire_format=found.wire_format, at=job.at)
+        options = compare(
+            job.payload, provider=self._provider, wire_format=found.wire_format, at=job.at, book=demo_book()
+        )
         higher = [
             option.quote.total
             for option in options
@@ -178,7 +180,9 @@ class Planter:
         return self._in_units(min(dearer)) if dearer else None
 
     def _of_newer_list(self, found: Reservation, job: DemoJob) -> Decimal | None:
-        newer = quote(job.payload, provider=self._newer_list, wire_format=found.wire_format, at=job.at)
+        newer = quote(
+            job.payload, provider=self._newer_list, wire_format=found.wire_format, at=job.at, book=demo_book()
+        )
         return self._in_units(newer.total)
 
     def _rounded_down(self, found: Reservation, _job: DemoJob) -> Decimal | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kling_pricing.demo import incidents
 from kling_pricing.demo.planting import WORDS, Planter
-from kling_pricing.demo.stories import SERVED_BUDGETS_FILE, DemoScript, JobMaker
+from kling_pricing.demo.stories import SERVED_BUDGETS_FILE, DemoScript, JobMaker, demo_book
 from kling_pricing.demo.studio import ACTOR, DemoStudio, ledger_in, scenario_of
 from kling_pricing.guard import allow, issue_key
 from kling_pricing.guard.stopping import freeze_budgets
@@ -140,6 +140,7 @@ class ServedMonths:
                 provider=provider,
                 since=script.start,
                 until=script.end,
+                book=demo_book(),
                 clock=studio.clock,
             ) as reconciled:
                 reconciled.dispute(actor=ACTOR, reason="charged too much")
@@ -220,7 +221,7 @@ def making(
         on_progress: called as work goes on.
     """
     now, number = _utc_now(), script.seed if seed is None else seed
-    with Sandbox(scenario_of(served_start(now), number)) as sandbox:
+    with Sandbox(scenario_of(served_start(now), number), book=demo_book()) as sandbox:
         months = ServedMonths(script, folder, sandbox, seed=number, now=now, on_progress=on_progress)
         asyncio.run(months.make())
         scripts, callers = script.scripts.provider, script.callers.provider
@@ -231,21 +232,16 @@ def making(
         yield MadeMonths(ledger_in(folder), upstreams)
 
 
-def served_settings(
-    ledger: str, upstreams: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
-) -> ServerSettings:
-    """Returns the settings of a served demo.
+def served_settings(given: Mapping[str, Any]) -> ServerSettings:
+    """Returns the settings of a served demo, which the environment does not change.
 
     Args:
-        ledger: the URL of the ledger.
-        upstreams: the upstreams.
-        given: the settings of the command line; None: not given.
+        given: the settings of the command line, and those of `MadeMonths`; None: not given.
 
     Raises:
         SettingsError: a given setting is invalid.
     """
-    own = {"ledger": ledger, "upstreams": upstreams, "log_level": "warning"}
-    return load_settings(environment={}, overrides={**given, **own})
+    return load_settings(environment={}, overrides={"log_level": "warning", **given})
 
 
 def issue_demo_keys(ledger: str, script: DemoScript) -> list[DemoKey]:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 from pydantic import Field
 
 from kling_pricing.strict_yaml import FileModel, Name, Text, UrlPath, read
+from kling_pricing.tables.loading.book import load_price_book
+from kling_pricing.tables.price_book import PriceBook
 
 BUDGETS_FILE, SERVED_BUDGETS_FILE = "budgets.yaml", "served-budgets.yaml"
 """The budgets of `kling-pricing demo` and of `kling-pricing serve --demo`."""
@@ -126,6 +128,12 @@ class DemoJob(NamedTuple):
 def demo_script() -> DemoScript:
     """Returns the script that the package contains."""
     return read(demo_file(_SCRIPT_FILE), DemoScript, name=_SCRIPT_FILE)[0]
+
+
+@cache
+def demo_book() -> PriceBook:
+    """Returns the bundled price tables; the user's own might price the jobs of the demo otherwise."""
+    return load_price_book()
 
 
 def demo_file(name: str) -> bytes:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kling_pricing.budgets.loading import budgets_from_text
-from kling_pricing.demo.stories import DemoJob, DemoScript, Route, demo_file
+from kling_pricing.demo.stories import DemoJob, DemoScript, Route, demo_book, demo_file
 from kling_pricing.errors import BudgetExceededError
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.aiohttp import GuardMiddleware
@@ -123,7 +123,7 @@ class DemoStudio:
                 logging.getLogger(name).addHandler(handler)
                 starting.callback(logging.getLogger(name).removeHandler, handler)
             self.guard = starting.enter_context(
-                BudgetGuard(self.ledger, self._budgets, clock=self.clock, actor=ACTOR)
+                BudgetGuard(self.ledger, self._budgets, book=demo_book(), clock=self.clock, actor=ACTOR)
             )
             self._start_server(starting)
             scripts = self.script.scripts.provider

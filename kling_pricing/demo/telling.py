@@ -13,7 +13,7 @@ from kling_pricing.budgets.entries import BudgetEntry
 from kling_pricing.budgets.window_kinds import RollingWindow
 from kling_pricing.demo import incidents
 from kling_pricing.demo.planting import WORDS, FoundError, Planter, findings
-from kling_pricing.demo.stories import BUDGETS_FILE, ROUTES, DemoJob, DemoScript, JobMaker, Route
+from kling_pricing.demo.stories import BUDGETS_FILE, ROUTES, DemoJob, DemoScript, JobMaker, Route, demo_book
 from kling_pricing.demo.studio import DemoStudio, ledger_in, scenario_of
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import format_decimal, sum_of
@@ -99,7 +99,7 @@ class DemoStory:
             KlingPricingError: the ledger and the bill differ, or an error in the statement was not found.
         """
         script, ledger = self._script, ledger_in(self._folder)
-        with Sandbox(scenario_of(script.start, self._seed)) as sandbox:
+        with Sandbox(scenario_of(script.start, self._seed), book=demo_book()) as sandbox:
             async with DemoStudio(script, sandbox, ledger, BUDGETS_FILE, start=script.start) as self._studio:
                 self._introduce()
                 await self._play_month()
@@ -294,7 +294,7 @@ class DemoStory:
                 f"{self._money(total.billed)} are billed; the lines add up to the difference, "
                 f"{total.variance:+f}. {verdict}; the report page gives the cause and the remedy of each."
             )
-            write_reports(reconciled, self._folder, formats=("html",))
+            write_reports(reconciled, self._folder, formats=("html",), book=demo_book())
             return found, total, reconciled.exceptions
 
     def _reconciled(self, route: Route, path: Path) -> Reconciliation:
@@ -304,6 +304,7 @@ class DemoStory:
             provider=self._provider(route),
             since=self._script.start,
             until=self._script.end,
+            book=demo_book(),
             clock=self._studio.clock,
         )
 
