@@ -145,10 +145,10 @@ def test_each_incident_has_its_figures_in_the_ledger(told: Told) -> None:
 
 def test_the_statement_has_twelve_things_wrong_and_each_is_found(told: Told) -> None:
     """Each error has its category, and the sums of the statement are those of the reconciliation."""
-    found = {each.error.words: each.verdict for each in told.figures.found}
+    found = {each.error.words: each.verdict for each in told.figures.findings}
     assert found == WORDS_OF_ERRORS
     rows = [*csv.DictReader((told.folder / "statement.csv").read_text(encoding="utf-8").splitlines())]
-    late = next(each for each in told.figures.found if each.verdict == "Timing").error.task_id
+    late = next(each for each in told.figures.findings if each.verdict == "Timing").error.task_id
     charged = sum(
         int(row["cost"])
         for row in rows
@@ -173,7 +173,7 @@ def test_the_statement_without_errors_is_the_bill(told: Told) -> None:
 
 def test_the_report_page_is_the_one_of_this_statement(told: Told) -> None:
     """The page is whole, and names tasks of the statement."""
-    page = told.figures.found[0].error.task_id
+    page = told.figures.findings[0].error.task_id
     text = (told.folder / "report.html").read_text(encoding="utf-8")
     assert text.rstrip().endswith("</html>")
     assert page is not None

@@ -154,12 +154,12 @@ def _serve_demo(given: Mapping[str, Any]) -> bool:
             "This is a demo. Its jobs are made up, its providers are simulated, and nothing is paid. All of "
             "it, the ledger included, goes away when you stop the server."
         )
-        with served_months.making(script, folder, on_progress=story.progress) as made:
+        with served_months.demo_ledger(script, folder, on_progress=story.progress) as months:
             story.step("Access keys:")
-            for role, project, text in served_months.issue_demo_keys(made.ledger, script):
+            for role, project, text in served_months.issue_demo_keys(months.ledger, script):
                 echo(f"    {role:<7} {project or 'all projects':<13} {text}")
             echo("")
-            settings = served_months.served_settings({**given, **made._asdict()})
+            settings = served_months.served_settings({**given, **months._asdict()})
             has_started = _serve(ServerState(settings, book=demo_book()), listening)
     echo("The demo is over, and its ledger is gone.")
     return has_started

@@ -35,14 +35,12 @@ class ResentJob(NamedTuple):
     Attributes:
         job: the job.
         held: the amount that the ledger held after the first attempt.
-        in_doubt: whether the ledger knew then that the outcome was unknown, or was still waiting for it.
         reservation: the reservation after the second attempt.
         tasks: the number of tasks that the provider made of both attempts.
     """
 
     job: DemoJob
     held: Decimal
-    in_doubt: bool
     reservation: Reservation
     tasks: int
 
@@ -60,7 +58,7 @@ async def lose_an_answer(studio: DemoStudio, maker: JobMaker, at: datetime, part
 async def kill_a_script(studio: DemoStudio, maker: JobMaker, at: datetime, part: PartEntry) -> ResentJob:
     """Kills a script, a process of its own, while its submission is on the way, and starts it again."""
     job = maker.job(at, part)
-    studio.payloads[job.project, job.key] = job
+    studio.jobs[job.project, job.key] = job
     studio.move_to(at)
     provider, before = studio.script.route(job.route).provider, studio.tasks(job.route)
     studio.sandbox.fail_next(provider, "hold")
@@ -69,7 +67,7 @@ async def kill_a_script(studio: DemoStudio, maker: JobMaker, at: datetime, part:
             await _until(lambda: studio.tasks(job.route) > before or script.poll() is not None)
         finally:
             script.kill()
-    first = studio.found(job)
+    first = studio.reservation(job)
     studio.sandbox.resume()
     studio.pass_by(_MINUTE)
     with _lone_script(studio, job) as script:
@@ -108,8 +106,8 @@ def _resent(studio: DemoStudio, job: DemoJob, first: Reservation | None, before:
         raise KlingPricingError(
             f"the guard refused the job {job.key} of the demo; raise the caps of its budgets"
         )
-    now = studio.found(job)
-    return ResentJob(job, first.reserved, first.in_doubt, now, studio.tasks(job.route) - before)
+    now = studio.reservation(job)
+    return ResentJob(job, first.reserved, now, studio.tasks(job.route) - before)
 
 
 class DoubtfulJobs(NamedTuple):
@@ -144,18 +142,18 @@ async def leave_in_doubt(
 async def doubt(studio: DemoStudio, maker: JobMaker, at: datetime, part: PartEntry) -> DoubtfulJobs:
     """Breaks three connections of the server, of which two jobs arrive, and finds out about each job."""
     sent = await leave_in_doubt(studio, maker, at, part, "lost-answer", "lost-answer", "lost-request")
-    jobs = [studio.found(job) for job in sent]
-    doubtful = [found for found in jobs if found.in_doubt]
+    jobs = [studio.reservation(job) for job in sent]
+    doubtful = [reservation for reservation in jobs if reservation.in_doubt]
     studio.pass_by(_HOUR)
     studio.ask()
-    now = [studio.found(job) for job in sent]
-    settled = [found.billed for found in now if found.billed is not None]
-    unknown = [found for found in now if found.in_doubt]
-    for found in unknown:
-        studio.guard.resolve(found, "not_charged")
+    now = [studio.reservation(job) for job in sent]
+    settled = [reservation.billed for reservation in now if reservation.billed is not None]
+    unknown = [reservation for reservation in now if reservation.in_doubt]
+    for reservation in unknown:
+        studio.guard.resolve(reservation, "not_charged")
     return DoubtfulJobs(
         len(doubtful),
-        sum_of(found.reserved for found in doubtful),
+        sum_of(reservation.reserved for reservation in doubtful),
         len(settled),
         sum_of(settled),
         len(unknown),
@@ -167,7 +165,7 @@ async def fail(studio: DemoStudio, maker: JobMaker, at: datetime, part: PartEntr
     job = maker.job(at, part, "[fail:moderation]")
     await studio.submit(job)
     studio.ask()
-    return studio.found(job)
+    return studio.reservation(job)
 
 
 class Overspending(NamedTuple):
@@ -209,7 +207,7 @@ async def overspend(
         elif outcome.status == REFUSED:
             refused += 1
         if refused == refusals:
-            changed = sum(bool(found.changes) for found in sent)
+            changed = sum(bool(reservation.changes) for reservation in sent)
             return Overspending(len(sent) - changed, changed, changes, refused, job)
     raise KlingPricingError(f"no budget of the demo refused the jobs of {part.user}; lower its caps")
 
@@ -249,4 +247,4 @@ async def allow(studio: DemoStudio, maker: JobMaker, at: datetime, part: PartEnt
     finally:
         store.close()
     await studio.send(job)
-    return AllowedJob(attempts, allowance, studio.found(job))
+    return AllowedJob(attempts, allowance, studio.reservation(job))

@@ -135,12 +135,16 @@ class Planter:
         self, statement: FaultyStatement, planted: Mapping[str, str]
     ) -> list[tuple[dict[str, str], Reservation, DemoJob]]:
         """Returns the rows that are correct, each with its reservation and its job, in a random order."""
-        sent = {found.task_id: found for found in self._studio.guard.history() if found.state == "settled"}
+        sent = {
+            reservation.task_id: reservation
+            for reservation in self._studio.guard.history()
+            if reservation.state == "settled"
+        }
         jobs = []
         for row in statement.rows:
-            found = sent.get(row["task_id"])
-            if found is not None and row["task_id"] not in planted and not found.changes:
-                jobs.append((row, found, self._studio.payloads[found.project, found.key]))
+            reservation = sent.get(row["task_id"])
+            if reservation is not None and row["task_id"] not in planted and not reservation.changes:
+                jobs.append((row, reservation, self._studio.jobs[reservation.project, reservation.key]))
         self._dice.shuffle(jobs)
         return jobs
 
@@ -156,18 +160,22 @@ class Planter:
         Raises:
             KlingPricingError: there is no such row.
         """
-        for place, (row, found, job) in enumerate(jobs):
-            wrong = price(found, job)
+        for place, (row, reservation, job) in enumerate(jobs):
+            wrong = price(reservation, job)
             if wrong is not None and str(wrong) != row["cost"]:
                 row["cost"] = str(wrong)
-                statement.errors.append(PlantedError(words, found.task_id))
+                statement.errors.append(PlantedError(words, reservation.task_id))
                 del jobs[place]
                 return
         raise KlingPricingError(f"no job of the demo fits: {words}; choose another --seed")
 
-    def _of_higher_resolution(self, found: Reservation, job: DemoJob) -> Decimal | None:
+    def _of_higher_resolution(self, reservation: Reservation, job: DemoJob) -> Decimal | None:
         options = compare(
-            job.payload, provider=self._provider, wire_format=found.wire_format, at=job.at, book=demo_book()
+            job.payload,
+            provider=self._provider,
+            wire_format=reservation.wire_format,
+            at=job.at,
+            book=demo_book(),
         )
         higher = [
             option.quote.total
@@ -176,17 +184,21 @@ class Planter:
             and option.provider == self._provider
             and {*option.changes} == {"resolution"}
         ]
-        dearer = [amount for amount in higher if amount > found.expected]
+        dearer = [amount for amount in higher if amount > reservation.expected]
         return self._in_units(min(dearer)) if dearer else None
 
-    def _of_newer_list(self, found: Reservation, job: DemoJob) -> Decimal | None:
+    def _of_newer_list(self, reservation: Reservation, job: DemoJob) -> Decimal | None:
         newer = quote(
-            job.payload, provider=self._newer_list, wire_format=found.wire_format, at=job.at, book=demo_book()
+            job.payload,
+            provider=self._newer_list,
+            wire_format=reservation.wire_format,
+            at=job.at,
+            book=demo_book(),
         )
         return self._in_units(newer.total)
 
-    def _rounded_down(self, found: Reservation, _job: DemoJob) -> Decimal | None:
-        exact = multiply(found.expected, self._per_unit)
+    def _rounded_down(self, reservation: Reservation, _job: DemoJob) -> Decimal | None:
+        exact = multiply(reservation.expected, self._per_unit)
         return None if exact == exact.to_integral_value() else exact.to_integral_value(ROUND_FLOOR)
 
     def _in_units(self, amount: Decimal) -> Decimal | None:
@@ -196,9 +208,9 @@ class Planter:
     def _mangle(
         self, statement: FaultyStatement, jobs: list[tuple[dict[str, str], Reservation, DemoJob]]
     ) -> None:
-        row, found, _ = jobs.pop()
+        row, reservation, _ = jobs.pop()
         row["task_id"] = _GUARD + row["task_id"]
-        statement.errors.append(PlantedError("a spreadsheet has changed a task's id", found.task_id))
+        statement.errors.append(PlantedError("a spreadsheet has changed a task's id", reservation.task_id))
 
     def _add_unknown(self, statement: FaultyStatement) -> None:
         row = self._stranger(statement)
@@ -223,7 +235,7 @@ class Planter:
         return row | {"task_id": f"{head}_{self._dice.getrandbits(4 * len(tail)):0{len(tail)}x}"}
 
 
-class FoundError(NamedTuple):
+class Finding(NamedTuple):
     """What a reconciliation says about something wrong with a statement.
 
     Attributes:
@@ -237,22 +249,22 @@ class FoundError(NamedTuple):
     variance: Decimal | None
 
 
-def findings(reconciled: Reconciliation, errors: Iterable[PlantedError]) -> list[FoundError]:
-    """Returns what a reconciliation found of each error.
+def findings_about(errors: Iterable[PlantedError], reconciled: Reconciliation) -> list[Finding]:
+    """Returns what a reconciliation says about each error.
 
     Raises:
-        KlingPricingError: it found nothing of an error.
+        KlingPricingError: it has nothing about an error.
     """
     lines = {line.task_id: line for line in reconciled.lines()}
     unread = next((line for line in lines.values() if line.category == "invalid_row"), None)
     return [_finding(error, lines.get(error.task_id, unread), reconciled) for error in errors]
 
 
-def _finding(error: PlantedError, line: Line | None, reconciled: Reconciliation) -> FoundError:
+def _finding(error: PlantedError, line: Line | None, reconciled: Reconciliation) -> Finding:
     if error.task_id is None and reconciled.confirmed:
-        return FoundError(error, "Not counted", None)
+        return Finding(error, "Not counted", None)
     if line is None:
         raise KlingPricingError(f"the reconciliation of the demo did not find that {error.words}")
     if line.category == "matched":
-        return FoundError(error, "Restored", None)
-    return FoundError(error, CATEGORIES[line.category].title, line.variance)
+        return Finding(error, "Restored", None)
+    return Finding(error, CATEGORIES[line.category].title, line.variance)

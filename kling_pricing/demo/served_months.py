@@ -196,7 +196,7 @@ class ServedMonths:
                 )
 
 
-class MadeMonths(NamedTuple):
+class DemoLedger(NamedTuple):
     """The parts of a served demo.
 
     Attributes:
@@ -209,9 +209,9 @@ class MadeMonths(NamedTuple):
 
 
 @contextmanager
-def making(
+def demo_ledger(
     script: DemoScript, folder: Path, *, seed: int | None = None, on_progress: OnProgress
-) -> Iterator[MadeMonths]:
+) -> Iterator[DemoLedger]:
     """Makes the ledger of a served demo, and runs its providers for the length of a block.
 
     Args:
@@ -229,14 +229,14 @@ def making(
             scripts: {"url": sandbox.url(scripts), "keeps_keys": True},
             callers: {"url": sandbox.url(callers), "send_reservation_id": True},
         }
-        yield MadeMonths(ledger_in(folder), upstreams)
+        yield DemoLedger(ledger_in(folder), upstreams)
 
 
 def served_settings(given: Mapping[str, Any]) -> ServerSettings:
     """Returns the settings of a served demo, which the environment does not change.
 
     Args:
-        given: the settings of the command line, and those of `MadeMonths`; None: not given.
+        given: the settings of the command line, and those of `DemoLedger`; None: not given.
 
     Raises:
         SettingsError: a given setting is invalid.

@@ -189,7 +189,7 @@ class JobMaker:
                 at = since + timedelta(days=self.dice.randrange(days), minutes=minutes)
                 user, shot = self.dice.choice(entry.users), self.dice.choice(entry.shots)
                 parts.append((at, PartEntry(project=entry.name, user=user, shot=shot)))
-        parts.sort(key=lambda each: each[0])
+        parts.sort(key=lambda part: part[0])
         middle = [
             place
             for place in range(len(parts) // 4, len(parts) * 5 // 8)

@@ -101,7 +101,7 @@ class DemoStudio:
         guard: the guard.
         sandbox: the providers.
         ledger: the URL of the ledger.
-        payloads: project and key of each job -> its payload.
+        jobs: project and key -> the job, of all jobs that were sent.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class DemoStudio:
         self.sandbox = sandbox
         self.clock = DemoClock(start)
         self.ledger = ledger
-        self.payloads: dict[tuple[str, str], DemoJob] = {}
+        self.jobs: dict[tuple[str, str], DemoJob] = {}
         self._budgets = budgets_from_text(demo_file(budgets), name=budgets)
         self._closing = AsyncExitStack()
         self.server_url = ""
@@ -178,7 +178,7 @@ class DemoStudio:
 
     async def send(self, job: DemoJob) -> int:
         """Sends a job, and returns the HTTP status of the response; 402: refused, 0: there was no response."""
-        self.payloads[job.project, job.key] = job
+        self.jobs[job.project, job.key] = job
         headers = {"Idempotency-Key": job.key}
         if job.route == "callers":
             headers["Authorization"] = f"Bearer {self._access[job.project]}"
@@ -197,8 +197,8 @@ class DemoStudio:
         """Moves the clocks to the instant of a job, and sends it."""
         self.move_to(job.at)
         status = await self.send(job)
-        found = self.guard.history(project=job.project, key=job.key)
-        return SentJob(status, found[-1] if found else None)
+        attempts = self.guard.history(project=job.project, key=job.key)
+        return SentJob(status, attempts[-1] if attempts else None)
 
     async def play(self, jobs: Iterable[DemoJob], on_job: Callable[[], None]) -> None:
         """Sends jobs in their order, and asks the providers about all unsettled jobs at the end of each day."""
@@ -221,9 +221,9 @@ class DemoStudio:
                 return response.status, response.read()
 
             for route in (self.script.scripts, self.script.callers):
-                found = unsettled(self.guard, provider=route.provider)
+                reservations = unsettled(self.guard, provider=route.provider)
                 url = self.sandbox.url(route.provider)
-                results += poll(self.guard, fetch, base_url=url, reservations=found)
+                results += poll(self.guard, fetch, base_url=url, reservations=reservations)
         return results
 
     def tasks(self, route: Route) -> int:
@@ -234,16 +234,16 @@ class DemoStudio:
         """Returns the sum of the settled amounts in the ledger at the provider of a route."""
         provider = self.script.route(route).provider
         return sum_of(
-            found.billed
-            for found in self.guard.history()
-            if found.provider == provider and found.billed is not None
+            reservation.billed
+            for reservation in self.guard.history()
+            if reservation.provider == provider and reservation.billed is not None
         )
 
     def billed(self, route: Route, currency: str) -> Decimal:
         """Returns the bill of the sandbox for the provider of a route."""
         return self.sandbox.bill(self.script.route(route).provider).get(currency, Decimal(0))
 
-    def found(self, job: DemoJob) -> Reservation:
+    def reservation(self, job: DemoJob) -> Reservation:
         """Returns the newest reservation of a job."""
         return self.guard.history(project=job.project, key=job.key)[-1]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from kling_pricing.budgets.entries import BudgetEntry
 from kling_pricing.budgets.window_kinds import RollingWindow
 from kling_pricing.demo import incidents
-from kling_pricing.demo.planting import WORDS, FoundError, Planter, findings
+from kling_pricing.demo.planting import WORDS, Finding, Planter, findings_about
 from kling_pricing.demo.stories import BUDGETS_FILE, ROUTES, DemoJob, DemoScript, JobMaker, Route, demo_book
 from kling_pricing.demo.studio import DemoStudio, ledger_in, scenario_of
 from kling_pricing.errors import KlingPricingError
@@ -57,7 +57,7 @@ class DemoFigures(NamedTuple):
         jobs: the number of jobs in the ledger.
         spent: route -> the sum of the settled amounts in the ledger.
         billed: route -> the sum on the bill of the sandbox.
-        found: what the reconciliation found of each error in the statement.
+        findings: what the reconciliation says about each error in the statement.
         totals: the sums of the reconciliation.
         exceptions: the number of its exceptions.
         report: the report page.
@@ -67,7 +67,7 @@ class DemoFigures(NamedTuple):
     jobs: int
     spent: dict[Route, Decimal]
     billed: dict[Route, Decimal]
-    found: list[FoundError]
+    findings: list[Finding]
     totals: Total
     exceptions: int
     report: Path
@@ -144,7 +144,7 @@ class DemoStory:
             days.capped: self._cap,
         }
         since = script.start
-        for day, incident in sorted(incidents_by_day.items(), key=lambda each: each[0]):
+        for day, incident in sorted(incidents_by_day.items(), key=lambda entry: entry[0]):
             at = script.start + timedelta(days=day - 1) + _EVENING
             await self._play([job for job in jobs if since <= job.at < at], len(jobs))
             await incident(at)
@@ -163,11 +163,11 @@ class DemoStory:
     async def _round(self, at: datetime) -> None:
         await self._studio.submit(self._maker.job(at, self._script.rounded))
         self._studio.ask()
-        held_or_spent = sum_of(found.billed or found.reserved for found in self._studio.guard.history())
-        jobs = len(self._studio.guard.history())
+        reservations = self._studio.guard.history()
+        spent = sum_of(row.billed for row in reservations if row.billed is not None)
         self._teller.step(
-            f"{_day(at)}: {jobs} jobs so far. The guard reserved the price of each one before it was sent, and "
-            f"settled it when it was done: {self._money(held_or_spent)} in all."
+            f"{_day(at)}: {len(reservations)} jobs so far. The guard reserved the price of each one before it "
+            f"was sent, and settled it when it was done: {self._money(spent)} in all."
         )
 
     async def _lose_an_answer(self, at: datetime) -> None:
@@ -182,7 +182,7 @@ class DemoStory:
     async def _kill(self, at: datetime) -> None:
         resent = await incidents.kill_a_script(self._studio, self._maker, at, self._script.common)
         self._studio.ask()
-        resent = resent._replace(reservation=self._studio.found(resent.job))
+        resent = resent._replace(reservation=self._studio.reservation(resent.job))
         self._teller.step(
             f"{_day(at)}: a script is killed with -9 while its job {resent.job.key} is on the way. The ledger "
             f"still holds {self._money(resent.held)}. Started again, the script sends the job with the same "
@@ -247,7 +247,8 @@ class DemoStory:
         billed = {route: self._studio.billed(route, self._currency) for route in ROUTES}
         if spent != billed:
             raise KlingPricingError(
-                f"the ledger of the demo counts {spent}, and the sandbox has billed {billed}; report this"
+                f"the ledger of the demo counts {spent}, and the sandbox has billed {billed}; "
+                f"report this with the seed {self._seed}"
             )
         amounts = _and(f"{self._money(spent[route])} at {self._provider(route)}" for route in ROUTES)
         self._teller.step(
@@ -257,9 +258,9 @@ class DemoStory:
         await asyncio.sleep(0)  # Ctrl-C takes effect here
         self._reconcile_callers()
         await asyncio.sleep(0)
-        found, totals, exceptions = self._reconcile_scripts()
+        findings, totals, exceptions = self._reconcile_scripts()
         report = self._folder / REPORT_FILE
-        return DemoFigures(self._currency, jobs, spent, billed, found, totals, exceptions, report)
+        return DemoFigures(self._currency, jobs, spent, billed, findings, totals, exceptions, report)
 
     def _reconcile_callers(self) -> None:
         script, path = self._script, self._folder / CALLERS_STATEMENT_FILE
@@ -275,7 +276,7 @@ class DemoStory:
                 f"for {self._money(total.billed)}, {verdict}."
             )
 
-    def _reconcile_scripts(self) -> tuple[list[FoundError], Total, int]:
+    def _reconcile_scripts(self) -> tuple[list[Finding], Total, int]:
         path = self._folder / STATEMENT_FILE
         statement = Planter(self._studio, self._seed).statement()
         path.write_text(statement.text(), encoding="utf-8", newline="")
@@ -284,9 +285,9 @@ class DemoStory:
             "wrong. This is what the comparison with the ledger makes of each:"
         )
         with self._reconciled("scripts", path) as reconciled:
-            found = findings(reconciled, statement.errors)
-            for error in found:
-                self._teller.detail(self._finding_text(error))
+            findings = findings_about(statement.errors, reconciled)
+            for finding in findings:
+                self._teller.detail(self._finding_text(finding))
             (total,) = reconciled.totals("all")
             verdict = exceptions_text(reconciled.exceptions, reconciled.open)
             self._teller.step(
@@ -295,7 +296,7 @@ class DemoStory:
                 f"{total.variance:+f}. {verdict}; the report page gives the cause and the remedy of each."
             )
             write_reports(reconciled, self._folder, formats=("html",), book=demo_book())
-            return found, total, reconciled.exceptions
+            return findings, total, reconciled.exceptions
 
     def _reconciled(self, route: Route, path: Path) -> Reconciliation:
         return reconcile(
@@ -311,9 +312,9 @@ class DemoStory:
     def _provider(self, route: Route) -> str:
         return self._script.route(route).provider
 
-    def _finding_text(self, found: FoundError) -> str:
-        variance = f"{found.variance:+f} {self._currency}" if found.variance else ""
-        return f"{found.error.words:<42} {found.verdict:<18}{variance:>15}".rstrip()
+    def _finding_text(self, finding: Finding) -> str:
+        variance = f"{finding.variance:+f} {self._currency}" if finding.variance else ""
+        return f"{finding.error.words:<42} {finding.verdict:<18}{variance:>15}".rstrip()
 
     def _money(self, amount: Decimal) -> str:
         return f"{format_decimal(amount)} {self._currency}"
