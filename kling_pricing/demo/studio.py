@@ -37,16 +37,13 @@ LEDGER_FILE = "spend.db"
 ACTOR = "demo"
 """The name under which the ledger keeps the demo's administrative actions."""
 
-ACTOR = "demo"
-"""The name under which the ledger keeps the demo's administrative actions."""
-
 _REFUSED = 402
 _QUEUE_S, _RUN_S = 5, 90
 _STOP_S = 5
-_SECOND = timedelta(seconds=1)
+_ASK_AFTER_S = 3600
+"""The server asks about its jobs by itself. In the demo, this must wait until jobs in doubt were counted."""
 
-OnJob = Callable[[int, int], None]
-"""Called with the number of jobs that were sent, and the number of all jobs."""
+_SECOND = timedelta(seconds=1)
 
 
 def scenario_of(start: datetime, seed: int) -> dict[str, Any]:
@@ -146,6 +143,7 @@ class DemoStudio:
                 "port": 0,
                 "upstreams": {callers: upstream},
                 "stop_timeout_s": _STOP_S,
+                "ask_after_s": _ASK_AFTER_S,
             },
         )
         listening = starting.enter_context(listen(ON_THIS_MACHINE, 0))
