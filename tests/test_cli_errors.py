@@ -131,6 +131,7 @@ BAD: dict[str, tuple[str, str]] = {
     "account_currency": ("dollars", "the account currency must be a code of three capital letters"),
     "every": ("0", "0 is not in the range"),
     "encoding": ("utf-99", "unknown encoding 'utf-99'; give a name such as gb18030"),
+    "keep": (".", "is not empty"),
     "labels": ("user", "'user' is not a label with a value; write LABEL=VALUE, such as user=li"),
     "ledger": ("sqlite:///", "'sqlite:///' is not the URL of a ledger"),
     "ledgers": ("sqlite:///", "sqlite:///"),
@@ -199,7 +200,7 @@ UNCHECKED = {
     *("remember", "dispute", "dry_run", "is_confirmed", "despite_gaps", "sums"),  # flags
     *("is_available", "is_markdown", "is_most", "is_shorter"),  # flags
     *("sheet", "match_by"),  # only shot lists have sheets and columns
-    *("all_projects", "behind_proxy", "schema", "read_only"),  # flags
+    *("all_projects", "behind_proxy", "schema", "read_only", "demo", "no_open"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account", "invoice_id"),  # any text will do
@@ -365,6 +366,7 @@ REFUSE_NOTHING = {
         "history",
         "report",
         "sandbox",
+        "demo",
         "dispute list",
         "month list",
         "budget log",

@@ -47,6 +47,7 @@ _PLACES = {
     "serve": "serve:serve_command",
     "mcp": "agent_tools:mcp_command",
     "sandbox": "rehearse:sandbox_command",
+    "demo": "demo:demo_command",
     "doctor": "doctor:doctor_command",
     "completion": "completion:completion_command",
 }
@@ -125,6 +126,7 @@ def app() -> None:
 
     \b
     Rehearsals (with simulated providers, at no cost):
+      kling-pricing demo
       kling-pricing sandbox --speed 60
 
     Run `kling-pricing COMMAND --help` for a command's options and an example.

@@ -43,6 +43,7 @@ class ServerState:
     Attributes:
         settings: the settings.
         book: the price tables.
+        clock: returns the current instant; it is the clock of a given guard, or else the system clock.
         ledger: the ledger, for access keys.
         access: recognises callers.
         metrics: counts and times of this process.
@@ -65,9 +66,9 @@ class ServerState:
         self.settings = settings
         self.book = book or (default_book() if guard is None else guard.book)
         self.upstreams: Mapping[str, Upstream] = upstreams(settings, self.book)
-        clock = utc_clock(None) if guard is None else guard.clock
-        self.ledger: Ledger = connect(settings.ledger, clock=clock)
-        self.access = Access(self.ledger, clock)
+        self.clock = utc_clock(None) if guard is None else guard.clock
+        self.ledger: Ledger = connect(settings.ledger, clock=self.clock)
+        self.access = Access(self.ledger, self.clock)
         self.metrics = Metrics()
         self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
         self.readiness = LedgerReadiness(lambda: self.guard)
