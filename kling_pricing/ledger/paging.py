@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from kling_pricing.ledger.journal import Entry, Observation
 from kling_pricing.ledger.model import Reservation, State
 
 MAX_PAGE = 1000
@@ -11,7 +12,7 @@ MAX_PAGE = 1000
 
 
 class Pages(Protocol):
-    """Pages of reservations, the reservations of running jobs, and the release of expired reservations.
+    """Pages of reservations, running jobs, the life of one job, and the release of expired reservations.
 
     A part of `Ledger`. They raise what the verbs of `Ledger` raise.
     """
@@ -44,6 +45,12 @@ class Pages(Protocol):
 
     def unsettled(self) -> list[Reservation]:
         """Returns the reservations that were sent and are neither settled nor released, the oldest first."""
+
+    def entries_of(self, reservation: str) -> list[Entry]:
+        """Returns the journal entries about a reservation, the oldest first. Reads the whole journal."""
+
+    def observations_of(self, provider: str, task_id: str) -> list[Observation]:
+        """Returns the observations of a task, the oldest first."""
 
     def expire(self) -> int:
         """Releases the reservations that have expired, and returns their number.

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -53,11 +53,19 @@ def _header(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError("must be an IP address or a network such as 10.0.0.0/24") from None
+
+
 SecretReference = Annotated[str, BeforeValidator(_reference)]
 """The place of a secret: `env:NAME` or `file:PATH`."""
 
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+SessionSeconds = Annotated[int, Field(ge=60, le=31 * 86_400)]
 
 
 class UpstreamSettings(FileModel):
@@ -110,6 +118,8 @@ class ServerLimits(FileModel):
     """The seconds in which a caller must send the headers of a request."""
     body_timeout_s: Seconds = 60
     """The seconds in which a caller must send the next part of a body."""
+    live_streams: int = Field(64, ge=0, le=4096)
+    """The largest number of open pages that a process updates live."""
 
 
 class ServerSettings(FileModel):
@@ -137,6 +147,14 @@ class ServerSettings(FileModel):
     """The seconds after which the server first asks an upstream about a job; it then asks ever less often."""
     lease_s: int = Field(60, ge=1, le=3600)
     """The seconds after which another process takes over the background work of one that died."""
+    session_idle_s: SessionSeconds = 3600
+    """The seconds without use after which a person must sign in to the pages again."""
+    session_lasts_s: SessionSeconds = 43_200
+    """The seconds after which a person must sign in to the pages again in any case."""
+    trust_header: Annotated[Text, AfterValidator(_header)] | None = None
+    """The header in which a proxy in front names the access key of a person who signed in there."""
+    trusted_proxies: list[Annotated[Text, AfterValidator(_network)]] = []
+    """The addresses of the proxies whose `trust_header` and `X-Forwarded-For` the pages believe."""
     upstreams: dict[Name, UpstreamSettings] = {}
     """Name of an account -> the account."""
     limits: ServerLimits = ServerLimits()
@@ -151,7 +169,17 @@ class ServerSettings(FileModel):
                 f"`host: {self.host}` would accept access keys without encryption; give `tls_cert` and "
                 "`tls_key`, or set `behind_proxy` if a proxy in front of the server ends TLS"
             )
+        if self.trust_header is not None and not (self.behind_proxy and self.trusted_proxies):
+            raise ValueError(
+                "`trust_header` needs `behind_proxy` and `trusted_proxies`, because anybody else could send the "
+                "header, too; name the addresses of the proxies"
+            )
         return self
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether callers' connections are encrypted, by this server or by a proxy in front of it."""
+        return self.behind_proxy or self.tls_cert is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -49,6 +49,7 @@ class ServerState:
         background: the state of the background work.
         upstreams: the accounts by name.
         session: the client for all upstreams; it exists between `start` and `stop`.
+        stopping: set when the server stops, so that open streams end.
 
     Raises:
         SettingsError: an upstream names an unknown provider or a missing secret.
@@ -69,6 +70,7 @@ class ServerState:
         self.metrics = Metrics()
         self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
         self.background = BackgroundStatus(timedelta(seconds=settings.lease_s))
+        self.stopping = asyncio.Event()
         self._given = guard
         self._guard = guard
         self._opening = Lock()

@@ -39,3 +39,19 @@ BEGIN
   PERFORM expire(now, NULL);
   RETURN before - (SELECT count(*) FROM reservation WHERE state = 'reserved' AND deadline <= now);
 END $$;
+
+-- Returns the journal entries about a reservation.
+CREATE OR REPLACE FUNCTION entries_of(p_reservation text) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(journal) || jsonb_build_object(
+    'budget', budget, 'labels', labels, 'currency', coalesce(bucket.currency, allowance.currency)
+  )
+  FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket LEFT JOIN allowance ON allowance.id = journal.allowance
+  WHERE reservation = p_reservation ORDER BY journal.seq
+$$;
+
+-- Returns the observations of a task.
+CREATE OR REPLACE FUNCTION observations_of(p_provider text, p_task_id text) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(observation) FROM observation WHERE provider = p_provider AND task_id = p_task_id ORDER BY id
+$$;
