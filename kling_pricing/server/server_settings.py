@@ -171,8 +171,8 @@ class ServerSettings(FileModel):
             )
         if self.trust_header is not None and not (self.behind_proxy and self.trusted_proxies):
             raise ValueError(
-                "`trust_header` needs `behind_proxy` and `trusted_proxies`, because anybody else could send the "
-                "header, too; name the addresses of the proxies"
+                "`trust_header` needs `behind_proxy` and `trusted_proxies`, because anybody else could send "
+                "the header, too; name the addresses of the proxies"
             )
         return self
 

@@ -49,6 +49,7 @@ class ServerState:
         background: the state of the background work.
         upstreams: the accounts by name.
         session: the client for all upstreams; it exists between `start` and `stop`.
+        clock: returns the current instant, in UTC.
         stopping: set when the server stops, so that open streams end.
 
     Raises:
@@ -64,9 +65,9 @@ class ServerState:
         self.settings = settings
         self.book = book or (default_book() if guard is None else guard.book)
         self.upstreams: Mapping[str, Upstream] = upstreams(settings, self.book)
-        clock = utc_clock(None) if guard is None else guard.clock
-        self.ledger: Ledger = connect(settings.ledger, clock=clock)
-        self.access = Access(self.ledger, clock)
+        self.clock = utc_clock(None) if guard is None else guard.clock
+        self.ledger: Ledger = connect(settings.ledger, clock=self.clock)
+        self.access = Access(self.ledger, self.clock)
         self.metrics = Metrics()
         self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
         self.background = BackgroundStatus(timedelta(seconds=settings.lease_s))

@@ -51,6 +51,7 @@ BEGIN
     'projects()',
     'administrative_actions()',
     'outbox(bigint, bigint)',
+    'newest_alerts(bigint, bigint)',
     'receivers()',
     'mark_delivered(text, bigint)',
     'mark_failed(text, text, interval)',
