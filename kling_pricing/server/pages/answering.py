@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from kling_pricing.errors import AccessError, KlingPricingError
 from kling_pricing.server.access import FORBIDDEN
 from kling_pricing.server.asgi_messages import Receive, Scope, Send
-from kling_pricing.server.pages.forms import Form, form_of
+from kling_pricing.server.pages.form_fields import Form, form_of
 from kling_pricing.server.pages.notices import NOTICES
 from kling_pricing.server.pages.rendering import HEADERS, rendered
 from kling_pricing.server.pages.sign_ins import SignedIn, SignIns
@@ -90,7 +90,7 @@ class Answering:
             return await run_in_threadpool(self._refusal, person, problem_from(error))
         except CallerGoneError:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
-        return await run_in_threadpool(self._handled, visit)
+        return await self._handled(visit)
 
     def _signing_in(self, request: Request) -> Response:
         if request.method == "GET":
@@ -114,12 +114,19 @@ class Answering:
         person.require_token(form[TOKEN_FIELD])
         return form
 
-    def _handled(self, visit: Visit) -> Response:
+    async def _handled(self, visit: Visit) -> Response:
         """Calls the handler. If it refuses a form, the page is shown again with the reason."""
+        handler = self._route.handler
         try:
-            return self._shown(visit, self._route.handler(visit))
+            answer = await run_in_threadpool(handler, visit)
+            if isinstance(answer, Awaitable):
+                answer = await answer
+            return await run_in_threadpool(self._shown, visit, answer)
         except (KlingPricingError, HTTPException, ValidationError) as error:
             problem = problem_from(error)
+        return await run_in_threadpool(self._shown_again, visit, problem)
+
+    def _shown_again(self, visit: Visit, problem: ProblemDocument) -> Response:
         if self._route.back is None:
             return self._refusal(visit.person, problem)
         again = Visit(visit.server, visit.person, visit.request, visit.path, visit.query, visit.form, problem)

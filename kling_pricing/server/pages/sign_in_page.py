@@ -16,7 +16,7 @@ from kling_pricing.errors import AccessError, KlingPricingError
 from kling_pricing.server.access import FORBIDDEN
 from kling_pricing.server.pages.answering import TOKEN_FIELD, problem_from, safe_next, see_other
 from kling_pricing.server.pages.attempt_limits import AttemptLimits
-from kling_pricing.server.pages.forms import Form, form_of
+from kling_pricing.server.pages.form_fields import Form, form_of
 from kling_pricing.server.pages.notices import NOTICES
 from kling_pricing.server.pages.rendering import rendered
 from kling_pricing.server.pages.sign_ins import SignIns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlencode
@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from kling_pricing.ledger.access_keys import Role
 from kling_pricing.server.access import Caller
-from kling_pricing.server.pages.forms import Form
+from kling_pricing.server.pages.form_fields import Form
 from kling_pricing.server.pages.sign_ins import SignedIn
 from kling_pricing.server.problem_documents import ProblemDocument
 from kling_pricing.server.server_state import ServerState
@@ -88,8 +88,8 @@ class SeeOther(NamedTuple):
 
 
 Answer: TypeAlias = Content | SeeOther | Response
-Handler: TypeAlias = Callable[[Visit], Answer]
-"""Answers a visit. It runs in a thread, so it may use the ledger."""
+Handler: TypeAlias = Callable[[Visit], Answer | Awaitable[Answer]]
+"""Answers a visit. It runs in a thread, so it may use the ledger; a coroutine that it returns does not."""
 
 
 class PageRoute(NamedTuple):
@@ -111,7 +111,7 @@ class PageRoute(NamedTuple):
     handler: Handler
     role: Role = "view"
     all_projects: bool = False
-    back: Handler | None = None
+    back: Callable[[Visit], Answer] | None = None
     reads_form: bool = True
 
 
