@@ -67,7 +67,7 @@ class Visitor:
         """Signs in with an access key, and returns the answer."""
         answer = self.client.post("/sign-in", data={"access_key": key, "next": to})
         if answer.status_code == httpx.codes.SEE_OTHER:
-            page = self.client.get("/").text
+            page = self.client.get("/calculator").text
             self.token = page.split('name="form_token" value="')[1].split('"')[0]
         return answer
 

@@ -144,6 +144,7 @@ class Answering:
         facts = self._frame(visit.person) | {
             "visit": visit,
             "form": visit.form,
+            "typed": visit.typed,
             "problem": visit.problem,
             "done": NOTICES.get(visit.query["done"]),
             "token_field": TOKEN_FIELD,
@@ -173,7 +174,7 @@ class Answering:
         is_limited = caller.project is not None
         return {
             "page": self._page,
-            "caller": caller,
+            "reader": caller,
             "person": person,
             "navigation": [
                 page

@@ -50,6 +50,7 @@ def _environment() -> Environment:
         "number": number_text,
         "exact": _exact,
         "instant": _instant,
+        "money2": _money2,
         "day": _day,
         "labels": _labels,
         "json": _json,
@@ -72,6 +73,11 @@ def rendered(template: str, facts: Mapping[str, Any], status: int = 200) -> HTML
 
 def _exact(number: Decimal | None) -> str:
     return "" if number is None else format_decimal(number)
+
+
+def _money2(amount: Decimal) -> str:
+    """Writes an amount rounded to cents, for a pace, which is an average."""
+    return f"{amount:,.2f}"
 
 
 def _instant(at: datetime | None, missing: str = "-") -> str | Markup:

@@ -45,6 +45,15 @@ class Visit:
         """The access key with which the person signed in, and its rights."""
         return self.person.caller
 
+    def typed(self, which: str, name: str) -> str:
+        """Returns what the person typed into a field of a form that was refused.
+
+        Args:
+            which: the value of the form's hidden field `which`, because a page may have several forms.
+            name: the name of the field.
+        """
+        return self.form.text(name) if self.form["which"] == which else ""
+
     def may(self, role: Role, *, all_projects: bool = False) -> bool:
         """Returns whether the person may do what a role may do."""
         return self.caller.may(role) and not (all_projects and self.caller.project is not None)
