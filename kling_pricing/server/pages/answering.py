@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from kling_pricing.errors import AccessError, KlingPricingError
+from kling_pricing.errors import AccessError, BudgetWeakenedError, KlingPricingError
 from kling_pricing.server.access import FORBIDDEN
 from kling_pricing.server.asgi_messages import Receive, Scope, Send
 from kling_pricing.server.pages.form_fields import Form, form_of
@@ -205,6 +205,10 @@ def problem_from(error: Exception) -> ProblemDocument:
             mistakes.append(Mistake(place=key_path(place), problem=text))
         detail = "; ".join(f"{mistake.place}: {mistake.problem}" for mistake in mistakes)
         return plain_problem(HTTPStatus.BAD_REQUEST, detail, mistakes)
+    if isinstance(error, BudgetWeakenedError):
+        changes = "; ".join((*error.weaker, *(f"{name}: removed" for name in error.removed)))
+        detail = f"this lessens protection: {changes}; tick the boxes for these changes if you want them"
+        return problem_of(error).model_copy(update={"detail": detail})
     if isinstance(error, KlingPricingError):
         return problem_of(error)
     raise error

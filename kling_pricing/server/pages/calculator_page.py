@@ -147,14 +147,15 @@ def _calculation(visit: Visit, text: str, options: Mapping[str, str]) -> Calcula
                 decision = decide_payload(DecideBody.model_validate(wanted), server, caller)
         except KlingPricingError as error:
             no_decision = str(error)
+    elsewhere = [option for option in found if option.quote and _is_elsewhere(option, quoted)]
+    changed = [option for option in found if option.quote and option.changes]
     return Calculation(
         text,
         options,
         quoted,
         refusal,
         violations,
-        [_alternative(option, quoted) for option in found if option.quote and option.changes][:_SHOWN_OPTIONS]
-        + [_alternative(option, quoted) for option in found if option.quote and _is_elsewhere(option, quoted)],
+        [_alternative(option, quoted) for option in elsewhere + changed[:_SHOWN_OPTIONS]],
         [option for option in found if not option.quote][:_SHOWN_OPTIONS],
         decision,
         no_decision,

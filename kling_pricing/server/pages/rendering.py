@@ -14,6 +14,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from kling_pricing.money import format_decimal
+from kling_pricing.quoting.quote import counted
 from kling_pricing.reports import svg
 from kling_pricing.reports.formatting import amount_text, number_text
 from kling_pricing.server.pages.bars import budget_bar
@@ -54,6 +55,8 @@ def _environment() -> Environment:
         "day": _day,
         "labels": _labels,
         "json": _json,
+        "setting": _setting,
+        "units": counted,
     }
     environment.globals |= {"static_url": static_url, "panels": svg.panels, "budget_bar": budget_bar}
     return environment
@@ -96,6 +99,11 @@ def _day(at: datetime | None) -> str:
 
 def _labels(labels: Mapping[str, str]) -> str:
     return ", ".join(f"{label}={value}" for label, value in sorted(labels.items()))
+
+
+def _setting(value: Any) -> str:
+    """Writes the value of a setting of a request."""
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
 def _json(value: Any) -> str:
