@@ -154,7 +154,11 @@ def test_the_policy_stops_nothing_that_a_page_needs(scene: PageScene, browser: B
 
 
 @pytest.mark.parametrize("has_script", [True, False])
-def test_a_month_is_run_with_forms_alone(scene: PageScene, browser: Browser, has_script: bool) -> None:
+def test_a_month_is_run_with_forms_alone(
+    scene: PageScene,
+    browser: Browser,
+    has_script: bool,  # noqa: FBT001
+) -> None:
     """A person asks for an allowance, grants it, changes a cap and freezes, with and without script."""
     suffix = f"{has_script}".lower()
     person = Person(scene, browser, scene.key(name=f"li-{suffix}"), java_script_enabled=has_script)
