@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,11 @@ SECRETS = ("rival-waiting", "rival-running", "rival-cap", "rival-task")
 """Texts that nobody but the project `rival` and administrators may see."""
 
 
+def token_in(page: str) -> str:
+    """Returns the token in the forms of a page."""
+    return page.split('name="form_token" value="')[1].split('"', maxsplit=1)[0]
+
+
 class PageScene(NamedTuple):
     """A server whose ledger has a month of jobs, jobs of two further projects, alerts, a freeze and requests.
 
@@ -33,20 +38,27 @@ class PageScene(NamedTuple):
         guard: its guard.
         clock: its clock.
         names: parameter of a path -> the name of an object of the project `rival`.
+        visitors: everybody who has visited; their connections are closed with the scene.
     """
 
     server: RunningServer
     guard: BudgetGuard
     clock: Clock
     names: Mapping[str, str]
+    visitors: list[Visitor]
 
     def key(self, project: str | None = None, role: Role = "manage", **options: Any) -> str:
         """Issues an access key, and returns its text."""
         return issue_key(self.server.ledger, project=project, role=role, **options).text
 
+    def stranger(self) -> Visitor:
+        """Returns a visitor who has not signed in."""
+        self.visitors.append(Visitor(self.server.url))
+        return self.visitors[-1]
+
     def visitor(self, project: str | None = None, role: Role = "manage", **options: Any) -> Visitor:
         """Returns a visitor who has signed in."""
-        visitor = Visitor(self.server.url)
+        visitor = self.stranger()
         visitor.sign_in(self.key(project, role, **options))
         return visitor
 
@@ -68,7 +80,7 @@ class Visitor:
         answer = self.client.post("/sign-in", data={"access_key": key, "next": to})
         if answer.status_code == httpx.codes.SEE_OTHER:
             page = self.client.get("/calculator").text
-            self.token = page.split('name="form_token" value="')[1].split('"')[0]
+            self.token = token_in(page)
         return answer
 
     def get(self, path: str) -> httpx.Response:
@@ -117,8 +129,7 @@ def page_scene(folder: Path, book: PriceBook, **settings: Any) -> Iterator[PageS
                 "request_id": asked.id,
                 "doubtful_id": lost.reservation_id,
             }
-            yield PageScene(server, guard, clock, names)
-
-
-LATER = timedelta(hours=2)
-"""Longer than a session lasts without use."""
+            scene = PageScene(server, guard, clock, names, [])
+            yield scene
+            for visitor in scene.visitors:
+                visitor.client.close()

@@ -20,7 +20,7 @@ from kling_pricing.ledger.sessions import MAX_SESSIONS
 from kling_pricing.server.pages import PAGES
 from kling_pricing.server.server_settings import load_settings
 from tests.conftest import Clock, OpenGuard
-from tests.page_scenes import OWN, RIVAL, SECRETS, PageScene, Visitor, page_scene
+from tests.page_scenes import OWN, RIVAL, SECRETS, PageScene, page_scene, token_in
 
 Requirement: TypeAlias = tuple[str, bool]
 """The weakest role that may use a route, and whether it needs a key of all projects."""
@@ -86,7 +86,7 @@ def test_every_route_is_known() -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("project", [OWN, None])
 def test_a_route_takes_the_roles_that_it_requires(scene: PageScene, role: Any, project: str | None) -> None:
-    """A key with a smaller role, or of one project where all are concerned, gets 403; and no form works empty."""
+    """A key with a smaller role, or of one project where all are concerned, gets 403."""
     visitor = scene.visitor(project, role)
     refused = set()
     for method, path in ROUTES:
@@ -107,7 +107,7 @@ def test_a_route_takes_the_roles_that_it_requires(scene: PageScene, role: Any, p
 def test_a_form_needs_the_token_of_the_session(scene: PageScene) -> None:
     """Every form is refused without the token, with that of another session, and without a session."""
     visitor, other = scene.visitor(), scene.visitor()
-    stranger = Visitor(scene.server.url)
+    stranger = scene.stranger()
     before = len(scene.guard.log())
     for method, path in ROUTES:
         if method == "GET":
@@ -143,8 +143,8 @@ def test_a_key_of_one_project_sees_nothing_of_another(scene: PageScene, role: An
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(scene: PageScene) -> None:
-    """The cookie is HttpOnly and SameSite=Strict, lasts as long as the browser, and the ledger has no token."""
-    visitor = Visitor(scene.server.url)
+    """The cookie is HttpOnly and SameSite=Strict, and the ledger does not have the token."""
+    visitor = scene.stranger()
     answer = visitor.sign_in(scene.key())
     cookie = answer.headers["set-cookie"]
     assert re.fullmatch(r"kling_pricing_session=[A-Za-z0-9_-]{43}; Path=/; HttpOnly; SameSite=Strict", cookie)
@@ -175,7 +175,7 @@ def test_a_wrong_key_is_refused_and_attempts_are_limited(tmp_path: Path, book: P
         key = scene.key(name="li")
         revoke_key(scene.server.ledger, "li")
         right = scene.key(name="wang")
-        visitor = Visitor(scene.server.url)
+        visitor = scene.stranger()
         texts = set()
         for wrong in (key, "", "kp_wrong", "x" * 100_000, *["kp_wrong"] * 6):
             answer = visitor.sign_in(wrong)
@@ -202,7 +202,7 @@ def test_a_wrong_key_is_refused_and_attempts_are_limited(tmp_path: Path, book: P
 )
 def test_signing_in_leads_only_to_pages(scene: PageScene, wanted: str, place: str) -> None:
     """After signing in, a person goes to the page that they wanted, and never to another place."""
-    visitor = Visitor(scene.server.url)
+    visitor = scene.stranger()
     assert visitor.sign_in(scene.key(), wanted).headers["location"] == place
     again = visitor.client.get("/sign-in", params={"next": wanted})
     assert (again.status_code, again.headers["location"]) == (httpx.codes.SEE_OTHER, place)
@@ -229,7 +229,7 @@ def test_a_link_from_another_site_arrives(scene: PageScene) -> None:
 def test_signing_out_ends_the_session(scene: PageScene) -> None:
     """After signing out, the token is worthless; another session of the same key goes on."""
     key = scene.key()
-    first, second = Visitor(scene.server.url), Visitor(scene.server.url)
+    first, second = scene.stranger(), scene.stranger()
     first.sign_in(key)
     second.sign_in(key)
     stolen = first.client.cookies["kling_pricing_session"]
@@ -242,14 +242,12 @@ def test_signing_out_ends_the_session(scene: PageScene) -> None:
 
 
 def test_a_session_ends_with_its_key_and_by_time(tmp_path: Path, book: PriceBook) -> None:
-    """A session ends with the revocation or the end of its key, after an idle time, and after a longest time."""
+    """A session ends with its key, after an idle time, and after a longest time."""
     with page_scene(tmp_path, book, session_idle_s=3600, session_lasts_s=36_000) as scene:
         clock = scene.clock
         revoked = scene.visitor(name="li")
         revoke_key(scene.server.ledger, "li")
         assert revoked.get("/").status_code == httpx.codes.SEE_OTHER
-        store = connect(scene.server.ledger, clock=clock)
-        store.close()
         idle, busy = scene.visitor(), scene.visitor()
         for _ in range(9):
             clock.pass_by(minutes=59)
@@ -287,10 +285,11 @@ PROXIED = {"behind_proxy": True, "trust_header": "X-Forwarded-User", "trusted_pr
 
 
 def test_a_trusted_proxy_names_the_key(tmp_path: Path, book: PriceBook) -> None:
-    """The header of a trusted proxy signs a person in with the key of that name, as long as the key is valid."""
+    """The header of a trusted proxy signs a person in with the key of that name, while it is valid."""
     with page_scene(tmp_path, book, **PROXIED) as scene:
         scene.key(OWN, "view", name="li@example.com")
-        client = httpx.Client(base_url=scene.server.url, headers={"x-forwarded-user": "li@example.com"})
+        client = scene.stranger().client
+        client.headers["x-forwarded-user"] = "li@example.com"
         page = client.get("/")
         assert page.status_code == httpx.codes.OK
         assert "signed in by the proxy" in page.text
@@ -301,9 +300,7 @@ def test_a_trusted_proxy_names_the_key(tmp_path: Path, book: PriceBook) -> None:
         form = {"how": "choose", "model": "kling-v3"}
         assert client.post("/calculator", data=form).status_code == httpx.codes.FORBIDDEN
         browser = {"cookie": cookie.partition(";")[0]}
-        token = (
-            client.get("/calculator", headers=browser).text.split('name="form_token" value="')[1].split('"')[0]
-        )
+        token = token_in(client.get("/calculator", headers=browser).text)
         sent = client.post("/calculator", data={**form, "form_token": token}, headers=browser)
         assert sent.status_code == httpx.codes.OK
         for stranger in ("nobody", "li@example.com, admin"):
