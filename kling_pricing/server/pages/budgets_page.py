@@ -122,6 +122,9 @@ def show_file(visit: Visit) -> Content:
 
 
 def _current(visit: Visit) -> str:
+    """Returns the budgets in force as a file; the beginning of one if there are none yet."""
+    if visit.server.ledger.installed() is None:
+        return "budgets:\n"
     return show_budgets_file(visit.server, visit.caller)
 
 
