@@ -477,7 +477,7 @@ def test_the_tables_are_read_from_an_archive(tmp_path: Path) -> None:
     with ZipFile(tmp_path / "kling.zip", "w") as archive:
         for path in package.rglob("*.py"):
             archive.write(path, f"kling_pricing/{path.relative_to(package).as_posix()}")
-        for path in bundled().rglob("*.yaml"):    # a wheel has them in the package, a source tree beside it
+        for path in bundled().rglob("*.yaml"):  # a wheel has them in the package, a source tree beside it
             archive.write(path, f"kling_pricing/pricing_tables/{path.relative_to(bundled()).as_posix()}")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "kling.zip")}
     done = subprocess.run(

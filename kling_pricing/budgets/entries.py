@@ -43,7 +43,8 @@ ANY = "any"
 EACH = "*"
 """In a `match`, matches any value of the label. Each value has its own bucket."""
 
-MAX_LABELS, MAX_LABEL_CHARS = 16, 200
+MAX_LABELS = 16
+MAX_LABEL_CHARS = 200
 
 _Value = TypeVar("_Value")
 

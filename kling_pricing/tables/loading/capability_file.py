@@ -150,7 +150,10 @@ class CapabilityFile(FileModel):
     http: HttpEntry = HttpEntry()
     required: list[Code]
     defaults: FactValues = Field(description="The API's default for each fact that the payload does not state.")
-    implied_actions: list[ImpliedActionEntry] = []
+    implied_actions: list[ImpliedActionEntry] = Field(
+        [],
+        description="The actions that inputs imply if the payload has the general one; the first match wins.",
+    )
     rules: list[RuleEntry] = []
     warnings: list[WarningEntry] = []
     media: list[MediaEntry] = []
