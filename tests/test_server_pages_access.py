@@ -20,7 +20,10 @@ from kling_pricing.ledger.sessions import MAX_SESSIONS
 from kling_pricing.server.pages import PAGES
 from kling_pricing.server.server_settings import load_settings
 from tests.conftest import Clock, OpenGuard
+from tests.guards import CLIP
 from tests.page_scenes import OWN, RIVAL, SECRETS, PageScene, page_scene, token_in
+from tests.providers import running
+from tests.server_runs import CREDENTIAL
 
 Requirement: TypeAlias = tuple[str, bool]
 """The weakest role that may use a route, and whether it needs a key of all projects."""
@@ -281,6 +284,29 @@ def test_streams_are_bounded_and_need_a_session(tmp_path: Path, book: PriceBook)
             events = one.iter_text()  # the stream ends with its iterator
             assert next(events).startswith(": open")
             assert visitor.get("/live").status_code == httpx.codes.SERVICE_UNAVAILABLE
+
+
+def test_a_provider_is_asked_now(tmp_path: Path, book: PriceBook) -> None:
+    """A person who may submit asks the provider about a job; the answer settles it; questions are bounded."""
+    with running("qingbo", api_key=CREDENTIAL) as provider:
+        upstreams = {"studio": {"provider": "qingbo", "url": provider.url}}
+        with page_scene(tmp_path, book, upstreams=upstreams) as scene, scene.server.client() as caller:
+            assert caller.post(f"{scene.server.base('studio')}/v1/tasks", json=CLIP).status_code < 300
+            job = scene.guard.history(project=OWN)[-1]
+            visitor = scene.visitor(OWN, "submit")
+            path = f"/jobs/{job.id}"
+            assert "Ask the provider now" in visitor.get(path).text
+            assert "State the outcome" not in visitor.get(path).text
+            provider.finish(str(job.task_id))
+            assert visitor.post(f"{path}/ask").headers["location"] == f"{path}?done=asked"
+            settled = scene.guard.reservation(job.id)
+            assert (settled.state, settled.basis) == ("settled", "response")
+            assert (
+                "The provider was asked, and the answer is recorded." in visitor.get(f"{path}?done=asked").text
+            )
+            again = visitor.post(f"{path}/ask")
+            assert again.status_code == httpx.codes.BAD_REQUEST
+            assert "this job has ended" in again.text
 
 
 PROXIED = {"behind_proxy": True, "trust_header": "X-Forwarded-User", "trusted_proxies": ["127.0.0.0/8"]}

@@ -189,7 +189,11 @@ def opening_text(state: ServerState, port: int) -> str:
     scheme = "https" if settings.tls_cert else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     root = f"{scheme}://{host}:{port}"
-    lines = [f"The ledger is {state.ledger.name}.", f"The API is at {root}/api/v1."]
+    lines = [
+        f"The ledger is {state.ledger.name}.",
+        f"The API is at {root}/api/v1.",
+        f"The pages for people are at {root}/; sign in with an access key.",
+    ]
     if state.upstreams:
         width = max(map(len, state.upstreams))
         lines.append("Callers use one of these base URLs, with an access key from `kling-pricing key issue`:")

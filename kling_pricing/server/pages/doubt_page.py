@@ -12,7 +12,7 @@ from kling_pricing.ledger.model import Reservation
 from kling_pricing.server.api.dependencies import reservation_of
 from kling_pricing.server.api.reservation_routes import list_reservations, resolve_reservation
 from kling_pricing.server.api.reservation_views import ResolveBody
-from kling_pricing.server.pages.jobs_page import decision_facts, job_path, show_job
+from kling_pricing.server.pages.jobs_page import decision_facts, is_open, job_path, show_job
 from kling_pricing.server.pages.visits import Answer, Content, Page, PageRoute, SeeOther, Visit
 from kling_pricing.server.task_questions import ask, upstream_of
 from kling_pricing.server.upstreams import Upstream
@@ -48,6 +48,8 @@ def ask_now(visit: Visit) -> Awaitable[Answer]:
     """Asks the provider about a job, and records its answer."""
     job = reservation_of(visit.server, visit.caller, visit.path["reservation_id"])
     upstream = upstream_of(visit.server, job)
+    if not is_open(job):
+        raise KlingPricingError("this job has ended, or was never sent; there is nothing to ask about it")
     if upstream is None:
         raise KlingPricingError(
             f"the server has no upstream for account {job.account} of {job.provider}, so it cannot ask; look "

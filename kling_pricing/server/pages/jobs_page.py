@@ -149,12 +149,16 @@ def show_job(visit: Visit) -> Content:
     )
 
 
+def is_open(job: Reservation) -> bool:
+    """Returns whether a job was sent and its outcome is not known yet."""
+    return job.state in {"dispatching", "bound"} or job.in_doubt
+
+
 def decision_facts(visit: Visit, job: Reservation) -> dict[str, bool]:
     """Returns what a person may do about a job: ask the provider, or state the outcome."""
-    is_open = job.state in {"dispatching", "bound"} or job.in_doubt
     return {
-        "may_ask": is_open and visit.may("submit") and upstream_of(visit.server, job) is not None,
-        "may_resolve": is_open and visit.may("manage"),
+        "may_ask": is_open(job) and visit.may("submit") and upstream_of(visit.server, job) is not None,
+        "may_resolve": is_open(job) and visit.may("manage"),
     }
 
 
