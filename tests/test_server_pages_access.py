@@ -17,7 +17,7 @@ from kling_pricing.guard import revoke_key
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.access_keys import ROLES, digest_of
 from kling_pricing.ledger.sessions import MAX_SESSIONS
-from kling_pricing.server.pages import PAGES
+from kling_pricing.server.pages.page_list import PAGES
 from kling_pricing.server.server_settings import load_settings
 from tests.conftest import Clock, OpenGuard
 from tests.guards import CLIP
@@ -301,9 +301,8 @@ def test_a_provider_is_asked_now(tmp_path: Path, book: PriceBook) -> None:
             assert visitor.post(f"{path}/ask").headers["location"] == f"{path}?done=asked"
             settled = scene.guard.reservation(job.id)
             assert (settled.state, settled.basis) == ("settled", "response")
-            assert (
-                "The provider was asked, and the answer is recorded." in visitor.get(f"{path}?done=asked").text
-            )
+            shown = visitor.get(f"{path}?done=asked").text
+            assert "The provider was asked, and the answer is recorded." in shown
             again = visitor.post(f"{path}/ask")
             assert again.status_code == httpx.codes.BAD_REQUEST
             assert "this job has ended" in again.text
@@ -393,4 +392,35 @@ def test_a_ledger_keeps_sessions(open_guard: OpenGuard, ledger: str, clock: Cloc
     assert store.session(digest_of("token 2"), 3 * day) is None
     assert store.begin_session(key, digest_of("late"), day) is None
     guard.verify()
+    store.close()
+
+
+def test_a_ledger_sums_changes_by_hour(open_guard: OpenGuard, ledger: str, clock: Clock) -> None:
+    """The sums of an hour are those of its entries, and the entries and answers of one job are found."""
+    guard = open_guard()
+    jobs = []
+    for number in range(5):
+        admission, _ = guard.admit_and_dispatch(CLIP, project=OWN, key=f"{number}")
+        guard.bind(admission, f"task-{number}")
+        guard.observe({"task_id": f"task-{number}", "status": "completed", "cost": 350000}, provider="qingbo")
+        jobs.append(admission.reservation_id)
+        clock.pass_by(minutes=25)
+    store = connect(ledger, clock=clock)
+    since, until = clock() - timedelta(days=1), clock()
+    (exact,), (summed,) = store.bucket_histories(since, until), store.bucket_hours(since, until)
+    assert (summed.bucket, summed.definition) == (exact.bucket, exact.definition)
+    by_hour: dict[Any, list[Any]] = {}
+    for entry in exact.entries:
+        by_hour.setdefault(entry.at.replace(minute=0, second=0, microsecond=0), []).append(entry)
+    assert len(by_hour) == 2
+    assert [(each.kind, each.at, each.seq, each.held, each.spent) for each in summed.entries] == [
+        ("sum", group[-1].at, group[-1].seq, sum(e.held for e in group), sum(e.spent for e in group))
+        for group in by_hour.values()
+    ]
+    own = store.entries_of(jobs[2])
+    assert own == [entry for entry in store.journal() if entry.reservation_id == jobs[2]]
+    assert len(own) >= 4
+    (seen,) = store.observations_of("qingbo", "task-2")
+    assert (seen.task_id, seen.state) == ("task-2", "succeeded")
+    assert store.observations_of("qingbo", "task-9") == []
     store.close()

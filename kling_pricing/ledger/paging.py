@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
-from kling_pricing.ledger.journal import Entry, Observation
+from kling_pricing.ledger.journal import BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import Reservation, State
 
 MAX_PAGE = 1000
@@ -45,6 +46,13 @@ class Pages(Protocol):
 
     def unsettled(self) -> list[Reservation]:
         """Returns the reservations that were sent and are neither settled nor released, the oldest first."""
+
+    def bucket_hours(self, since: datetime, until: datetime) -> list[BucketHistory]:
+        """Returns what `Ledger.bucket_histories` does, with one entry for all changes of an hour.
+
+        Such an entry has the sums of the hour, the number and the instant of its last change, and the kind
+        `sum`.
+        """
 
     def entries_of(self, reservation: str) -> list[Entry]:
         """Returns the journal entries about a reservation, the oldest first. Reads the whole journal."""

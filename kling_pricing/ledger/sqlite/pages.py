@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from kling_pricing.ledger import errors
-from kling_pricing.ledger.journal import Entry, Observation
+from kling_pricing.ledger.journal import BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import Reservation, State
 from kling_pricing.ledger.sqlite import queries, reservations, transitions
 from kling_pricing.ledger.sqlite.codec import written
@@ -64,6 +64,11 @@ class SQLitePages:
             rows = db.execute(_UNSETTLED).fetchall()
         now = self._clock()
         return [reservations.from_row(row, now) for row in rows]
+
+    def bucket_hours(self, since: datetime, until: datetime) -> list[BucketHistory]:
+        """See `Pages.bucket_hours`."""
+        with self._file.reading_alone() as db:
+            return queries.bucket_histories(db, since, until, by_hour=True)
 
     def entries_of(self, reservation: str) -> list[Entry]:
         """See `Pages.entries_of`."""

@@ -27,6 +27,10 @@ _ENTRY = (
     "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail, billed,"
     " allowance"
 )
+_HOUR = (
+    "max(seq) AS seq, max(at), 'sum', NULL, budget, labels, sum(held_delta), sum(spent_delta), bucket.currency,"
+    " NULL, NULL, NULL"
+)
 
 _ACCOUNTS = """
     WITH named AS (SELECT DISTINCT provider, account FROM reservation WHERE account IS NOT NULL)
@@ -73,13 +77,16 @@ def accounts(db: sqlite3.Connection) -> list[ProviderAccount]:
     )
 
 
-def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -> list[BucketHistory]:
-    """Returns every bucket whose window overlaps a period, with its journal entries."""
+def bucket_histories(
+    db: sqlite3.Connection, since: datetime, until: datetime, *, by_hour: bool = False
+) -> list[BucketHistory]:
+    """Returns every bucket whose window overlaps a period, with its journal entries or their sums by hour."""
     period = (written(since), written(until))
+    columns, order = (_HOUR, " GROUP BY journal.bucket, substr(at, 1, 13)") if by_hour else (_ENTRY, "")
     entries = db.execute(
-        f"SELECT journal.bucket, {_ENTRY} FROM journal JOIN bucket ON bucket.id = journal.bucket"  # noqa: S608
+        f"SELECT journal.bucket, {columns} FROM journal JOIN bucket ON bucket.id = journal.bucket"  # noqa: S608
         " WHERE window_end > ? AND window_start < ? AND (held_delta <> 0 OR spent_delta <> 0)"
-        " ORDER BY journal.bucket, seq",
+        f"{order} ORDER BY journal.bucket, seq",
         period,
     )
     moves = {

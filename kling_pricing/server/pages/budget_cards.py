@@ -56,7 +56,7 @@ class _Histories:
             now_ns = time.monotonic_ns()
             read_ns, histories = self._kept.get(id(server), (0, []))
             if not read_ns or now_ns - read_ns > _HISTORIES_KEPT_NS:
-                found = server.ledger.bucket_histories(since, until)
+                found = server.ledger.bucket_hours(since, until)
                 histories = with_rolling_windows(found, until)
                 self._kept = {id(server): (now_ns, histories)}
             return histories

@@ -47,6 +47,7 @@ BEGIN
     'buckets(timestamptz)',
     'buckets_of(text, timestamptz)',
     'bucket_histories(timestamptz, timestamptz)',
+    'bucket_hours(timestamptz, timestamptz)',
     'entries(timestamptz, timestamptz)',
     'projects()',
     'administrative_actions()',
