@@ -31,7 +31,7 @@ _EVENTS: Mapping[str, str] = {
 """Kind of a journal entry -> the event in words."""
 
 
-class Move(NamedTuple):
+class BalanceMove(NamedTuple):
     """The change of one balance.
 
     Attributes:
@@ -62,7 +62,7 @@ class LifeEvent(NamedTuple):
     at: datetime
     text: str
     detail: str | None
-    moves: tuple[Move, ...]
+    moves: tuple[BalanceMove, ...]
 
 
 def life_of(entries: Iterable[Entry], may_see: Iterable[str] | None) -> list[LifeEvent]:
@@ -79,7 +79,7 @@ def life_of(entries: Iterable[Entry], may_see: Iterable[str] | None) -> list[Lif
         if kind == "alert" and own is not None and not any(entry.budget in own for entry in several):
             continue
         moves = tuple(
-            Move(entry.budget, entry.labels, entry.held, entry.spent, entry.currency)
+            BalanceMove(entry.budget, entry.labels, entry.held, entry.spent, entry.currency)
             for entry in several
             if entry.budget is not None and (entry.held or entry.spent) and (own is None or entry.budget in own)
         )
