@@ -314,6 +314,7 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
         outcome: Literal["charged", "not_charged"],
         *,
         amount: Decimal | int | str | None = None,
+        reason: str | None = None,
     ) -> Reservation:
         """Records the outcome of a job that was sent, after a person looked up the job at the provider.
 
@@ -323,11 +324,12 @@ class BudgetGuard(GuardInspection, GuardAdministration, GuardOutlook):
             ref: the reservation.
             outcome: `charged` settles the reservation, and `not_charged` releases its money.
             amount: the amount charged; None means the quoted amount.
+            reason: how the person knows it; None: it is not kept.
 
         Raises:
             ReservationStateError: the reservation was never dispatched, or was settled differently.
         """
-        return settlement.resolve(self._state, ref, outcome, amount)
+        return settlement.resolve(self._state, ref, outcome, amount, reason)
 
     def record(
         self,

@@ -198,13 +198,17 @@ def _log_doubts(change: Change, *, names_charge: bool = False) -> None:
 
 
 def resolve(
-    state: GuardState, reference: Reference, outcome: str, amount: Decimal | int | str | None
+    state: GuardState,
+    reference: Reference,
+    outcome: str,
+    amount: Decimal | int | str | None,
+    reason: str | None = None,
 ) -> Reservation:
     """Records the outcome that a person looked up; see `BudgetGuard.resolve`."""
     if outcome == "charged":
         reservation = state.ledger.reservation(ref_of(reference))
         if reservation.state != "settled" or reservation.in_doubt:
-            return settle(state, reference, amount, "operator")
+            return settle(state, reference, amount, "operator", reason)
         if amount is not None and ledger_amount(amount) != reservation.billed:
             raise settled_already(reservation, ledger_amount(amount))
         return reservation
@@ -212,10 +216,11 @@ def resolve(
         raise KlingPricingError(f"outcome must be 'charged' or 'not_charged', got {outcome!r}")
     reservation = state.ledger.reservation(ref_of(reference))
     if reservation.state == "settled" and reservation.in_doubt:
-        return settle(state, reference, 0, "operator")
-    return state.ledger.release(
-        ref_of(reference), "not charged, according to the operator", states=("dispatching", DOUBTED, "bound")
-    )
+        return settle(state, reference, 0, "operator", reason)
+    why = "not charged, according to the operator"
+    if reason is not None:
+        why = kept_reason(f"not charged, according to {state.actor}: {reason}")
+    return state.ledger.release(ref_of(reference), why, states=("dispatching", DOUBTED, "bound"))
 
 
 def _reservation_of(state: GuardState, reference: Reference) -> Reservation:

@@ -155,6 +155,14 @@ class Outbox(Protocol):
             limit: the maximum number of alerts; None: all.
         """
 
+    def newest_alerts(self, *, before: int | None = None, limit: int) -> list[StoredAlert]:
+        """Returns the newest alerts, the newest first.
+
+        Args:
+            before: only alerts with a lower number; None: all.
+            limit: the maximum number of alerts.
+        """
+
     def receivers(self) -> list[AlertReceiver]:
         """Returns the receivers that the current budgets name, sorted by name.
 

@@ -35,10 +35,11 @@ from kling_pricing.ledger.model import (
 from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.paging import Pages
 from kling_pricing.ledger.provider_accounts import ProviderAccount
+from kling_pricing.ledger.sessions import Sessions
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
-class Ledger(Interventions, Outbox, AccessKeys, Pages, Protocol):
+class Ledger(Interventions, Outbox, AccessKeys, Sessions, Pages, Protocol):
     """The interface of every store.
 
     Every verb raises:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
+from kling_pricing.ledger.journal import BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import Reservation, State
 
 MAX_PAGE = 1000
@@ -11,7 +13,7 @@ MAX_PAGE = 1000
 
 
 class Pages(Protocol):
-    """Pages of reservations, the reservations of running jobs, and the release of expired reservations.
+    """Pages of reservations, running jobs, the life of one job, and the release of expired reservations.
 
     A part of `Ledger`. They raise what the verbs of `Ledger` raise.
     """
@@ -44,6 +46,19 @@ class Pages(Protocol):
 
     def unsettled(self) -> list[Reservation]:
         """Returns the reservations that were sent and are neither settled nor released, the oldest first."""
+
+    def bucket_hours(self, since: datetime, until: datetime) -> list[BucketHistory]:
+        """Returns what `Ledger.bucket_histories` does, with one entry for all changes of an hour.
+
+        Such an entry has the sums of the hour, the number and the instant of its last change, and the kind
+        `sum`.
+        """
+
+    def entries_of(self, reservation: str) -> list[Entry]:
+        """Returns the journal entries about a reservation, the oldest first. Reads the whole journal."""
+
+    def observations_of(self, provider: str, task_id: str) -> list[Observation]:
+        """Returns the observations of a task, the oldest first."""
 
     def expire(self) -> int:
         """Releases the reservations that have expired, and returns their number.

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from kling_pricing.display import shown
 from kling_pricing.errors import AccessError, KlingPricingError, LedgerUnavailableError
 from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.access_keys import (
@@ -137,13 +138,35 @@ class Access:
         key = self._ledger.access_key(digest)
         if key is None or not hmac.compare_digest(key.fingerprint, fingerprint_of(digest)):
             raise AccessError("the access key is unknown; check that it is complete", status=UNAUTHORIZED)
+        return self._valid(key)
+
+    def named(self, name: str) -> Caller:
+        """Returns the caller with the access key of a name, whom somebody else has recognised.
+
+        Raises:
+            AccessError: no valid access key has this name (403).
+            LedgerUnavailableError: the ledger cannot be read.
+        """
+        key = next((key for key in self._ledger.access_keys() if key.name == name), None)
+        if key is None:
+            raise AccessError(
+                f"no access key has the name {shown(name)}; ask an administrator to issue one", status=FORBIDDEN
+            )
+        return self._valid(key, FORBIDDEN)
+
+    def _valid(self, key: AccessKey, status: int = UNAUTHORIZED) -> Caller:
+        """Returns the caller with an access key.
+
+        Raises:
+            AccessError: the key is not valid any more.
+        """
         if not key.is_valid(self._clock()):
             verb = "was revoked" if key.revoked_at else "has expired"
             raise AccessError(
-                f"the access key {key.name} {verb}; ask an administrator for another one", status=UNAUTHORIZED
+                f"the access key {key.name} {verb}; ask an administrator for another one", status=status
             )
         self._mark_used(key)
-        return Caller(key.name, key.role, key.project, key.labels)
+        return caller_with(key)
 
     def _mark_used(self, key: AccessKey) -> None:
         """Keeps the use of a key, at most once a minute."""
@@ -152,6 +175,11 @@ class Access:
             self._used[key.name] = now
             with suppress(LedgerUnavailableError):  # the request needs only to read the ledger
                 self._ledger.mark_key_used(key.name)
+
+
+def caller_with(key: AccessKey) -> Caller:
+    """Returns the caller with a valid access key."""
+    return Caller(key.name, key.role, key.project, key.labels)
 
 
 def key_in(headers: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The server as an ASGI application: sends each request to the proxy, the callbacks, the tools or the API."""
+"""The server as an ASGI application: sends each request to the part of the server that answers it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kling_pricing.server.api import api_application
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, refuse_framing, send_json
 from kling_pricing.server.background import BACKGROUND_WORK
 from kling_pricing.server.mcp_endpoint import MCP_PATH, mcp_application
+from kling_pricing.server.pages import pages_application, serves
 from kling_pricing.server.provider_callbacks import CallbackReceiver
 from kling_pricing.server.proxy.passing import Proxy
 from kling_pricing.server.proxy.targets import PREFIX
@@ -33,6 +34,7 @@ class ServerApplication:
     def __init__(self, state: ServerState) -> None:
         self.state = state
         self._api = api_application(state)
+        self._pages = pages_application(state)
         self._proxy = ProxyLog(Proxy(state), state.metrics, state.upstreams)
         self._callbacks = CallbackReceiver(state)
         self._mcp = mcp_application(state)
@@ -58,6 +60,9 @@ class ServerApplication:
             return
         if scope["path"] == MCP_PATH:
             await self._mcp(scope, receive, send)
+            return
+        if serves(scope["path"]):
+            await self._pages(scope, receive, send)
             return
         await self._api(scope, receive, send)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -66,7 +67,7 @@ class ServedApplication:
             ssl_keyfile=settings.tls_key,
             timeout_graceful_shutdown=settings.stop_timeout_s,
         )
-        self._server = _StoppableServer(config, self.started)
+        self._server = _StoppableServer(config, self.started, state.stopping)
 
     def run(self) -> bool:
         """Serves until `stop` is called or, in the main thread, a signal arrives.
@@ -88,13 +89,18 @@ class ServedApplication:
 class _StoppableServer(uvicorn.Server):
     """A server that stops without an error on Ctrl-C and SIGTERM; a second signal does not hurry it."""
 
-    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, started: threading.Event, stopping: asyncio.Event) -> None:
         super().__init__(config)
         self._has_started = started
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._has_started.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()  # ends the streams of live updates, for which it would wait
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -159,7 +165,11 @@ def opening_text(state: ServerState, port: int) -> str:
     scheme = "https" if settings.tls_cert else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     root = f"{scheme}://{host}:{port}"
-    lines = [f"The ledger is {state.ledger.name}.", f"The API is at {root}/api/v1."]
+    lines = [
+        f"The ledger is {state.ledger.name}.",
+        f"The API is at {root}/api/v1.",
+        f"The pages for people are at {root}/; sign in with an access key.",
+    ]
     if state.upstreams:
         width = max(map(len, state.upstreams))
         lines.append("Callers use one of these base URLs, with an access key from `kling-pricing key issue`:")

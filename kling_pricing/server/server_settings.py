@@ -64,7 +64,7 @@ def _network(value: str) -> str:
     try:
         return str(ip_network(value))
     except ValueError:
-        raise ValueError("must be a network, such as 10.1.0.0/16 or fd00::/8") from None
+        raise ValueError("must be an IP address, or a network such as 10.1.0.0/16 or fd00::/8") from None
 
 
 SecretReference = Annotated[str, BeforeValidator(_reference)]
@@ -72,6 +72,7 @@ SecretReference = Annotated[str, BeforeValidator(_reference)]
 
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+SessionSeconds = Annotated[int, Field(ge=60, le=31 * 86_400)]
 
 
 class UpstreamSettings(FileModel):
@@ -130,6 +131,8 @@ class ServerLimits(FileModel):
     """The largest number of callbacks in a second that anybody may send, for each upstream."""
     callback_timeout_s: Seconds = 5
     """The seconds in which a caller's server must accept a relayed callback."""
+    live_streams: int = Field(64, ge=0, le=4096)
+    """The largest number of open pages that a process updates live."""
 
 
 class ServerSettings(FileModel):
@@ -157,6 +160,14 @@ class ServerSettings(FileModel):
     """The seconds after which the server first asks an upstream about a job; it then asks ever less often."""
     lease_s: int = Field(60, ge=1, le=3600)
     """The seconds after which another process takes over the background work of one that died."""
+    session_idle_s: SessionSeconds = 3600
+    """The seconds without use after which a person must sign in to the pages again."""
+    session_lasts_s: SessionSeconds = 43_200
+    """The seconds after which a person must sign in to the pages again in any case."""
+    trust_header: Annotated[Text, AfterValidator(_header)] | None = None
+    """The header in which a proxy in front names the access key of a person who signed in there."""
+    trusted_proxies: list[Annotated[Text, AfterValidator(_network)]] = []
+    """The addresses of the proxies whose `trust_header` and `X-Forwarded-For` the pages believe."""
     upstreams: dict[Name, UpstreamSettings] = {}
     """Name of an account -> the account."""
     public_url: BaseUrl | None = None
@@ -181,6 +192,11 @@ class ServerSettings(FileModel):
                 f"`host: {self.host}` would accept access keys without encryption; give `tls_cert` and "
                 "`tls_key`, or set `behind_proxy` if a proxy in front of the server ends TLS"
             )
+        if self.trust_header is not None and not (self.behind_proxy and self.trusted_proxies):
+            raise ValueError(
+                "`trust_header` needs `behind_proxy` and `trusted_proxies`, because anybody else could send "
+                "the header, too; name the addresses of the proxies"
+            )
         return self
 
     @model_validator(mode="after")
@@ -195,6 +211,10 @@ class ServerSettings(FileModel):
         if self.callback_old_keys and self.callback_key is None:
             raise ValueError("`callback_old_keys` needs a `callback_key`; set it to the newest key")
         return self
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether callers' connections are encrypted, by this server or by a proxy in front of it."""
+        return self.behind_proxy or self.tls_cert is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -52,6 +52,8 @@ class ServerState:
         background: the state of the background work.
         upstreams: the accounts by name.
         session: the client for all upstreams; it exists between `start` and `stop`.
+        clock: returns the current instant, in UTC.
+        stopping: set when the server stops, so that open streams end.
 
     Raises:
         SettingsError: an upstream names an unknown provider or a missing secret.
@@ -73,6 +75,7 @@ class ServerState:
         self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
         self.readiness = LedgerReadiness(lambda: self.guard)
         self.background = BackgroundStatus(timedelta(seconds=settings.lease_s))
+        self.stopping = asyncio.Event()
         self._given = guard
         self._guard = guard
         self._opening = Lock()

@@ -85,21 +85,10 @@ class TaskQuestions:
         self._asked = {name: at for name, at in self._asked.items() if name in known}
         due: dict[str, list[Reservation]] = defaultdict(list)
         for reservation in unsettled:
-            upstream = self._upstream_of(reservation)
+            upstream = upstream_of(self._state, reservation)
             if upstream is not None and self._is_due(reservation, now) and not self._is_paused(upstream, now):
                 due[upstream.name].append(reservation)
         await asyncio.gather(*(self._ask_upstream(name, found) for name, found in due.items()))
-
-    def _upstream_of(self, reservation: Reservation) -> Upstream | None:
-        """Returns the account that has a reservation's task; None: the server does not know it.
-
-        A reservation without a named account belongs to the only upstream of its provider.
-        """
-        found = [each for each in self._state.upstreams.values() if each.provider == reservation.provider]
-        is_unnamed = reservation.account == reservation.provider
-        if is_unnamed and len(found) == 1:
-            return found[0]
-        return next((each for each in found if each.name == reservation.account), None)
 
     def _is_due(self, reservation: Reservation, now: datetime) -> bool:
         if reservation.task_id is None and not reservation.in_doubt:
@@ -200,6 +189,18 @@ class TaskQuestions:
         pause = Pause(self._state.guard.clock() + min(lasts, _LONGEST_PAUSE), min(lasts, _LONGEST_PAUSE))
         self._pauses[upstream.name] = pause
         _log.warning("upstream %s is not asked about tasks until %s: %s", upstream.name, pause.until, why)
+
+
+def upstream_of(state: ServerState, reservation: Reservation) -> Upstream | None:
+    """Returns the account that has a reservation's task; None: the server does not know it.
+
+    A reservation without a named account belongs to the only upstream of its provider.
+    """
+    found = [each for each in state.upstreams.values() if each.provider == reservation.provider]
+    is_unnamed = reservation.account == reservation.provider
+    if is_unnamed and len(found) == 1:
+        return found[0]
+    return next((each for each in found if each.name == reservation.account), None)
 
 
 async def ask(state: ServerState, upstream: Upstream, reservation: Reservation) -> PollResult:

@@ -48,7 +48,7 @@ TABLES = (
     *("alert", "alert_receiver", "refused_requests", "lease"),
     *("rolling_window", "cap_overlay", "verified"),
     *("book_statement", "book_fact", "closed_month", "book_seal"),
-    *("access_key", "access_key_use"),
+    *("access_key", "access_key_use", "session"),
 )
 
 GENERATED = {"may_be_unmatched", "accounting_rates", "projects", "require_labels"}
@@ -252,12 +252,14 @@ def fill_interventions(url: str, clock: Clock) -> None:
 
 
 def fill_keys(url: str, clock: Callable[[], datetime]) -> None:
-    """Fills a ledger with an access key in use and one that was revoked."""
+    """Fills a ledger with an access key in use and one that was revoked, each with a session."""
     store = connect(url, clock=clock)
     for name in ("li", "wang"):
         key = NewAccessKey(name, "trailer", "submit", {"user": name}, END + timedelta(days=900))
         store.issue_key(key, digest_of(name), Author("li", "a new colleague"))
         store.mark_key_used(name)
+    for name in ("li", "wang"):
+        store.begin_session(digest_of(name), digest_of(f"session of {name}"), timedelta(days=300))
     store.revoke_key("wang", Author("li", "left the team"))
     store.close()
 

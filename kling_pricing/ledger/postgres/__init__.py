@@ -44,11 +44,14 @@ from kling_pricing.ledger.postgres.outbox import PostgresOutbox
 from kling_pricing.ledger.postgres.pages import PostgresPages
 from kling_pricing.ledger.postgres.refused_calls import error_for
 from kling_pricing.ledger.postgres.server import Refusal, Server
+from kling_pricing.ledger.postgres.session_verbs import PostgresSessions
 from kling_pricing.ledger.rolled_up import rolled_up
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 
 
-class PostgresLedger(PostgresInterventions, PostgresOutbox, PostgresBooks, PostgresAccessKeys, PostgresPages):
+class PostgresLedger(
+    PostgresInterventions, PostgresOutbox, PostgresBooks, PostgresAccessKeys, PostgresSessions, PostgresPages
+):
     """A `Ledger` in one database, for all machines that can reach it."""
 
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:

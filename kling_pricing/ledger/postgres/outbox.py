@@ -30,6 +30,10 @@ class PostgresOutbox:
         """See `Outbox.alerts`."""
         return [_stored(row) for row in self._server.rows("outbox", after, limit)]
 
+    def newest_alerts(self, *, before: int | None = None, limit: int) -> list[StoredAlert]:
+        """See `Outbox.newest_alerts`."""
+        return [_stored(row) for row in self._server.rows("newest_alerts", before, limit)]
+
     def receivers(self) -> list[AlertReceiver]:
         """See `Outbox.receivers`."""
         return [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
+from kling_pricing.ledger.journal import BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import Reservation, State
 from kling_pricing.ledger.postgres import codec
 from kling_pricing.ledger.postgres.server import Server
@@ -35,6 +37,18 @@ class PostgresPages:
     def unsettled(self) -> list[Reservation]:
         """See `Pages.unsettled`."""
         return [codec.reservation(row) for row in self._server.rows("unsettled")]
+
+    def bucket_hours(self, since: datetime, until: datetime) -> list[BucketHistory]:
+        """See `Pages.bucket_hours`."""
+        return [codec.history(row) for row in self._server.rows("bucket_hours", since, until)]
+
+    def entries_of(self, reservation: str) -> list[Entry]:
+        """See `Pages.entries_of`."""
+        return [codec.entry(row) for row in self._server.rows("entries_of", reservation)]
+
+    def observations_of(self, provider: str, task_id: str) -> list[Observation]:
+        """See `Pages.observations_of`."""
+        return [codec.observation(row) for row in self._server.rows("observations_of", provider, task_id)]
 
     def expire(self) -> int:
         """See `Pages.expire`."""

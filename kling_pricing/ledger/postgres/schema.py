@@ -31,7 +31,7 @@ _FUNCTIONS = (
     *("reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql", "observe.sql"),
     *("record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql", "frozen.sql"),
     *("observing.sql", "verified.sql", "outbox.sql", "books.sql", "corrections.sql", "access_keys.sql"),
-    *("pages.sql", "grants.sql"),
+    *("sessions.sql", "pages.sql", "grants.sql"),
 )
 """The scripts to run after every migration. Functions come before the functions whose declarations use them."""
 

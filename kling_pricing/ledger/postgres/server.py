@@ -33,7 +33,7 @@ from kling_pricing.ledger.postgres.connection import ANSWER_S, Connection
 from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost, unavailable
 from kling_pricing.ledger.postgres.url import read_url
 
-VERSION = 5
+VERSION = 6
 """The schema version that this release works with."""
 
 POOL_SIZE = 10

@@ -16,7 +16,6 @@ from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
-from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.model import (
     UNSENT,
     Alert,
@@ -50,15 +49,16 @@ from kling_pricing.ledger.sqlite import (
     verifying,
 )
 from kling_pricing.ledger.sqlite.access_key_verbs import SQLiteAccessKeys
-from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
+from kling_pricing.ledger.sqlite.codec import written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 from kling_pricing.ledger.sqlite.interventions import SQLiteInterventions
 from kling_pricing.ledger.sqlite.outbox import SQLiteOutbox
 from kling_pricing.ledger.sqlite.pages import IN_DOUBT, SQLitePages
+from kling_pricing.ledger.sqlite.session_verbs import SQLiteSessions
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress, judge
 
 
-class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePages):
+class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLiteSessions, SQLitePages):
     """A `Ledger` in one file, for all threads and processes of one machine."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
@@ -274,25 +274,11 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLitePa
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""
         with self._file.reading() as db:
-            rows = db.execute(
-                "SELECT provider, task_id, state, charge, duration_s, model, facts, seen_at"
-                " FROM observation WHERE NOT EXISTS (SELECT 1 FROM reservation WHERE"
-                " reservation.provider = observation.provider AND reservation.task_id = observation.task_id)"
-                " ORDER BY id"
-            ).fetchall()
-        return [
-            Observation(
-                provider,
-                task_id,
-                state,
-                read_charge(charge),
-                decimal(duration_s),
-                model,
-                object_of(facts),
-                instant(seen_at),
+            return queries.observations(
+                db,
+                "NOT EXISTS (SELECT 1 FROM reservation WHERE reservation.provider = observation.provider"
+                " AND reservation.task_id = observation.task_id)",
             )
-            for provider, task_id, state, charge, duration_s, model, facts, seen_at in rows
-        ]
 
     def windows(self, at: datetime) -> list[ScheduledWindow]:
         """See `Ledger.windows`."""

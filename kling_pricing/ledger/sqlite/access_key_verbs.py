@@ -47,8 +47,7 @@ class SQLiteAccessKeys:
     def access_key(self, digest: str) -> AccessKey | None:
         """See `AccessKeys.access_key`."""
         with self._file.reading() as db:
-            row = db.execute(f"{_SELECT} WHERE digest = ?", (digest,)).fetchone()
-        return None if row is None else _key(*row)
+            return find(db, digest)
 
     def mark_key_used(self, name: str) -> None:
         """See `AccessKeys.mark_key_used`."""
@@ -67,7 +66,7 @@ def _issue(db: sqlite3.Connection, now: datetime, key: NewAccessKey, digest: str
     except sqlite3.IntegrityError:
         raise name_taken(key.name) from None
     action_rows.administer(db, now, author, "issue_key", key.name, None, key_value(key, digest))
-    return _get(db, key.name)
+    return get(db, key.name)
 
 
 def _revoke(db: sqlite3.Connection, now: datetime, name: str, author: Author) -> AccessKey:
@@ -76,7 +75,7 @@ def _revoke(db: sqlite3.Connection, now: datetime, name: str, author: Author) ->
     )
     if changed.rowcount:
         action_rows.administer(db, now, author, "revoke_key", name, {"revoked": False}, {"revoked": True})
-    return _get(db, name)
+    return get(db, name)
 
 
 def _mark_used(db: sqlite3.Connection, now: datetime, name: str) -> None:
@@ -87,7 +86,18 @@ def _mark_used(db: sqlite3.Connection, now: datetime, name: str) -> None:
     )
 
 
-def _get(db: sqlite3.Connection, name: str) -> AccessKey:
+def find(db: sqlite3.Connection, digest: str) -> AccessKey | None:
+    """Returns the access key whose text has this SHA-256; None: there is none."""
+    row = db.execute(f"{_SELECT} WHERE digest = ?", (digest,)).fetchone()
+    return None if row is None else _key(*row)
+
+
+def get(db: sqlite3.Connection, name: str) -> AccessKey:
+    """Returns the access key with a name.
+
+    Raises:
+        LedgerError: no key has this name.
+    """
     row = db.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
     if row is None:
         raise unknown_key(name, [known for (known,) in db.execute("SELECT name FROM access_key")])

@@ -64,6 +64,15 @@ class SQLiteOutbox:
             ).fetchall()
         return [_stored(row) for row in rows]
 
+    def newest_alerts(self, *, before: int | None = None, limit: int) -> list[StoredAlert]:
+        """See `Outbox.newest_alerts`."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                f"SELECT {_ALERT} FROM alert WHERE ?1 IS NULL OR seq < ?1 ORDER BY seq DESC LIMIT ?2",  # noqa: S608 (constants only)
+                (before, limit),
+            ).fetchall()
+        return [_stored(row) for row in rows]
+
     def receivers(self) -> list[AlertReceiver]:
         """See `Outbox.receivers`."""
         with self._file.reading() as db:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from kling_pricing.ledger import errors
+from kling_pricing.ledger.journal import BucketHistory, Entry, Observation
 from kling_pricing.ledger.model import Reservation, State
-from kling_pricing.ledger.sqlite import reservations, transitions
+from kling_pricing.ledger.sqlite import queries, reservations, transitions
 from kling_pricing.ledger.sqlite.codec import written
 from kling_pricing.ledger.sqlite.file import SQLiteFile
 
@@ -63,6 +64,21 @@ class SQLitePages:
             rows = db.execute(_UNSETTLED).fetchall()
         now = self._clock()
         return [reservations.from_row(row, now) for row in rows]
+
+    def bucket_hours(self, since: datetime, until: datetime) -> list[BucketHistory]:
+        """See `Pages.bucket_hours`."""
+        with self._file.reading_alone() as db:
+            return queries.bucket_histories(db, since, until, by_hour=True)
+
+    def entries_of(self, reservation: str) -> list[Entry]:
+        """See `Pages.entries_of`."""
+        with self._file.reading() as db:
+            return queries.entries_of(db, reservation)
+
+    def observations_of(self, provider: str, task_id: str) -> list[Observation]:
+        """See `Pages.observations_of`."""
+        with self._file.reading() as db:
+            return queries.observations(db, "provider = ? AND task_id = ?", provider, task_id)
 
     def expire(self) -> int:
         """See `Pages.expire`."""

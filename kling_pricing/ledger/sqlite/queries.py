@@ -6,11 +6,19 @@ import sqlite3
 from datetime import date, datetime
 from itertools import groupby
 
-from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, UnpricedRequests, WaivedRefusals
+from kling_pricing.ledger.journal import (
+    Bucket,
+    BucketHistory,
+    Entry,
+    Observation,
+    UnpricedRequests,
+    WaivedRefusals,
+)
+from kling_pricing.ledger.kept_charges import read_charge
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.rolled_up import rolled_up, rolling_length
 from kling_pricing.ledger.sqlite.balances import CAP
-from kling_pricing.ledger.sqlite.codec import instant, object_of, written
+from kling_pricing.ledger.sqlite.codec import decimal, instant, object_of, written
 from kling_pricing.money import from_nanos
 
 _BUCKET = "budget, labels, cap, held, spent, currency, window_start, window_end, step_us"
@@ -18,6 +26,10 @@ _CAP = CAP.replace("?", "?1")
 _ENTRY = (
     "seq, at, kind, reservation, budget, labels, held_delta, spent_delta, bucket.currency, detail, billed,"
     " allowance"
+)
+_HOUR = (
+    "max(seq) AS seq, max(at), 'sum', NULL, budget, labels, sum(held_delta), sum(spent_delta), bucket.currency,"
+    " NULL, NULL, NULL"
 )
 
 _ACCOUNTS = """
@@ -65,13 +77,16 @@ def accounts(db: sqlite3.Connection) -> list[ProviderAccount]:
     )
 
 
-def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -> list[BucketHistory]:
-    """Returns every bucket whose window overlaps a period, with its journal entries."""
+def bucket_histories(
+    db: sqlite3.Connection, since: datetime, until: datetime, *, by_hour: bool = False
+) -> list[BucketHistory]:
+    """Returns every bucket whose window overlaps a period, with its journal entries or their sums by hour."""
     period = (written(since), written(until))
+    columns, order = (_HOUR, " GROUP BY journal.bucket, substr(at, 1, 13)") if by_hour else (_ENTRY, "")
     entries = db.execute(
-        f"SELECT journal.bucket, {_ENTRY} FROM journal JOIN bucket ON bucket.id = journal.bucket"  # noqa: S608
+        f"SELECT journal.bucket, {columns} FROM journal JOIN bucket ON bucket.id = journal.bucket"  # noqa: S608
         " WHERE window_end > ? AND window_start < ? AND (held_delta <> 0 OR spent_delta <> 0)"
-        " ORDER BY journal.bucket, seq",
+        f"{order} ORDER BY journal.bucket, seq",
         period,
     )
     moves = {
@@ -88,16 +103,49 @@ def bucket_histories(db: sqlite3.Connection, since: datetime, until: datetime) -
     ]
 
 
+_JOURNAL = (
+    f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')}"  # noqa: S608
+    " FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
+    " LEFT JOIN allowance ON allowance.id = journal.allowance"
+)
+
+
 def journal(db: sqlite3.Connection, since: datetime | None, until: datetime | None) -> list[Entry]:
     """See `Ledger.journal`."""
     rows = db.execute(
-        f"SELECT {_ENTRY.replace('bucket.currency', 'ifnull(bucket.currency, allowance.currency)')}"  # noqa: S608
-        " FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket"
-        " LEFT JOIN allowance ON allowance.id = journal.allowance"
-        " WHERE (?1 IS NULL OR at >= ?1) AND (?2 IS NULL OR at < ?2) ORDER BY seq",
+        f"{_JOURNAL} WHERE (?1 IS NULL OR at >= ?1) AND (?2 IS NULL OR at < ?2) ORDER BY seq",
         (since and written(since), until and written(until)),
     )
     return [_entry(*row) for row in rows]
+
+
+def entries_of(db: sqlite3.Connection, reservation: str) -> list[Entry]:
+    """See `Pages.entries_of`."""
+    return [
+        _entry(*row) for row in db.execute(f"{_JOURNAL} WHERE reservation = ? ORDER BY seq", (reservation,))
+    ]
+
+
+def observations(db: sqlite3.Connection, condition: str, *parameters: str) -> list[Observation]:
+    """Returns the observations that meet a condition, the oldest first."""
+    rows = db.execute(
+        "SELECT provider, task_id, state, charge, duration_s, model, facts, seen_at"  # noqa: S608
+        f" FROM observation WHERE {condition} ORDER BY id",
+        parameters,
+    )
+    return [
+        Observation(
+            provider,
+            task_id,
+            state,
+            read_charge(charge),
+            decimal(duration_s),
+            model,
+            object_of(facts),
+            instant(seen_at),
+        )
+        for provider, task_id, state, charge, duration_s, model, facts, seen_at in rows
+    ]
 
 
 def projects(db: sqlite3.Connection) -> list[str]:

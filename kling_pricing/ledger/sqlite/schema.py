@@ -17,6 +17,7 @@ from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.sqlite.book_tables import BOOK_TABLES
 from kling_pricing.ledger.sqlite.outbox_tables import OUTBOX_TABLES
 from kling_pricing.ledger.sqlite.version_5 import VERSION_5
+from kling_pricing.ledger.sqlite.version_6 import VERSION_6
 from kling_pricing.ledger.terms import Terms
 
 APPLICATION_ID = 0x4B50524C
@@ -337,6 +338,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         *OUTBOX_TABLES,
     ),
     5: VERSION_5,
+    6: VERSION_6,
 }
 """The statements that create each version from the previous one. Version 1 starts from an empty file."""
 

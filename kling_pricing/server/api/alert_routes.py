@@ -128,6 +128,26 @@ def list_alerts(
     return AlertPage(items=[AlertView.of(alert) for alert in found], next=None if is_complete else after)
 
 
+def newest_alerts(server: ServerState, caller: Caller, limit: int) -> list[StoredAlert]:
+    """Returns the newest alerts that a caller may see, the newest first.
+
+    Args:
+        server: the server.
+        caller: the caller.
+        limit: the largest number of alerts.
+    """
+    found: list[StoredAlert] = []
+    own = budgets_of(server, caller)
+    before: int | None = None
+    for _ in range(_MAX_CHUNKS):
+        chunk = server.ledger.newest_alerts(before=before, limit=_CHUNK)
+        found += [alert for alert in chunk if _may_see(server, caller, own, alert)]
+        if len(chunk) < _CHUNK or len(found) >= limit:
+            break
+        before = chunk[-1].seq
+    return found[:limit]
+
+
 def _may_see(server: ServerState, caller: Caller, own: list[str], alert: StoredAlert) -> bool:
     """Returns whether an alert is about a job that the caller reaches, or about one of its own budgets."""
     if caller.project is None:

@@ -268,4 +268,6 @@ def resolve_reservation(
     """Records the outcome of a job that was sent, after a person looked it up at the provider."""
     reservation = reservation_of(server, caller, reservation_id)
     acting = server.guard.acting_as(caller.name)
-    return ReservationView.model_validate(acting.resolve(reservation.id, body.outcome, amount=body.amount))
+    return ReservationView.model_validate(
+        acting.resolve(reservation.id, body.outcome, amount=body.amount, reason=body.reason)
+    )

@@ -139,3 +139,4 @@ class ResolveBody(ApiBody):
 
     outcome: Literal["charged", "not_charged"]
     amount: Amount | None = Field(None, description="The amount charged; null: the quoted amount.")
+    reason: ShortText | None = Field(None, description="How you know it; the ledger keeps it.")

@@ -14,6 +14,12 @@ BEGIN
   RETURN QUERY SELECT to_jsonb(alert) FROM alert WHERE seq > p_after ORDER BY seq LIMIT p_limit;
 END $$;
 
+-- Returns the alerts with a lower number, or all, the newest first.
+CREATE OR REPLACE FUNCTION newest_alerts(p_before bigint, p_limit bigint) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(alert) FROM alert WHERE p_before IS NULL OR seq < p_before ORDER BY seq DESC LIMIT p_limit
+$$;
+
 CREATE OR REPLACE FUNCTION receivers() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
   SELECT to_jsonb(alert_receiver) FROM alert_receiver ORDER BY name

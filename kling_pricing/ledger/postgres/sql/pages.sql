@@ -39,3 +39,39 @@ BEGIN
   PERFORM expire(now, NULL);
   RETURN before - (SELECT count(*) FROM reservation WHERE state = 'reserved' AND deadline <= now);
 END $$;
+
+-- Returns the journal entries about a reservation.
+CREATE OR REPLACE FUNCTION entries_of(p_reservation text) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(journal) || jsonb_build_object(
+    'budget', budget, 'labels', labels, 'currency', coalesce(bucket.currency, allowance.currency)
+  )
+  FROM journal LEFT JOIN bucket ON bucket.id = journal.bucket LEFT JOIN allowance ON allowance.id = journal.allowance
+  WHERE reservation = p_reservation ORDER BY journal.seq
+$$;
+
+-- Returns the observations of a task.
+CREATE OR REPLACE FUNCTION observations_of(p_provider text, p_task_id text) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  SELECT to_jsonb(observation) FROM observation WHERE provider = p_provider AND task_id = p_task_id ORDER BY id
+$$;
+
+-- Returns the rows of `bucket_histories`, with one entry for all changes of an hour.
+CREATE OR REPLACE FUNCTION bucket_hours(p_since timestamptz, p_until timestamptz) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+  WITH shown AS (
+    SELECT * FROM bucket WHERE window_end > p_since AND window_start < p_until
+  ), hour AS (
+    SELECT journal.bucket, max(journal.seq) AS seq, max(at) AS at, sum(held_delta) AS held_delta,
+      sum(spent_delta) AS spent_delta
+    FROM journal JOIN shown ON shown.id = journal.bucket WHERE held_delta <> 0 OR spent_delta <> 0
+    GROUP BY journal.bucket, date_trunc('hour', at)
+  ), moved AS (
+    SELECT bucket AS id, jsonb_agg(jsonb_build_object(
+      'seq', seq, 'at', at, 'kind', 'sum', 'reservation', NULL, 'held_delta', held_delta, 'spent_delta', spent_delta,
+      'detail', NULL, 'billed', NULL
+    ) ORDER BY seq) AS entries FROM hour GROUP BY bucket
+  )
+  SELECT to_jsonb(shown) - 'opening_token' || jsonb_build_object('entries', coalesce(entries, '[]'))
+  FROM shown LEFT JOIN moved USING (id) ORDER BY budget, labels, window_start, definition
+$$;
