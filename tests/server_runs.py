@@ -163,7 +163,7 @@ def serving_process(
         url: the URL of the upstream.
         settings: further settings; those of the upstream have names such as `upstreams__studio__keeps_keys`.
     """
-    given = {"lease_s": 2, "ask_after_s": 1, "port": 0}
+    given: dict[str, Any] = {"lease_s": 2, "ask_after_s": 1, "port": 0}
     given |= {"upstreams__studio__provider": provider, "upstreams__studio__url": url, **settings}
     variables = {f"KLING_PRICING_SERVER_{name.upper()}": json.dumps(value) for name, value in given.items()}
     command = [*COMMAND, "serve", "--ledger", ledger]

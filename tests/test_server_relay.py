@@ -86,7 +86,7 @@ def relaying(
     ledger = f"sqlite:///{folder}/spend.db"
     (folder / "webhook").write_text(WEBHOOK_KEY)
     (folder / "key").write_text(KEY)
-    account = {"webhook_secret": WEBHOOK_KEY} if signed else {}
+    account: dict[str, Any] = {"webhook_secret": WEBHOOK_KEY} if signed else {}
     upstream: dict[str, Any] = {"provider": provider_name, "callbacks": "relay"}
     if signed:
         upstream["webhook_secret"] = f"file:{folder}/webhook"

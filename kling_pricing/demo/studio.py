@@ -23,10 +23,11 @@ from kling_pricing.hooks.aiohttp import GuardMiddleware
 from kling_pricing.hooks.context import spending
 from kling_pricing.hooks.recovery import PollResult, poll, unsettled
 from kling_pricing.ledger.model import Reservation
+from kling_pricing.listening import listen
 from kling_pricing.money import sum_of
 from kling_pricing.sandbox import Sandbox
 from kling_pricing.server.access import LABELS_HEADER
-from kling_pricing.server.processes import ServedApplication, listen
+from kling_pricing.server.processes import ServedApplication
 from kling_pricing.server.server_settings import load_settings
 from kling_pricing.server.server_state import ServerState
 

@@ -211,6 +211,7 @@ class ServerSettings(FileModel):
         if self.callback_old_keys and self.callback_key is None:
             raise ValueError("`callback_old_keys` needs a `callback_key`; set it to the newest key")
         return self
+
     @property
     def is_encrypted(self) -> bool:
         """Whether callers' connections are encrypted, by this server or by a proxy in front of it."""
