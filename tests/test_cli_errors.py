@@ -229,7 +229,7 @@ NEEDED: dict[object, list[str]] = {
     ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
     ("key", "issue"): ["--project", "trailer"],
     ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
-    ("reprice",): ["--provider", "qingbo"],
+    ("reprice",): ["--provider", "qingbo", "--month", "2026-11"],
     **{
         command: ["--provider", "qingbo"]
         for command in (
