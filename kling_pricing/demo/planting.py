@@ -235,7 +235,7 @@ class Planter:
         return row | {"task_id": f"{head}_{self._dice.getrandbits(4 * len(tail)):0{len(tail)}x}"}
 
 
-class PlantedFinding(NamedTuple):
+class Finding(NamedTuple):
     """What a reconciliation says about something wrong with a statement.
 
     Attributes:
@@ -249,7 +249,7 @@ class PlantedFinding(NamedTuple):
     variance: Decimal | None
 
 
-def findings_about(errors: Iterable[PlantedError], reconciled: Reconciliation) -> list[PlantedFinding]:
+def findings_about(errors: Iterable[PlantedError], reconciled: Reconciliation) -> list[Finding]:
     """Returns what a reconciliation says about each error.
 
     Raises:
@@ -260,11 +260,11 @@ def findings_about(errors: Iterable[PlantedError], reconciled: Reconciliation) -
     return [_finding(error, lines.get(error.task_id, unread), reconciled) for error in errors]
 
 
-def _finding(error: PlantedError, line: Line | None, reconciled: Reconciliation) -> PlantedFinding:
+def _finding(error: PlantedError, line: Line | None, reconciled: Reconciliation) -> Finding:
     if error.task_id is None and reconciled.confirmed:
-        return PlantedFinding(error, "Not counted", None)
+        return Finding(error, "Not counted", None)
     if line is None:
         raise KlingPricingError(f"the reconciliation of the demo did not find that {error.words}")
     if line.category == "matched":
-        return PlantedFinding(error, "Restored", None)
-    return PlantedFinding(error, CATEGORIES[line.category].title, line.variance)
+        return Finding(error, "Restored", None)
+    return Finding(error, CATEGORIES[line.category].title, line.variance)

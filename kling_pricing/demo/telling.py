@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from kling_pricing.budgets.entries import BudgetEntry
 from kling_pricing.budgets.window_kinds import RollingWindow
 from kling_pricing.demo import incidents
-from kling_pricing.demo.planting import WORDS, PlantedFinding, Planter, findings_about
+from kling_pricing.demo.planting import WORDS, Finding, Planter, findings_about
 from kling_pricing.demo.stories import BUDGETS_FILE, ROUTES, DemoJob, DemoScript, JobMaker, Route, demo_book
 from kling_pricing.demo.studio import DemoStudio, ledger_in, scenario_of
 from kling_pricing.errors import KlingPricingError
@@ -67,7 +67,7 @@ class DemoFigures(NamedTuple):
     jobs: int
     spent: dict[Route, Decimal]
     billed: dict[Route, Decimal]
-    findings: list[PlantedFinding]
+    findings: list[Finding]
     totals: Total
     exceptions: int
     report: Path
@@ -276,7 +276,7 @@ class DemoStory:
                 f"for {self._money(total.billed)}, {verdict}."
             )
 
-    def _reconcile_scripts(self) -> tuple[list[PlantedFinding], Total, int]:
+    def _reconcile_scripts(self) -> tuple[list[Finding], Total, int]:
         path = self._folder / STATEMENT_FILE
         statement = Planter(self._studio, self._seed).statement()
         path.write_text(statement.text(), encoding="utf-8", newline="")
@@ -312,7 +312,7 @@ class DemoStory:
     def _provider(self, route: Route) -> str:
         return self._script.route(route).provider
 
-    def _finding_text(self, finding: PlantedFinding) -> str:
+    def _finding_text(self, finding: Finding) -> str:
         variance = f"{finding.variance:+f} {self._currency}" if finding.variance else ""
         return f"{finding.error.words:<42} {finding.verdict:<18}{variance:>15}".rstrip()
 
