@@ -117,7 +117,7 @@ def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, z
             Column("budget", "Budget"),
             Column("labels", "Labels"),
             Column("window", "Window"),
-            Column("day", f"Day ({zone})"),
+            Column("day", f"Day ({zone})", "day"),
             Column("currency", "Currency"),
             Column("cap", "Cap", "amount"),
             Column("spent", "Spent", "amount"),
@@ -126,6 +126,7 @@ def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, z
         ),
         lambda: rows,
         length=len(rows),
+        in_print=False,
     )
 
 

@@ -22,7 +22,7 @@ _COLUMNS = (
     Column("project", "Project"),
     Column("key", "Job key"),
     Column("task_id", "Task"),
-    Column("provider", "Provider"),
+    Column("provider", "Provider", in_print=False),
     Column("account", "Account", on_page=False),
     Column("model", "Model"),
     Column("resolution", "Resolution"),
@@ -33,7 +33,7 @@ _COLUMNS = (
     Column("expected", "Expected", "amount"),
     Column("spent", "Spent", "amount"),
     Column("held", "Held", "amount"),
-    Column("basis", "Basis"),
+    Column("basis", "Basis", on_page=False),
     Column("created_at", "Reserved (UTC)", "instant"),
     Column("dispatched_at", "Sent (UTC)", "instant", on_page=False),
     Column("closed_at", "Closed (UTC)", "instant", on_page=False),
@@ -42,7 +42,7 @@ _COLUMNS = (
     Column("changes", "Changes to fit the budget", on_page=False),
     Column("reason", "Reason", "prose", on_page=False),
     Column("reservation_id", "Reservation", on_page=False),
-    Column("labels", "Labels", on_page=False),
+    Column("labels", "Labels", "labels", on_page=False),
 )
 
 

@@ -286,7 +286,10 @@ def _table(
         title,
         "",
         (
-            *(Column(column, heading) for column, heading in zip(columns, headings, strict=True)),
+            *(
+                Column(column, heading, "day" if column == "day" else "text")
+                for column, heading in zip(columns, headings, strict=True)
+            ),
             Column("currency", "Currency"),
             *_AMOUNTS,
         ),

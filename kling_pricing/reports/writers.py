@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 from kling_pricing.display import not_installed, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.document import Document
+from kling_pricing.reports.formats.html import page_names
 from kling_pricing.reports.manifest import NAME, Manifest, manifest_of
 from kling_pricing.reports.publish import publish, refuse_to_overwrite
 from kling_pricing.temporary import temporary_folder
@@ -102,7 +103,7 @@ def write_all(
 
 
 _FILES: dict[str, Callable[[Document], list[str]]] = {
-    "html": lambda _: ["report.html"],
+    "html": page_names,
     "xlsx": lambda _: ["report.xlsx"],
     "csv": lambda document: [f"{section.name}.csv" for section in document.sections],
     "parquet": lambda document: [

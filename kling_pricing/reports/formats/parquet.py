@@ -16,6 +16,8 @@ from kling_pricing.temporary import temporary_folder
 _TYPES: dict[Kind, str] = {
     "text": "VARCHAR",
     "prose": "VARCHAR",
+    "day": "DATE",
+    "labels": "VARCHAR",
     "count": "BIGINT",
     "amount": "DECIMAL(38, 9)",
     "quantity": "DECIMAL(38, 9)",

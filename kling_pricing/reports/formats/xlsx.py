@@ -26,7 +26,7 @@ MAX_ROWS = 1_048_576
 _MAX_CHARS = 32_767
 _CREATED = datetime(2000, 1, 1)  # noqa: DTZ001 (a constant, so that bytes stay the same; XLSX has no time zones)
 _WIDTHS: dict[Kind, int] = {
-    "text": 18, "prose": 48, "count": 10, "amount": 16, "quantity": 10, "percent": 12, "instant": 19,
+    "text": 18, "prose": 48, "day": 12, "labels": 30, "count": 10, "amount": 16, "quantity": 10, "percent": 12, "instant": 19,
 }  # fmt: skip
 _WIDE = {"reservation_id": 34, "task_id": 26, "labels": 30}
 _VERDICT_COLORS = {"good": "#1A6244", "wait": "#735606", "bad": "#93341A"}
