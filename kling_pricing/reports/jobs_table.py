@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports.document import Column, DisplayName, Row, Section
 from kling_pricing.reports.formatting import labels_text, safe, safe_or_none, safe_text
-from kling_pricing.reports.spend import JOB_STATUSES, amounts_of, status_of
+from kling_pricing.reports.spend import JOB_STATUSES, amounts_of, status_of, totals_by
 
 STATUS = Column(
     "standing",
@@ -46,14 +46,22 @@ _COLUMNS = (
 )
 
 
-def jobs_table(jobs: Sequence[Reservation]) -> Section:
-    """Returns the table of all jobs."""
+def jobs_table(jobs: Sequence[Reservation], currencies: Sequence[str]) -> Section:
+    """Returns the table of all jobs, with totals in the order of the currencies."""
+    totals = totals_by(jobs, lambda _: ())
     return Section(
         "jobs",
         "All jobs",
         "Every job reserved in the period.",
         _COLUMNS,
         lambda: map(_row, jobs),
+        tuple(
+            tuple(
+                {"standing": "Total", "currency": currency, **totals[currency,]._asdict()}.get(column.name)
+                for column in _COLUMNS
+            )
+            for currency in currencies
+        ),
         length=len(jobs),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Literal
@@ -11,12 +11,12 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add, format_decimal, sum_of
 from kling_pricing.reconcile.aggregates import BLIND_SPOTS
 from kling_pricing.reconcile.categories import CATEGORIES, STANDINGS, exceptions_text
-from kling_pricing.reconcile.causes import exceptions_by_cause
+from kling_pricing.reconcile.causes import Cause, exceptions_by_cause
 from kling_pricing.reconcile.model import Line, Payable, Reconciled, Total
 from kling_pricing.reports import accruals
 from kling_pricing.reports import reconciliation_tables as tables
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Delta, DeltaChart, Series, Share, ShareChart
-from kling_pricing.reports.document import Document, Equation, Fact, Figure, Verdict
+from kling_pricing.reports.document import Document, Equation, Fact, Figure, Section, Verdict
 from kling_pricing.reports.formats.focus import FocusCharge
 from kling_pricing.reports.formatting import (
     MAX_BARS,
@@ -46,7 +46,8 @@ def document(reconciled: Reconciled) -> Document:
         KlingPricingError: its totals do not tie out, so it must not be reported.
     """
     by_category = [total for total in reconciled.totals("category") if total.lines]
-    overall = {total.currency: total for total in reconciled.totals("all")}
+    by_size = sorted(reconciled.totals("all"), key=lambda total: (-total.lines, total.currency))
+    overall = {total.currency: total for total in by_size}
     by_standing = reconciled.totals("standing")
     dimensions = {
         name: reconciled.totals(name) if not reconciled.grain or name in reconciled.grain else []
@@ -54,8 +55,8 @@ def document(reconciled: Reconciled) -> Document:
     }
     for totals in (by_category, by_standing, *filter(None, dimensions.values())):
         _ensure_tied_out(totals, overall)
-    order: list[str] = list(CATEGORIES)
-    by_category.sort(key=lambda total: (total.currency, order.index(total.name)))
+    order, sizes = list[str](CATEGORIES), list(overall)
+    by_category.sort(key=lambda total: (sizes.index(total.currency), order.index(total.name)))
     by_cause = exceptions_by_cause(reconciled)
     count = sum(total.lines for total in overall.values())
     return Document(
@@ -65,7 +66,15 @@ def document(reconciled: Reconciled) -> Document:
         verdict=_verdict(reconciled, overall),
         facts=_facts(reconciled),
         equations=(
-            *(_due(payable, is_preliminary=bool(reconciled.gaps)) for payable in reconciled.payable()),
+            *(
+                _due(payable, is_preliminary=bool(reconciled.gaps))
+                for payable in sorted(
+                    reconciled.payable(),
+                    key=lambda payable: (
+                        sizes.index(payable.currency) if payable.currency in sizes else len(sizes)
+                    ),
+                )
+            ),
             *(_equation(total, by_standing) for total in overall.values()),
         ),
         charts=tuple(_charts(overall, by_category, by_standing, dimensions)),
@@ -84,11 +93,31 @@ def document(reconciled: Reconciled) -> Document:
                 if not reconciled.grain or name in reconciled.grain
             ),
             tables.causes(by_cause),
-            tables.exceptions(reconciled, by_cause),
+            _with_totals(tables.exceptions(reconciled, by_cause), _exception_totals(by_cause, overall)),
             *(() if reconciled.grain else (accruals.section(reconciled),)),
-            tables.lines(reconciled, count),
+            _with_totals(tables.lines(reconciled, count), overall.values()),
         ),
     )
+
+
+def _exception_totals(by_cause: Sequence[Cause], currencies: Iterable[str]) -> Iterator[Total]:
+    """Yields the sums of the exceptions of each currency that has any."""
+    for currency in currencies:
+        causes = [cause for cause in by_cause if cause.currency == currency]
+        if causes:
+            expected, billed, variance = (
+                sum_of(getattr(cause, name) for cause in causes) for name in ("expected", "billed", "variance")
+            )
+            yield Total("", currency, sum(cause.lines for cause in causes), expected, billed, variance)
+
+
+def _with_totals(section: Section, totals: Iterable[Total]) -> Section:
+    """Returns a table of lines with a row of totals for each currency."""
+    rows = []
+    for total in totals:
+        values = total._asdict() | {"category": "Total"}
+        rows.append(tuple(values.get(column.name) for column in section.columns))
+    return section._replace(totals=tuple(rows))
 
 
 def _owner(reconciled: Reconciled) -> str:
@@ -223,7 +252,7 @@ def _charts(
     for currency, whole in overall.items():
         if not whole.lines:
             continue
-        yield _coverage(currency, [total for total in by_standing if total.currency == currency])
+        yield _coverage(whole, [total for total in by_standing if total.currency == currency])
         days = {total.name: total for total in dimensions["day"] if total.currency == currency and total.name}
         if days:
             yield BarChart(
@@ -259,27 +288,33 @@ def _charts(
 
 def _day(day: str, total: Total | None) -> Bar:
     zero = Decimal(0)
-    return Bar(day, (zero,), zero) if total is None else Bar(day, (max(total.billed, zero),), total.expected)
+    return Bar(day, (zero,), zero) if total is None else Bar(day, (total.billed,), total.expected)
 
 
-def _coverage(currency: str, by_standing: Sequence[Total]) -> ShareChart:
+def _coverage(whole: Total, by_standing: Sequence[Total]) -> ShareChart:
+    """Returns the chart of the parts of a currency's lines and of its billed amount, as in the figures above."""
     totals = {total.name: total for total in by_standing}
     lines = [Decimal(totals[name].lines if name in totals else 0) for name in STANDINGS]
-    billed = [max(totals[name].billed if name in totals else Decimal(0), Decimal(0)) for name in STANDINGS]
-    all_lines, all_billed = sum_of(lines), sum_of(billed)
+    billed = [totals[name].billed if name in totals else Decimal(0) for name in STANDINGS]
+    count, currency = Decimal(whole.lines), whole.currency
     shares = [
         Share(
-            f"{number_text(all_lines)} lines",
+            f"{number_text(count)} lines",
             tuple(lines),
-            tuple(count_share_text(part, all_lines) for part in lines),
+            tuple(count_share_text(part, count) for part in lines),
         )
     ]
-    if all_billed:
+    if any(billed):
         shares.append(
             Share(
-                f"{amount_text(all_billed)} {currency} billed",
+                f"{amount_text(whole.billed)} {currency} billed",
                 tuple(billed),
-                tuple(amount_share_text(part, all_billed, currency) for part in billed),
+                tuple(
+                    f"{amount_text(part)} {currency}"  # of a sum with refunds, no part has a share
+                    if min(billed) < 0
+                    else amount_share_text(part, whole.billed, currency)
+                    for part in billed
+                ),
             )
         )
     return ShareChart(
@@ -309,12 +344,10 @@ def _bars(totals: Sequence[Total], unnamed: str) -> tuple[Bar, ...]:
     """Returns a bar for each of the largest totals, and one for all others."""
     ordered = sorted(totals, key=lambda total: (-total.billed, -total.expected, total.name))
     shown, rest = ordered[:MAX_BARS], ordered[MAX_BARS:]
-    bars = [
-        Bar(safe(total.name) or unnamed, (max(total.billed, Decimal(0)),), total.expected) for total in shown
-    ]
+    bars = [Bar(safe(total.name) or unnamed, (total.billed,), total.expected) for total in shown]
     if rest:
         billed, expected = sum_of(total.billed for total in rest), sum_of(total.expected for total in rest)
-        bars.append(Bar(counted(len(rest), "other"), (max(billed, Decimal(0)),), expected))
+        bars.append(Bar(counted(len(rest), "other"), (billed,), expected))
     return tuple(bars)
 
 

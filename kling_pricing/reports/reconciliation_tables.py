@@ -88,12 +88,12 @@ def totals(
     chronological: bool = False,
 ) -> Section:
     """Returns a table of totals; the largest first, or in the order of days."""
+    sizes = list(overall)
     ordered = sorted(
         totals,
         key=lambda total: (
-            (total.currency, total.name)
-            if chronological
-            else (total.currency, -total.billed, -total.expected, total.name)
+            sizes.index(total.currency),
+            *((total.name,) if chronological else (-total.billed, -total.expected, total.name)),
         ),
     )
     rows: list[Row] = [

@@ -38,6 +38,7 @@ class Spend(NamedTuple):
             account, only the buckets that its jobs moved. A rolling window is one bucket.
         waived: the refusals that budgets in observe mode waived in the period; for a single project, only those
             of its jobs; for a single account, none, because they are not counted by account.
+        begun_at: the instant at which the ledger began to count, UTC; None: it has no budgets.
     """
 
     since: datetime
@@ -49,6 +50,7 @@ class Spend(NamedTuple):
     jobs: tuple[Reservation, ...]
     buckets: tuple[BucketHistory, ...]
     waived: tuple[WaivedRefusals, ...] = ()
+    begun_at: datetime | None = None
 
 
 def read_spend(
@@ -103,6 +105,7 @@ def read_spend(
             if project is None or row.project == project
         ]
         all_jobs = store.reservations(since=start, until=end)
+        begun_at = store.begun_at()
         if known_at is not None:
             all_jobs = list(jobs_as_of(all_jobs, store.journal(start), buckets, known_at))
             buckets = list(histories_as_of(buckets, store.actions(), known_at))
@@ -122,7 +125,10 @@ def read_spend(
         buckets = [
             history for history in buckets if any(entry.reservation_id in ids for entry in history.entries)
         ]
-    return Spend(start, end, place, project, account, known_at, tuple(jobs), tuple(buckets), tuple(waived))
+    return Spend(
+        *(start, end, place, project, account, known_at, tuple(jobs), tuple(buckets), tuple(waived)),
+        begun_at=begun_at,
+    )
 
 
 def _require_known(store: Ledger, project: str | None, account: str | None) -> None:

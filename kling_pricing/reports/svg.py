@@ -24,7 +24,7 @@ from kling_pricing.reports.charts import (
     Tone,
 )
 from kling_pricing.reports.formatting import amount_text, number_text
-from kling_pricing.reports.svg_text import axis_days, day_labels, lines_of, width_of
+from kling_pricing.reports.text_width import axis_days, day_labels, lines_of, width_of
 
 WIDE, NARROW, SMALL = 1080, 528, 300
 """The widths of a chart over the whole page, of one beside another chart, and of one on a phone."""

@@ -1,4 +1,4 @@
-"""The text in charts: its width, its lines, and the labels of the days on an axis. Pure."""
+"""The width of text, its lines, and the labels of the days on an axis. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 def width_of(text: str) -> int:
     """Returns the width of a text in characters of Latin width; an East Asian character is two wide."""
+    if text.isascii():
+        return len(text)
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
