@@ -20,7 +20,17 @@ from kling_pricing.reconcile.completeness import Completeness, refuse_other_owne
 from kling_pricing.reconcile.disputing import Dispute, DisputeAlso, dispute_overcharges, needless_disputes
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, LongerFile, Replacement, replacement
-from kling_pricing.reconcile.model import Dimension, Grain, Invoice, JournalLine, Line, Payable, Rows, Total
+from kling_pricing.reconcile.model import (
+    BookingGroup,
+    Dimension,
+    Grain,
+    Invoice,
+    JournalLine,
+    Line,
+    Payable,
+    Rows,
+    Total,
+)
 from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reconcile.remember import Remembered, conflict_text, refuse_conflicts, remember
 from kling_pricing.reconcile.settle import (
@@ -166,6 +176,16 @@ class Reconciliation(ReconciliationSummary):
             return []
         self._learn()
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
+
+    def booking_groups(self) -> list[BookingGroup]:
+        """Returns the journal of the period in groups of tasks with the same project, labels, day and currency.
+
+        The groups add up to `journal`, and there are none where it is empty.
+        """
+        if self.grain or self.conflicts:
+            return []
+        self._learn()
+        return bookkeeping.booking_groups(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
         """Returns the amounts to pay, in dispute and to accrue, by currency.

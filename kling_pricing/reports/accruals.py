@@ -52,6 +52,7 @@ def section(reconciled: Reconciled) -> Section:
         ),
         lambda: rows,
         tuple(_totals(rows)),
+        in_print=False,
     )
 
 

@@ -45,7 +45,8 @@ class ReportTime(NamedTuple):
 def charts(histories: Sequence[BucketHistory], time: ReportTime) -> Iterator[StepChart | BarChart]:
     """Yields a chart for each budget at least; of a budget with many sets of labels, for the most used ones.
 
-    With few windows, a chart shows how much of the cap was left over time; with many, how much each window used.
+    With few windows, a chart shows how much of the cap was left over time; with many, how much each window
+    used.
     """
     for number, windows in enumerate(_charted(histories), start=1):
         few = len(windows) <= _FEW_WINDOWS

@@ -41,6 +41,7 @@ class Column(NamedTuple):
         in_print: whether the printed page shows it, which has less room than a screen.
         display_names: code -> the name that people read instead.
         missing: the text that people read where a value is missing.
+        keeps_zeros: whether programs get decimals with their trailing zeros, as in `0.80`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Column(NamedTuple):
     in_print: bool = True
     display_names: Mapping[str, DisplayName] = MappingProxyType({})
     missing: str = ""
+    keeps_zeros: bool = False
 
     @property
     def is_number(self) -> bool:

@@ -10,7 +10,9 @@ from kling_pricing.ledger.journal import WaivedRefusals
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports import burn_down
 from kling_pricing.reports.burn_down import ReportTime
+from kling_pricing.reports.chargeback import USUAL_CHARGEBACK, Chargeback, chargeback_table
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Series, Share, ShareChart
+from kling_pricing.reports.comparison_table import comparison_table
 from kling_pricing.reports.document import (
     Column,
     Document,
@@ -48,8 +50,13 @@ from kling_pricing.reports.spend import (
 _UNKNOWN_MODEL = "unknown model"
 
 
-def document(spent: Spend) -> Document:
-    """Returns the spend statement of a period."""
+def document(spent: Spend, chargeback: Chargeback = USUAL_CHARGEBACK) -> Document:
+    """Returns the spend statement of a period.
+
+    Args:
+        spent: the spend.
+        chargeback: how the spend is divided in the table `chargeback`.
+    """
     jobs = spent.jobs
     overall = dict(sorted(totals_by(jobs, lambda _: ()).items(), key=_by_size))
     by_project = totals_by(jobs, lambda job: (job.project,))
@@ -86,6 +93,8 @@ def document(spent: Spend) -> Document:
                 else []
             ),
             _table("by_day", "By day", (f"Day ({spent.zone})",), by_day, overall, chronological=True),
+            chargeback_table(jobs, overall, chargeback),
+            *([] if spent.previous is None else [comparison_table(spent, spent.previous, overall)]),
             burn_down.balances(spent.buckets, _time(spent)),
             burn_down.days(spent.buckets, spent.since, spent.until, spent.zone),
             *([_waived(spent.waived)] if spent.waived else []),

@@ -180,7 +180,7 @@ def write(
             for charge in charges()
         ),
     )
-    csv.write_section(section, folder / "focus.csv", number=_decimal_text)
+    csv.write_section(section, folder / "focus.csv", number=_decimal_text, bom=False)
     parquet.write_section(section, folder / "focus.parquet")
 
 

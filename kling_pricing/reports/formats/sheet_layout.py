@@ -48,7 +48,9 @@ class SheetColumn(NamedTuple):
         cell = row[self.place]
         if self.label is not None:
             return labels_of(cell).get(self.label)
-        return format_decimal(cell) if self.is_exact and isinstance(cell, Decimal) else cell
+        if not self.is_exact or not isinstance(cell, Decimal):
+            return cell
+        return f"{cell:f}" if self.column.keeps_zeros else format_decimal(cell)
 
 
 class SheetLayout(NamedTuple):

@@ -32,7 +32,9 @@ _CREATED = datetime(2000, 1, 1)  # noqa: DTZ001 (a constant, so that bytes stay 
 _VERDICT_COLORS = {"good": "#1A6244", "wait": "#735606", "bad": "#93341A"}
 _TEXT = {"text_wrap": True, "valign": "top"}
 _KIND_FORMATS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("text", "prose", "labels"), {**_TEXT, "indent": 1}),
+    "text": {**_TEXT, "indent": 1},
+    "prose": {**_TEXT, "indent": 1},
+    "labels": {**_TEXT, "indent": 1},
     "day": {"num_format": "yyyy-mm-dd", "align": "left", "valign": "top", "indent": 1},
     "count": {"num_format": "#,##0", "valign": "top"},
     "amount": {"num_format": "#,##0.00#######;[Red]-#,##0.00#######", "valign": "top"},
