@@ -22,6 +22,17 @@ def _charged_at(line: Line) -> datetime | None:
     return line.submitted_at or line.billed_at
 
 
+def _is_correction(line: Line, since: datetime) -> bool:
+    """Returns whether a charge corrects one of an earlier period, which was invoiced then.
+
+    Its task was sent before the period. It is a refund, or the task was charged before: less is expected in this
+    period than the whole task should cost.
+    """
+    if line.submitted_at is None or line.submitted_at >= since or not line.billed:
+        return False
+    return line.billed < 0 or (line.due is not None and (line.expected or 0) < line.due)
+
+
 def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
     """Yields the charges of the statement, line by line."""
     for line in reconciled.lines():
@@ -48,4 +59,5 @@ def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
                 standing=line.category,
                 cause=line.cause or None,
                 invoice_id=_invoice_id(reconciled, line.currency),
+                is_correction=_is_correction(line, reconciled.since),
             )

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 from kling_pricing.display import not_installed, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.document import Document
+from kling_pricing.reports.formats.focus import VERSIONS
 from kling_pricing.reports.formats.html import page_names
 from kling_pricing.reports.manifest import NAME, Manifest, manifest_of
 from kling_pricing.reports.publish import publish, refuse_to_overwrite
@@ -114,7 +115,7 @@ _FILES: dict[str, Callable[[Document], list[str]]] = {
         *(f"{section.name}.jsonl" for section in document.sections if section.per_task),
     ],
     "disputes": lambda _: ["disputes.csv"],
-    "focus": lambda _: ["focus.csv", "focus.parquet"],
+    "focus": lambda _: [f"{name}.{suffix}" for name in VERSIONS for suffix in ("csv", "parquet")],
 }
 """The files of each format, so that a conflict shows before any slow work starts."""
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TextIO
 
 from kling_pricing.money import format_decimal
-from kling_pricing.reports.document import Cell, Document, Section
+from kling_pricing.reports.document import Cell, Column, Document, Section
 from kling_pricing.reports.formatting import instant_text
 
 _FORMULA = re.compile(r"(\A(?=[\t\r\n])|(?:\A|[;\t\r\n])(?=[^\S\t\r\n]*[=+\-@\uff1d\uff0b\uff0d\uff20']))")
@@ -47,11 +48,23 @@ def write_section(
         bom: whether the file begins with a byte order mark.
     """
     with path.open("w", encoding="utf-8-sig" if bom else "utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow([column.name for column in section.columns])
-        numbers = [_with_zeros if column.keeps_zeros else number for column in section.columns]
+        write_row = row_writer(section.columns, file, number)
         for row in section.rows():
-            rows.writerow([_cell(cell, write) for cell, write in zip(row, numbers, strict=True)])
+            write_row(row)
+
+
+def row_writer(
+    columns: Sequence[Column], file: TextIO, number: Callable[[Decimal], str]
+) -> Callable[[Sequence[Cell]], None]:
+    """Writes the heading of a table, and returns the function that writes a row; `number` formats a decimal."""
+    rows = csv.writer(file)
+    rows.writerow([column.name for column in columns])
+    numbers = [_with_zeros if column.keeps_zeros else number for column in columns]
+
+    def write_row(row: Sequence[Cell]) -> None:
+        rows.writerow([_cell(cell, write) for cell, write in zip(row, numbers, strict=True)])
+
+    return write_row
 
 
 def _cell(cell: Cell, number: Callable[[Decimal], str]) -> str | int | None:
