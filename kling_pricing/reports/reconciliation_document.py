@@ -78,7 +78,10 @@ def document(reconciled: Reconciled, booking: Booking = NO_BOOKING) -> Document:
                 if not reconciled.grain or name in reconciled.grain
             ),
             tables.causes(by_cause),
-            _with_totals(tables.exceptions(reconciled, by_cause), _exception_totals(by_cause, overall)),
+            _with_totals(
+                _without_in_print(tables.exceptions(reconciled, by_cause), "expected", "billed"),
+                _exception_totals(by_cause, overall),
+            ),
             *(() if reconciled.grain else (journal_table(reconciled, booking), accruals.section(reconciled))),
             _with_totals(tables.lines(reconciled, count), overall.values()),
         ),
@@ -94,6 +97,14 @@ def _exception_totals(by_cause: Sequence[Cause], currencies: Iterable[str]) -> I
                 sum_of(getattr(cause, name) for cause in causes) for name in ("expected", "billed", "variance")
             )
             yield Total("", currency, sum(cause.lines for cause in causes), expected, billed, variance)
+
+
+def _without_in_print(section: Section, *names: str) -> Section:
+    """Returns a table whose printed form lacks some columns; the printed table of all lines has them."""
+    columns = (
+        column._replace(in_print=column.in_print and column.name not in names) for column in section.columns
+    )
+    return section._replace(columns=tuple(columns))
 
 
 def _with_totals(section: Section, totals: Iterable[Total]) -> Section:

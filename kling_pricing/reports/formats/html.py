@@ -6,7 +6,6 @@ The script of a page sorts and filters its tables; its digest in the page's poli
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -28,8 +27,8 @@ MAX_ROWS = 5_000
 _CLASSES: dict[Kind, str] = {"prose": "p", "day": "t", "instant": "t"}
 """The kind of a column that does not hold numbers -> the CSS class of its cells."""
 
-_LONG_WORD = re.compile(r"\S{29}")
-"""A word that may be broken anywhere, because it is wider than a column should be."""
+_LONG_CHARS = 20
+"""The length of a text from which on it may be broken anywhere; shorter text stays on one line of paper."""
 
 _MAX_HALF_COLUMNS = 6
 """The most columns of a table that takes half the width of paper."""
@@ -196,7 +195,7 @@ def _row(columns: Sequence[Column], decimals: Sequence[int], row: Row | list[Cel
     cells = []
     for column, places, cell in zip(columns, decimals, row, strict=True):
         css_class = class_of(column)
-        if isinstance(cell, str) and column.kind != "prose" and _LONG_WORD.search(cell):
+        if isinstance(cell, str) and column.kind != "prose" and len(cell) > _LONG_CHARS:
             css_class = f"l {css_class}".rstrip()
         opening = f'<td class="{css_class}">' if css_class else "<td>"
         cells.append(f"{opening}{_cell(column, places, cell)}</td>")
