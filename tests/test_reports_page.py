@@ -73,7 +73,7 @@ def test_no_request_leaves_the_page(browser: Browser, folder: Path, kind: str, s
     opened.page.mouse.wheel(0, 20_000)
     opened.page.wait_for_load_state("networkidle")
     assert (opened.requests, opened.messages) == ([path.as_uri()], [])
-    assert opened.page.locator("script, link[rel=stylesheet], img, iframe, object").count() == 0
+    assert opened.page.locator("script[src], link[rel=stylesheet], img, iframe, object").count() == 0
     opened.page.close()
 
 
@@ -163,8 +163,9 @@ def test_each_budget_has_a_burn_down(browser: Browser, folder: Path) -> None:
     titles = page.locator("figure:has([id^=chart-budget_]) h2").all_text_contents()
     assert {"Budget trailer", "Budget studio", "Budget research", "Budget each-user (user=li)"} <= set(titles)
     trailer = page.locator("figure", has_text="Budget trailer")
-    assert trailer.locator("path.step").count() == 1
-    assert trailer.locator("line.pace").count() == 1
+    assert trailer.locator("path.step").count() == 2  # for wide and for small screens
+    assert trailer.locator("path.step:visible").count() == 1
+    assert trailer.locator("line.pace:visible").count() == 1
     assert page.locator("figure", has_text="Budget research").locator("line.pace").count() == 0
     assert page.locator("figure", has_text="Budget each-user (user=li)").locator("g.item").count() > 4
     page.close()

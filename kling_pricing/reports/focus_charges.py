@@ -25,8 +25,8 @@ def _charged_at(line: Line) -> datetime | None:
 def _is_correction(line: Line, since: datetime) -> bool:
     """Returns whether a charge corrects one of an earlier period, which was invoiced then.
 
-    Its task was sent before the period. It is a refund, or the task was charged before: less is expected in this
-    period than the whole task should cost.
+    Its task was sent before the period. It is a refund, or the task was charged before: less is expected in
+    this period than the whole task should cost.
     """
     if line.submitted_at is None or line.submitted_at >= since or not line.billed:
         return False

@@ -67,9 +67,12 @@ class SheetLayout(NamedTuple):
     printed: int
 
     def lines_of_row(self, cells: Sequence[Cell]) -> int:
-        """Returns the number of lines that a row needs: programs do not agree on when to make rows higher."""
+        """Returns the number of lines that the printed part of a row needs.
+
+        Programs do not agree on when to make rows higher, so the workbook says how high they are.
+        """
         lines = 1
-        for width, cell in zip(self.widths, cells, strict=True):
+        for width, cell in zip(self.widths[: self.printed], cells, strict=False):
             if isinstance(cell, str) and width_of(cell) > width:
                 lines = max(lines, len(lines_of(cell, width)))
         return lines

@@ -76,6 +76,7 @@ class _CellFormats(NamedTuple):
     heading: Any
     number_heading: Any
     kinds: dict[str, Any]
+    one_line_kinds: dict[str, Any]
     strong_kinds: dict[str, Any]
 
 
@@ -88,6 +89,8 @@ def _add_formats(workbook: Workbook) -> _CellFormats:
         "text_wrap": True,
     }
     strong = {"bold": True, "top": 1}
+    kinds = {kind: workbook.add_format(properties) for kind, properties in _KIND_FORMATS.items()}
+    one_line = workbook.add_format({**_KIND_FORMATS["text"], "text_wrap": False})
     return _CellFormats(
         title=workbook.add_format({"bold": True, "font_size": 16, **_TEXT}),
         subtitle=workbook.add_format({"font_color": "#5B6668", **_TEXT}),
@@ -98,7 +101,8 @@ def _add_formats(workbook: Workbook) -> _CellFormats:
         },
         heading=workbook.add_format({**heading, "align": "left", "indent": 1}),
         number_heading=workbook.add_format({**heading, "align": "right"}),
-        kinds={kind: workbook.add_format(properties) for kind, properties in _KIND_FORMATS.items()},
+        kinds=kinds,
+        one_line_kinds=kinds | dict.fromkeys(("text", "prose", "labels"), one_line),
         strong_kinds={
             kind: workbook.add_format({**strong, **properties}) for kind, properties in _KIND_FORMATS.items()
         },
@@ -131,7 +135,7 @@ def _write_summary(workbook: Workbook, formats: _CellFormats, document: Document
     first = row + 1
     for cells in section.rows():
         row += 1
-        _write_row(sheet, layout, cells, row, formats.kinds)
+        _write_row(sheet, layout, cells, row, formats.kinds, formats.one_line_kinds)
     for cells in section.totals:
         row += 1
         _write_totals(sheet, layout, cells, row, formats, [_Block(None, first, first + _count(section) - 1)])
@@ -205,7 +209,7 @@ def _write_section(workbook: Workbook, formats: _CellFormats, section: Section, 
         _write_headings(sheet, formats, layout, 0)
         place = 1
         while row is not None and place < last:
-            _write_row(sheet, layout, row, place, formats.kinds)
+            _write_row(sheet, layout, row, place, formats.kinds, formats.one_line_kinds)
             row = next(rows, None)
             place += 1
         sheet.autofilter(0, 0, max(place - 1, 1), len(layout.columns) - 1)
@@ -226,12 +230,20 @@ def _write_headings(sheet: Worksheet, formats: _CellFormats, layout: SheetLayout
         sheet.write_string(place, index, column.title, formats.number_heading if is_number else formats.heading)
 
 
-def _write_row(sheet: Worksheet, layout: SheetLayout, row: Row, place: int, formats: Mapping[str, Any]) -> None:
+def _write_row(
+    sheet: Worksheet,
+    layout: SheetLayout,
+    row: Row,
+    place: int,
+    formats: Mapping[str, Any],
+    one_line: Mapping[str, Any],
+) -> None:
+    """Writes a row; text right of the printed part stays on one line."""
     cells = [column.value_of(row) for column in layout.columns]
     if (lines := layout.lines_of_row(cells)) > 1:
         sheet.set_row(place, lines * _LINE_HEIGHT)
     for index, (column, cell) in enumerate(zip(layout.columns, cells, strict=True)):
-        _write_cell(sheet, place, index, column, cell, formats)
+        _write_cell(sheet, place, index, column, cell, formats if index < layout.printed else one_line)
 
 
 def _write_cell(
