@@ -254,7 +254,7 @@ def test_focus_1_3_names_the_provider_in_its_new_columns(tmp_path: Path, studio:
 
 
 def test_a_charge_of_a_period_that_was_invoiced_is_a_correction(tmp_path: Path, book: PriceBook) -> None:
-    """A refund and a second charge of October's tasks in November are corrections; a late first charge is not."""
+    """A refund and a second charge of October's tasks in November are corrections; a first charge is not."""
     world = World(f"sqlite:///{tmp_path}/spend.db", book, Clock(OCTOBER), tmp_path)
     for task in ("refunded", "charged-again", "late"):
         world.send(task)
@@ -286,7 +286,7 @@ def test_the_official_validator_finds_nothing_wrong(
 ) -> None:
     """Every rule of FOCUS 1.2 that it can test passes, for a reconciliation with every kind of line.
 
-    The validator downloads the rules of later versions. FOCUS 1.3 only adds to those of 1.2, so they count for both.
+    The validator would have to download the rules of later versions. FOCUS 1.3 only adds to those of 1.2.
     """
     with reconcile(
         studio.ledger, studio.statement, provider="qingbo", since=SINCE, until=UNTIL, book=book

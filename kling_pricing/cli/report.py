@@ -28,7 +28,7 @@ from kling_pricing.reports import (
     spend_document,
     write_spend,
 )
-from kling_pricing.reports.chargeback import DEFAULT_LABELS, Chargeback
+from kling_pricing.reports.chargeback import DEFAULT_LABELS, Chargeback, require_labels
 from kling_pricing.reports.document import Cell, Section
 from kling_pricing.reports.formats.json import as_data
 from kling_pricing.reports.formatting import counted, number_text
@@ -70,7 +70,7 @@ _PRINTED_TABLE = "by_project_and_model"
 @accounts_schema_option
 @click.option(
     "--by",
-    "labels",
+    "by_labels",
     metavar="LABEL",
     multiple=True,
     help="Label for the chargeback table, such as user or team. Repeat the option for several labels. Default: "
@@ -92,7 +92,7 @@ def report_command(
     billing_account: str | None,
     no_bom: bool,
     accounts: AccountsFile | None,
-    labels: tuple[str, ...],
+    by_labels: tuple[str, ...],
     book: PriceBook,
     as_json: bool,
 ) -> None:
@@ -125,13 +125,14 @@ def report_command(
         billing_account=billing_account,
         no_bom=no_bom or None,
     )
-    chargeback = Chargeback(labels or DEFAULT_LABELS, accounts or AccountsFile())
+    chargeback = Chargeback(by_labels or DEFAULT_LABELS, accounts or AccountsFile())
     try:
         known_at = None if as_of is None else end_of(as_of, timezone)
         start, end = chosen_period(month, since, until, timezone, current=True, as_of=known_at)
         spent = read_spend(
             ledger, start, end, project=project, account=account, as_of=known_at, timezone=timezone
         )
+        require_labels(spent.jobs, by_labels)
         if out is not None:
             _write(spent, out, formats or SPEND_FORMATS, book, billing_account, chargeback, bom=not no_bom)
     except KlingPricingError as error:

@@ -304,6 +304,9 @@ class Reconciled(Protocol):
     def journal(self) -> list[JournalLine]:
         """Returns the journal of the period, by project and currency; debits equal credits exactly."""
 
+    def charged_before(self) -> frozenset[str]:
+        """Returns the tasks with a charge in the period that were also charged before it."""
+
     def booking_groups(self) -> list[BookingGroup]:
         """Returns the journal in groups of tasks with the same project, labels, day and currency."""
 

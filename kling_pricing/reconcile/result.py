@@ -177,6 +177,27 @@ class Reconciliation(ReconciliationSummary):
         self._learn()
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
 
+    def charged_before(self) -> frozenset[str]:
+        """Returns the tasks with a charge in the period that were also charged before it.
+
+        The rows of remembered statements count, and rows of the given files that are before the period.
+        """
+        if self.grain:
+            return frozenset()
+        rows = self._workspace.all(
+            """
+            WITH bill AS (
+              SELECT task_id, coalesce(billed_at, submitted_at) AS "at" FROM charge
+              WHERE problem IS NULL AND native <> 0 AND task_id IS NOT NULL
+            )
+            SELECT DISTINCT task_id FROM bill WHERE "at" < $since AND task_id IN (
+              SELECT task_id FROM bill WHERE "at" >= $since AND "at" < $until
+            )
+            """,
+            {"since": self.since.replace(tzinfo=None), "until": self.until.replace(tzinfo=None)},
+        )
+        return frozenset(task for (task,) in rows)
+
     def booking_groups(self) -> list[BookingGroup]:
         """Returns the journal of the period in groups of tasks with the same project, labels, day and currency.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kling_pricing.display import did_you_mean, reportable
+from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports.accounts_file import AccountsFile
 from kling_pricing.reports.document import Column, Row, Section
@@ -41,6 +43,20 @@ class Chargeback(NamedTuple):
 
 USUAL_CHARGEBACK = Chargeback()
 """By project and user."""
+
+
+def require_labels(jobs: Sequence[Reservation], labels: Sequence[str]) -> None:
+    """Refuses a label that no job has, because it is probably misspelled.
+
+    Raises:
+        KlingPricingError: there are jobs, and none has the label.
+    """
+    known = sorted({_PROJECT, *(name for job in jobs for name in job.labels)})
+    for name in labels:
+        if jobs and name not in known:
+            raise KlingPricingError(
+                f"no job in the period has the label {reportable(name)!a}; {did_you_mean(name, known)}"
+            )
 
 
 def chargeback_table(jobs: Sequence[Reservation], overall: Totals, chargeback: Chargeback) -> Section:

@@ -22,19 +22,20 @@ def _charged_at(line: Line) -> datetime | None:
     return line.submitted_at or line.billed_at
 
 
-def _is_correction(line: Line, since: datetime) -> bool:
+def _is_correction(line: Line, since: datetime, charged_before: frozenset[str]) -> bool:
     """Returns whether a charge corrects one of an earlier period, which was invoiced then.
 
-    Its task was sent before the period. It is a refund, or the task was charged before: less is expected in
-    this period than the whole task should cost.
+    Its task was charged before the period; or it is a refund of a task that was sent before the period.
     """
-    if line.submitted_at is None or line.submitted_at >= since or not line.billed:
+    if not line.billed:
         return False
-    return line.billed < 0 or (line.due is not None and (line.expected or 0) < line.due)
+    is_refund = line.billed < 0 and line.submitted_at is not None and line.submitted_at < since
+    return is_refund or line.task_id in charged_before
 
 
 def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
     """Yields the charges of the statement, line by line."""
+    charged_before = reconciled.charged_before()
     for line in reconciled.lines():
         if line.billed is not None:
             yield FocusCharge(
@@ -59,5 +60,5 @@ def charges(reconciled: Reconciled) -> Iterator[FocusCharge]:
                 standing=line.category,
                 cause=line.cause or None,
                 invoice_id=_invoice_id(reconciled, line.currency),
-                is_correction=_is_correction(line, reconciled.since),
+                is_correction=_is_correction(line, reconciled.since, charged_before),
             )
