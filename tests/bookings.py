@@ -59,7 +59,7 @@ class BookedMonths:
 
     def add(self, result: Reconciliation) -> None:
         """Books a month; its exact lines are the journal, and the liability is worth what is owed then."""
-        (payable,) = result.payable() or [None]
+        payable = next(iter(result.payable()), None)
         plain = booked_journal(result, Booking())
         exact: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         for entry in plain:

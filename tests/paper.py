@@ -66,7 +66,10 @@ def pages_of(pdf: Path) -> list[PaperPage]:
         PaperPage(
             float(width),
             float(height),
-            [Word(*map(float, box), text) for *box, text in _WORD.findall(content)],
+            [
+                Word(float(left), float(top), float(right), float(bottom), text)
+                for left, top, right, bottom, text in _WORD.findall(content)
+            ],
         )
         for width, height, content in _PAGE.findall(done.stdout)
     ]

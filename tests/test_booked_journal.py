@@ -138,8 +138,9 @@ def test_a_currency_without_a_rate_is_an_error(tmp_path: Path) -> None:
 
 AMOUNTS = st.decimals(D(-50), D(50), places=9)
 GROUPS = st.builds(
-    lambda project, day, currency, *amounts: BookingGroup(
-        project, {}, DAYS[0] + timedelta(days=day), currency, 1, *amounts, sum(amounts, D(0))
+    lambda project, day, currency, expense, variance, disputed: BookingGroup(
+        *(project, {}, DAYS[0] + timedelta(days=day), currency, 1),
+        *(expense, variance, disputed, expense + variance + disputed),
     ),
     st.sampled_from(("", "a", "b")),
     st.integers(0, 29),

@@ -14,7 +14,7 @@ from kling_pricing import Budget, BudgetGuard, PriceBook
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
 from kling_pricing.reports import Spend, read_spend, spend_document, svg
 from kling_pricing.reports.charts import Bar, BarChart, Series, Step, StepChart
-from kling_pricing.reports.run_rate import forecast_line, run_rate
+from kling_pricing.reports.run_rate import RunRate, forecast_line, run_rate
 from kling_pricing.reports.text_width import axis_days, lines_of, width_of
 from tests.conftest import Clock, video
 
@@ -96,12 +96,12 @@ def history(spent: str, cap: str = "100", *, opening: str = "0") -> BucketHistor
 def test_the_run_rate_is_that_of_the_window_so_far() -> None:
     """After ten of thirty days, three times as much is used at the end, or the budget is exhausted before."""
     now = SINCE + timedelta(days=10)
-    rate = run_rate(history("20"), SINCE, now)
-    assert rate == (D(2), D(60), None)
+    rate = RunRate(D(2), D(60), None)
+    assert run_rate(history("20"), SINCE, now) == rate
     line = forecast_line(history("20"), rate, now)
     assert line == (Step(now, D(80)), Step(UNTIL, D(40)))
-    exhausted = run_rate(history("50"), SINCE, now)
-    assert exhausted == (D(5), D(150), SINCE + timedelta(days=20))
+    exhausted = RunRate(D(5), D(150), SINCE + timedelta(days=20))
+    assert run_rate(history("50"), SINCE, now) == exhausted
     line = forecast_line(history("50"), exhausted, now)
     assert line == (Step(now, D(50)), Step(SINCE + timedelta(days=20), D(0)))
     begun = SINCE + timedelta(days=5)
@@ -152,7 +152,10 @@ def test_every_budget_has_a_chart_and_the_rest_are_counted(many: Spend) -> None:
     balances = next(section for section in document.sections if section.name == "budgets")
     names = [column.name for column in balances.columns]
     row = dict(zip(names, next(iter(balances.rows())), strict=True))
-    assert row["forecast"] > row["spent"] + row["held"]
+    amounts = {name: row[name] for name in ("forecast", "spent", "held")}
+    assert all(isinstance(amount, Decimal) for amount in amounts.values())
+    forecast, spent, held = (D(str(amount)) for amount in amounts.values())
+    assert forecast > spent + held
 
 
 def test_the_currency_with_the_most_jobs_comes_first(many: Spend) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ class SheetColumn(NamedTuple):
         """Returns the value of a row in this column."""
         cell = row[self.place]
         if self.label is not None:
-            return labels_of(cell).get(self.label)
+            return labels_of(cell if isinstance(cell, str) else "").get(self.label)
         if not self.is_exact or not isinstance(cell, Decimal):
             return cell
         return f"{cell:f}" if self.column.keeps_zeros else format_decimal(cell)
@@ -73,7 +74,7 @@ class SheetLayout(NamedTuple):
         """
         lines = 1
         for width, cell in zip(self.widths[: self.printed], cells, strict=False):
-            if isinstance(cell, str) and width_of(cell) > width:
+            if isinstance(cell, str) and (len(cell) > width or width_of(cell) > width):
                 lines = max(lines, len(lines_of(cell, width)))
         return lines
 
@@ -102,10 +103,11 @@ def layout_of(section: Section) -> SheetLayout:
     return SheetLayout(tuple(columns), tuple(_width(column, measured) for column in columns), printed)
 
 
-def labels_of(cell: Cell) -> dict[str, Any]:
+@lru_cache(maxsize=4096)  # many rows have the same labels
+def labels_of(text: str) -> dict[str, Any]:
     """Returns the labels in a cell, which are JSON; empty if they are not, because a secret was left out."""
     try:
-        labels = json.loads(cell) if isinstance(cell, str) else {}
+        labels = json.loads(text)
     except ValueError:
         return {}
     return labels if isinstance(labels, dict) else {}
@@ -116,7 +118,8 @@ def _columns(place: int, column: Column, rows: Iterable[Row]) -> list[SheetColum
         exact = SheetColumn(place, column, f"{column.title}, exactly", is_exact=True)
         return [SheetColumn(place, column, column.title), exact]
     if column.kind == "labels":
-        names = sorted({name for row in rows for name in labels_of(row[place])} - {"project"})
+        texts = {text for row in rows if isinstance(text := row[place], str)}
+        names = sorted({name for text in texts for name in labels_of(text)} - {"project"})
         return [SheetColumn(place, column, f"Label {name}", label=name) for name in names]
     return [SheetColumn(place, column, column.title)]
 

@@ -152,7 +152,8 @@ def _text_row(sheet: Worksheet, layout: SheetLayout, row: int, text: str, text_f
     lines = max(-(-width_of(text) // width), 1)
     sheet.set_row(row, lines * _LINE_HEIGHT * size // 11 + 2)
     if text:
-        sheet.merge_range(row, 0, row, last, "", text_format)
+        if last:
+            sheet.merge_range(row, 0, row, last, "", text_format)
         sheet.write_string(row, 0, text, text_format)
     return row + 1
 
@@ -243,7 +244,8 @@ def _write_row(
     if (lines := layout.lines_of_row(cells)) > 1:
         sheet.set_row(place, lines * _LINE_HEIGHT)
     for index, (column, cell) in enumerate(zip(layout.columns, cells, strict=True)):
-        _write_cell(sheet, place, index, column, cell, formats if index < layout.printed else one_line)
+        if cell is not None or column.column.missing:
+            _write_cell(sheet, place, index, column, cell, formats if index < layout.printed else one_line)
 
 
 def _write_cell(
