@@ -32,6 +32,8 @@ WIDE, NARROW, SMALL = 1080, 528, 300
 _LINE, _BAR, _ROW_GAP = 16, 12, 12
 _DIGIT = 7
 """The width of a character of an axis, at most."""
+_DAY_WIDTH = 80
+"""The width of a day's label on an axis of time, with the space around it."""
 _TICKS = 4
 _FEW_ROWS = 6
 
@@ -275,7 +277,7 @@ def _steps(chart: StepChart, width: int) -> Element:
         start, end = chart.forecast
         places = {"x1": x(start.at), "y1": y(start.amount), "x2": x(end.at), "y2": y(end.amount)}
         _add(root, "line", "forecast", **places)
-    for at, label in axis_days(chart.start, chart.end, chart.zone, _TICKS + 1):
+    for at, label in axis_days(chart.start, chart.end, chart.zone, max((right - left) // _DAY_WIDTH, 1)):
         _text(root, x(at), height - 10, label, "axis middle" if x(at) > left else "axis")
     return root
 
