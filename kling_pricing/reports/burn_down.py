@@ -32,14 +32,14 @@ class ReportTime(NamedTuple):
         until: end of the period (exclusive), UTC.
         zone: the time zone of the days.
         begun_at: the instant at which the ledger began to count, UTC.
-        now: the instant of the report, UTC.
+        now: the instant of the report, UTC; None: the report has no forecasts.
     """
 
     since: datetime
     until: datetime
     zone: tzinfo
-    begun_at: datetime
-    now: datetime
+    begun_at: datetime = FOREVER.start
+    now: datetime | None = None
 
 
 def charts(histories: Sequence[BucketHistory], time: ReportTime) -> Iterator[StepChart | BarChart]:
@@ -94,12 +94,12 @@ def _charted(histories: Sequence[BucketHistory]) -> list[list[BucketHistory]]:
 
 def _over_time(number: int, windows: Sequence[BucketHistory], time: ReportTime) -> StepChart:
     bucket = windows[0].bucket
-    rates = [run_rate(window, time.begun_at, time.now) for window in windows]
+    rates = [_rate(window, time) for window in windows]
     forecast = next(
         (
             forecast_line(window, rate, time.now)
             for window, rate in zip(windows, rates, strict=True)
-            if rate is not None and time.now < time.until
+            if rate is not None and time.now is not None and time.now < time.until
         ),
         None,
     )
@@ -124,6 +124,10 @@ def _over_time(number: int, windows: Sequence[BucketHistory], time: ReportTime) 
         forecast,
         time.zone,
     )
+
+
+def _rate(history: BucketHistory, time: ReportTime) -> RunRate | None:
+    return None if time.now is None else run_rate(history, time.begun_at, time.now)
 
 
 def _forecast_text(rates: Sequence[RunRate | None], windows: Sequence[BucketHistory], zone: tzinfo) -> str:
@@ -268,7 +272,7 @@ def _window(bucket: Bucket, zone: tzinfo) -> str:
 
 
 def _balance(history: BucketHistory, time: ReportTime) -> Row:
-    bucket, rate = history.bucket, run_rate(history, time.begun_at, time.now)
+    bucket, rate = history.bucket, _rate(history, time)
     return (
         safe(bucket.budget),
         _labels(bucket) or None,
