@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kling_pricing.budgets import Budget, Budgets, load_budgets
     from kling_pricing.guard import Admission, BudgetGuard, BudgetPlan, Decision
     from kling_pricing.guard.async_guard import AsyncBudgetGuard
+    from kling_pricing.guard.other_prices import reprice
     from kling_pricing.hooks.context import spending
     from kling_pricing.ledger.journal import Bucket, Entry, Observation
     from kling_pricing.ledger.model import Alert, Reservation
@@ -85,6 +86,7 @@ __all__ = [
     "load_budgets",
     "load_price_book",
     "quote",
+    "reprice",
     "spending",
 ]
 
@@ -106,6 +108,7 @@ _LAZY = {
     "compare": "quoting.comparison",
     "load_budgets": "budgets",
     "load_price_book": "tables.loading.book",
+    "reprice": "guard.other_prices",
     "spending": "hooks.context",
 }
 

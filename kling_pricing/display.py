@@ -143,3 +143,28 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = list(known)
     close = nearest(word, names)
     return f"use one of: {', '.join(names)}" if close is None else f"did you mean {close!r}?"
+
+
+def html_table(caption: str, rows: Iterable[tuple[str, str]], *, note: str = "") -> str:
+    """Returns a table of names and values for a notebook; everything in it is escaped.
+
+    Args:
+        caption: the caption.
+        rows: the name and the value of each row.
+        note: a paragraph below the table; empty: none.
+    """
+    from html import escape  # noqa: PLC0415 (needed only in notebooks)
+
+    cells = "".join(
+        f"<tr><th align='left'>{escape(name)}</th><td align='right'>{escape(value)}</td></tr>"
+        for name, value in rows
+    )
+    after = f"<p>{escape(note)}</p>" if note else ""
+    return f"<table><caption>{escape(caption)}</caption><tbody>{cells}</tbody></table>{after}"
+
+
+def json_text(fields: Mapping[str, Any]) -> str:
+    """Returns JSON-ready data as JSON text."""
+    import json  # noqa: PLC0415 (a quote does not need it)
+
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

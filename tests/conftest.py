@@ -143,7 +143,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--power-cuts", type=int, default=300, metavar="N", help="how many power cuts to replay")
     parser.addoption("--simulations", type=int, default=200, metavar="N", help="how many seeds to simulate")
     parser.addoption("--seed", type=int, metavar="N", help="simulate this seed only")
-    parser.addoption("--long", action="store_true", help="also reconcile a month of 100,000 tasks")
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="also try 100,000 tasks and 10,000 connections",
+    )
     parser.addoption(
         "--focus-validator",
         action="store_true",
@@ -340,7 +344,8 @@ def program(name: str) -> str:
     """Returns the path of a program; without the program the test is skipped, in CI it fails."""
     found = shutil.which(name)
     if found is None:
-        reason = f"{name} is not installed (Debian: apt-get install chromium libreoffice-calc strace)"
+        packages = "chromium libreoffice-calc strace nginx-light"
+        reason = f"{name} is not installed (Debian: apt-get install {packages})"
         if os.environ.get("CI"):
             pytest.fail(f"in CI nothing is skipped: {reason}")
         pytest.skip(reason)

@@ -67,13 +67,17 @@ class Client(Protocol):
         """Closes the client."""
 
 
-class _Httpx:
-    def __init__(self, library: Any, guard: BudgetGuard | None, options: Mapping[str, Any]) -> None:
+class HttpxClient:
+    """A client of httpx or httpx2.
+
+    Args:
+        library: the library.
+        client: its client.
+    """
+
+    def __init__(self, library: Any, client: Any) -> None:
         self._library = library
-        inner = library.HTTPTransport()
-        self._client = library.Client(
-            transport=inner if guard is None else GuardedTransport(inner, guard, **options)
-        )
+        self._client = client
 
     def send(
         self,
@@ -84,12 +88,20 @@ class _Httpx:
         headers: Mapping[str, str] | None = None,
         read_timeout_s: float = PATIENCE_S,
     ) -> Reply:
+        """Sends a request."""
         limit = self._library.Timeout(PATIENCE_S, read=read_timeout_s)
         reply = self._client.request(method, url, content=body, headers=headers, timeout=limit)
         return Reply(reply.status_code, dict(reply.headers), reply.content)
 
     def close(self) -> None:
+        """Closes the client."""
         self._client.close()
+
+
+def _httpx(library: Any, guard: BudgetGuard | None, options: Mapping[str, Any]) -> Client:
+    inner = library.HTTPTransport()
+    transport = inner if guard is None else GuardedTransport(inner, guard, **options)
+    return HttpxClient(library, library.Client(transport=transport))
 
 
 class _Awaited:
@@ -204,9 +216,9 @@ class _Aiohttp(_Awaited):
 
 
 CLIENTS: Mapping[str, Callable[..., Client]] = {
-    "httpx": lambda guard=None, **options: _Httpx(httpx, guard, options),
+    "httpx": lambda guard=None, **options: _httpx(httpx, guard, options),
     "httpx-async": lambda guard=None, **options: _AsyncHttpx(httpx, guard, options),
-    "httpx2": lambda guard=None, **options: _Httpx(httpx2, guard, options),
+    "httpx2": lambda guard=None, **options: _httpx(httpx2, guard, options),
     "httpx2-async": lambda guard=None, **options: _AsyncHttpx(httpx2, guard, options),
     "requests": lambda guard=None, **options: _Requests(guard, options),
     "aiohttp": lambda guard=None, **options: _Aiohttp(guard, options),

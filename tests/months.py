@@ -7,6 +7,7 @@ import csv
 import json
 import random
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -98,12 +99,16 @@ class Month:
     Attributes:
         sent: the reservations.
         rows: the rows of the statement.
+        wrong: index of a row -> its amount before the provider corrected the statement.
+        later: task -> its category in the next month, and a part of its cause.
         planted: task -> its category, and a part of its cause. A request without a known task is
             named by its label `shot`, and an unreadable row by its task.
     """
 
     sent: list[Sent] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    wrong: dict[int, str] = field(default_factory=dict)
+    later: dict[str, tuple[str, str]] = field(default_factory=dict)
     planted: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -156,6 +161,12 @@ class Grower:
             plant = plants[number // 4 % len(plants)] if number % 4 == 0 else matched
             self.month.planted[task_id] = plant(self, task_id, at)
         self.dice.shuffle(self.month.rows)
+        rows_of = Counter(row.task_id for row in self.month.rows)
+        several = {task for task, rows in rows_of.items() if rows > 1}
+        for place, row in enumerate(self.month.rows):
+            is_plain = self.month.planted.get(row.task_id) == ("matched", "") and int(row.cost) > 0
+            if is_plain and row.at < UNTIL and place % 50 == 0 and row.task_id not in several:
+                self.month.wrong[place] = str(int(row.cost) + 1000)
         return self.month
 
 
@@ -327,6 +338,58 @@ def _partly_refunded(grower: Grower, task_id: str, at: datetime) -> tuple[str, s
     return "explained", "of the charge of 455350 quota was refunded"
 
 
+def _in_two_periods(grower: Grower, task_id: str, _at: datetime) -> tuple[str, str]:
+    clip: dict[str, Any] = {"duration": 4, "resolution": "720p", "audio": False}
+    grower.send(task_id, UNTIL - timedelta(hours=4), clip)
+    half = grower.quota(**clip) / 2
+    grower.charge(task_id, UNTIL - timedelta(hours=4), half)
+    grower.charge(task_id, UNTIL + timedelta(hours=1), half)
+    grower.month.later[task_id] = ("timing", "the task was charged in the period and sent before it")
+    return "timing", "the task was partly charged outside the period"
+
+
+def _refunded_later(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, grower.quota(**clip))
+    grower.charge(task_id, UNTIL + timedelta(hours=1), -grower.quota(**clip))
+    grower.month.later[task_id] = ("timing", "the task was refunded in the period and sent before it")
+    return "matched", ""
+
+
+def _again_later(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    clip = grower.clip()
+    grower.send(task_id, at, clip)
+    grower.charge(task_id, at, grower.quota(**clip))
+    grower.charge(task_id, UNTIL + timedelta(hours=1), grower.quota(**clip))
+    grower.month.later[task_id] = ("billed_twice", "the task is charged again; it was already charged in")
+    return "matched", ""
+
+
+def _mangled(pattern: str) -> Plant:
+    def plant(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+        clip = grower.clip()
+        grower.send(task_id, at, clip)
+        grower.charge(pattern.format(task_id), at, grower.quota(**clip))
+        return "matched", ""
+
+    return plant
+
+
+def _rounded_id(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    """A row whose id a spreadsheet has rounded, beside a task that matches."""
+    written = f"{1 + len(grower.month.rows) % 9}.{len(grower.month.rows):07d}E+17"
+    grower.month.planted[written] = ("invalid_row", "a spreadsheet has rounded the ids")
+    grower.charge(written, at, 5)
+    return matched(grower, task_id, at)
+
+
+def _image(grower: Grower, task_id: str, at: datetime) -> tuple[str, str]:
+    """An image job, which no guard sent."""
+    grower.charge(task_id, at, 4_000, model="kling-image-o1")
+    return "not_in_ledger", "the task is not in this ledger"
+
+
 PLANTS: dict[str, Plant] = {
     "failed": _failed,
     "failed charged": _failed_charged,
@@ -368,6 +431,14 @@ PLANTS: dict[str, Plant] = {
     "failed by the statement": _failed_by_the_statement,
     "failed and free": _failed_and_free,
     "partly refunded": _partly_refunded,
+    "in two periods": _in_two_periods,
+    "refunded later": _refunded_later,
+    "charged again later": _again_later,
+    "guarded id": _mangled("'{}"),
+    "padded id": _mangled(" {}\u00a0"),
+    "id as a formula": _mangled('="{}"'),
+    "rounded id": _rounded_id,
+    "image": _image,
 }
 """Every kind of task that does not just match."""
 
@@ -475,29 +546,70 @@ def quote_of(grower: Grower, sent: Sent) -> int:
 HEADER = ("task_id", "model", "action", "status", "created_at", "cost")
 
 
-def records(month: Month) -> Iterator[tuple[str, ...]]:
-    """Yields the rows of the statement as texts."""
-    for row in month.rows:
+EXTRA_ROWS = 2
+"""The number of rows below the charges: the total, and a footer."""
+
+
+def records(month: Month, *, corrected: bool = True) -> Iterator[tuple[str, ...]]:
+    """Yields the rows of the statement as texts; the last ones are its total and a footer."""
+    whole = 0
+    for place, row in enumerate(month.rows):
         at = str(int(row.at.timestamp() * 1000))
-        yield row.task_id, row.model, "generate", row.status, at, row.cost
+        cost = row.cost if corrected else month.wrong.get(place, row.cost)
+        yield row.task_id, row.model, "generate", row.status, at, cost
+        is_read = month.planted.get(row.task_id, ("",))[0] != "invalid_row"
+        whole += int(cost) if cost and is_read else 0
+    yield "合计", "", "", "", "", str(whole)
+    yield "以下无数据", "", "", "", "", ""
 
 
-def write_csv(month: Month, folder: Path) -> Path:
-    """Writes the statement as CSV."""
-    path = folder / "statement.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([HEADER, *records(month)])
+def write_csv(
+    month: Month,
+    folder: Path,
+    *,
+    corrected: bool = True,
+    delimiter: str = ",",
+    suffix: str = "csv",
+    encoding: str = "utf-8",
+) -> Path:
+    """Writes the statement as text with delimited columns."""
+    path = folder / f"statement.{suffix}"
+    with path.open("w", newline="", encoding=encoding) as file:
+        rows = csv.writer(file, delimiter=delimiter)
+        rows.writerows([HEADER, *records(month, corrected=corrected)])
+    return path
+
+
+def write_tsv(month: Month, folder: Path) -> Path:
+    """Writes the statement as text with tabs."""
+    return write_csv(month, folder, delimiter="\t", suffix="tsv")
+
+
+def write_semicolons(month: Month, folder: Path) -> Path:
+    """Writes the statement as text with semicolons, in UTF-16 with a byte order mark."""
+    return write_csv(month, folder, delimiter=";", encoding="utf-16")
+
+
+def objects(month: Month) -> Iterator[dict[str, Any]]:
+    """Yields the rows of the statement, with amounts as numbers if possible."""
+    for *texts, at, cost in records(month):
+        named = dict(zip(HEADER, (*texts, int(at) if at else None), strict=False))
+        number = cost and cost.lstrip("-").isdigit()
+        yield named | {"cost": int(cost) if number else cost or None}
+
+
+def write_json(month: Month, folder: Path) -> Path:
+    """Writes the statement as a list in JSON."""
+    path = folder / "statement.json"
+    path.write_text(json.dumps(list(objects(month))))
     return path
 
 
 def write_json_lines(month: Month, folder: Path) -> Path:
-    """Writes the statement as JSON Lines, with amounts as numbers if possible."""
+    """Writes the statement as JSON Lines."""
     path = folder / "statement.jsonl"
     with path.open("w") as file:
-        for *texts, at, cost in records(month):
-            named = dict(zip(HEADER, (*texts, int(at)), strict=False))
-            number = cost and cost.lstrip("-").isdigit()
-            file.write(json.dumps(named | {"cost": int(cost) if number else cost or None}) + "\n")
+        file.writelines(json.dumps(row) + "\n" for row in objects(month))
     return path
 
 
@@ -521,7 +633,8 @@ def write_xlsx(month: Month, folder: Path) -> Path:
         sheet.write_row(0, 0, HEADER)
         for number, (*texts, at, cost) in enumerate(records(month), start=1):
             sheet.write_row(number, 0, texts)
-            sheet.write_number(number, 4, int(at))
+            if at:
+                sheet.write_number(number, 4, int(at))
             if cost:
                 sheet.write_number(number, 5, Decimal(cost))
     return path
@@ -529,6 +642,9 @@ def write_xlsx(month: Month, folder: Path) -> Path:
 
 FORMATS: dict[str, Callable[[Month, Path], Path]] = {
     "csv": write_csv,
+    "semicolons": write_semicolons,
+    "tsv": write_tsv,
+    "json": write_json,
     "jsonl": write_json_lines,
     "parquet": write_parquet,
     "xlsx": write_xlsx,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import subprocess
 import threading
@@ -16,11 +17,12 @@ import httpx
 
 from kling_pricing import BudgetGuard
 from kling_pricing.guard import issue_key
-from kling_pricing.server.processes import ServedApplication, listen
+from kling_pricing.listening import listen
+from kling_pricing.server.processes import ServedApplication
 from kling_pricing.server.server_settings import load_settings
 from kling_pricing.server.server_state import ServerState
 from tests.commands import COMMAND
-from tests.hook_clients import PATIENCE_S, Client, Reply
+from tests.hook_clients import PATIENCE_S, Client, HttpxClient, Reply
 
 CREDENTIAL = "the-providers-own-key"
 """The credential of the upstreams in tests, which no caller may see."""
@@ -88,26 +90,9 @@ def serving(
             thread.join()
 
 
-class _Plain:
-    """A client that sends its access key with every request, and knows nothing of the guard."""
-
-    def __init__(self, key: Mapping[str, str]) -> None:
-        self._client = httpx.Client(headers=dict(key), verify=CERTIFICATES)
-
-    def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        read_timeout_s: float = PATIENCE_S,
-    ) -> Reply:
-        reply = self._client.request(method, url, content=body, headers=headers, timeout=read_timeout_s)
-        return Reply(reply.status_code, dict(reply.headers), reply.content)
-
-    def close(self) -> None:
-        self._client.close()
+def _plain(key: Mapping[str, str]) -> Client:
+    """Returns a client that sends its access key with every request, and knows nothing of the guard."""
+    return HttpxClient(httpx, httpx.Client(headers=dict(key), verify=CERTIFICATES))
 
 
 class _Curl:
@@ -140,7 +125,7 @@ class _Curl:
         """Does nothing: each request is a process of its own."""
 
 
-PLAIN_CLIENTS: Mapping[str, Callable[[Mapping[str, str]], Client]] = {"httpx": _Plain, "curl": _Curl}
+PLAIN_CLIENTS: Mapping[str, Callable[[Mapping[str, str]], Client]] = {"httpx": _plain, "curl": _Curl}
 """Name -> a function that creates a client, which takes the headers with its access key."""
 
 
@@ -159,16 +144,54 @@ def command_running(
     command = [*COMMAND, "serve", "--config", str(config), "--ledger", ledger, "--port", "0", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout is not None
-        url = next(line.split()[-1] for line in process.stdout if line.startswith("The API is at "))
-        url = url.removesuffix("/api/v1.")
-        while True:
-            try:
-                httpx.get(f"{url}/healthz", timeout=PATIENCE_S)
-                break
-            except httpx.TransportError:
-                time.sleep(0.05)
-        yield RunningServer(url, ledger, None), process
+        yield RunningServer(_url_when_ready(process), ledger, None), process
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE_S)
+
+
+@contextmanager
+def serving_process(
+    ledger: str, folder: Path, provider: str, url: str, **settings: Any
+) -> Iterator[tuple[RunningServer, subprocess.Popen[str]]]:
+    """Runs a server in a process of its own, with a short lease and an upstream `studio`; kills it at the end.
+
+    Args:
+        ledger: the URL of the ledger.
+        folder: the working folder of the process.
+        provider: the provider of the upstream.
+        url: the URL of the upstream.
+        settings: further settings; those of the upstream have names such as `upstreams__studio__keeps_keys`.
+    """
+    given: dict[str, Any] = {"lease_s": 2, "ask_after_s": 1, "port": 0}
+    given |= {"upstreams__studio__provider": provider, "upstreams__studio__url": url, **settings}
+    variables = {f"KLING_PRICING_SERVER_{name.upper()}": json.dumps(value) for name, value in given.items()}
+    command = [*COMMAND, "serve", "--ledger", ledger]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | variables, cwd=folder
+    ) as process:
+        try:
+            yield RunningServer(_url_when_ready(process), ledger, None), process
+        finally:
+            process.kill()
+
+
+def _url_when_ready(process: subprocess.Popen[str]) -> str:
+    """Returns the URL of a server as soon as it answers."""
+    assert process.stdout is not None
+    line = next(line for line in process.stdout if line.startswith("The API is at "))
+    url = line.split()[-1].removesuffix("/api/v1.")
+    while True:
+        try:
+            httpx.get(f"{url}/healthz", timeout=PATIENCE_S)
+        except httpx.TransportError:
+            assert process.poll() is None, "the server has ended"
+            time.sleep(0.05)
+        else:
+            return url
+
+
+def background_place(url: str) -> str:
+    """Returns where a server says that the background work is done: `here` or `elsewhere`."""
+    found: str = httpx.get(f"{url}/readyz").json()["background"]
+    return found

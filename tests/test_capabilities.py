@@ -161,6 +161,15 @@ def test_a_violation_of_an_implied_action_names_the_input_that_implied_it() -> N
     )
 
 
+@pytest.mark.parametrize("field", ["image_urls", "first_frame_image"])
+def test_a_note_names_the_field_that_implied_the_action(field: str) -> None:
+    """A first frame implies the same action as an image, and the note names the field of the payload."""
+    quoted = quote(video("kling-v3", **{field: ["a"] if field == "image_urls" else "a"}), at=AT)
+    assert [note.message for note in quoted.notes if note.code == "implied_action"] == [
+        f"because of {field}, this is an image2video request"
+    ]
+
+
 @pytest.mark.parametrize(
     ("payload", "code", "noted"),
     [

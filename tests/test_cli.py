@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -473,6 +474,7 @@ def test_compare_prints_one_object_per_row_with_amounts_as_text() -> None:
         "model": "kling-v2.6",
         "resolution": "720p",
         "audio": False,
+        "wire_format": "tasks",
         "available": True,
         "table": "qingbo-ai/2026-09-24",
         "tier": "silent",
@@ -886,6 +888,23 @@ def test_a_new_table_has_every_combination_to_fill_in(tmp_path: Path, provider: 
     options = ("--provider", provider, "--duration", "5", "--resolution", "720p", "--no-audio")
     done = run("quote", "--json", "--model", model, *options, "--tables", tmp_path)
     assert json.loads(done.stdout)["total"] == "0.5"
+
+
+@pytest.mark.parametrize("wire_format", ["kling_images", "kling_services", "kling", "tasks"])
+def test_a_new_table_has_the_tiers_of_its_own_models(tmp_path: Path, wire_format: str) -> None:
+    """A table that also prices other services lends only what concerns the wire format, and that is enough."""
+    run("tables", "new", "acme", "--wire-format", wire_format, "--currency", "USD", "--out", tmp_path)
+    (path,) = (tmp_path / "prices" / "acme").glob("*.yaml")
+    text = path.read_text()
+    head, _, rates = text.partition("rates:")
+    named = set(re.findall(r'"(kling-[^"]+)"', head))
+    assert all(f"  {name}:\n" in rates for name in named)
+    used = set(re.findall(r"(\w+): null", rates))
+    assert set(re.findall(r"{tier: (\w+)", head)) == used
+    path.write_text(
+        text.replace("ref: null, checked: null", "ref: x, checked: 2026-11-30").replace("null", "1")
+    )
+    assert run("tables", "check", tmp_path).stderr == ""
 
 
 @pytest.mark.parametrize(

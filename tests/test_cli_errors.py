@@ -27,6 +27,8 @@ PYTHON = re.compile(r"[A-Z]\w+Error\b|\b(?!LABEL=|user=|RESERVATION=|COLUMN=)\w+
 ARGUMENTS: dict[str, str] = {
     "files": "request.json",
     "file": "request.json",
+    "before": "request.json",
+    "after": "request.json",
     "budget file": "budgets.yaml",
     "ref": "nothing",
     "task_id": "t-1",
@@ -48,6 +50,7 @@ ARGUMENTS: dict[str, str] = {
     "month name": "2026-10",
     "statement file": "november.csv",
     "receiver": "env:ALERTS_URL",
+    "shell": "bash",
 }
 """A good value of each argument; `budget file` for `file` of the group `budget`."""
 
@@ -65,10 +68,20 @@ REQUIRED: dict[str, list[str]] = {
     "everything": ["--all"],
     "cap": ["--cap", "0.5"],
     "reason": ["--reason", "the bill looks wrong"],
+    "money": ["--money", "100"],
 }
 """A good value of each required option."""
 
 BAD: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("before", "after"), ("nowhere.csv", "nowhere.csv: cannot be read")),
+    **dict.fromkeys(("money", "max_increase"), ("1e3", "'1e3' is not a plain decimal number")),
+    "durations": ("5.5", "not a valid integer"),
+    "groups": ("nowhere", "has no column 'nowhere' to group by; use a column of the list, or one of: "),
+    "maps": ("nowhere", "'nowhere' has no value; write COLUMN=FIELD"),
+    "models": ("nobody", "unknown model nobody; use one of: "),
+    "refusals": ("request.json/below", "request.json/below: cannot be written in this format"),
+    "top": ("0", "0 is not in the range"),
+    "values": ("duratoin=5", "unknown field duratoin; did you mean 'duration'?"),
     "account": ("", "the account must be text of 1 to 200 printable characters"),
     "as_of": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "actor": ("", "actor must be text of 1 to 200 printable characters"),
@@ -118,6 +131,7 @@ BAD: dict[str, tuple[str, str]] = {
     "account_currency": ("dollars", "the account currency must be a code of three capital letters"),
     "every": ("0", "0 is not in the range"),
     "encoding": ("utf-99", "unknown encoding 'utf-99'; give a name such as gb18030"),
+    "keep": (".", "is not empty"),
     "labels": ("user", "'user' is not a label with a value; write LABEL=VALUE, such as user=li"),
     "ledger": ("sqlite:///", "'sqlite:///' is not the URL of a ledger"),
     "ledgers": ("sqlite:///", "sqlite:///"),
@@ -145,6 +159,7 @@ BAD: dict[str, tuple[str, str]] = {
     "rows": ("0", "0 is not in the range"),
     "scenario": ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     "seed": ("x", "'x' is not a valid integer"),
+    "shell": ("csh", "'csh' is not one of"),
     "speed": ("-1", "-1 is not in the range"),
     "start": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "project": ("x" * 300, "project must be text of 1 to 200 printable characters|unknown project 'xxx"),
@@ -183,12 +198,15 @@ UNCHECKED = {
     *("allow_unknown", "as_json", "asks", "audio", "charged", "refused", "settle"),  # flags
     *("everything", "accept_loss", "yes", "allow_weaker", "as_yaml", "since_last", "watch"),  # flags
     *("remember", "dispute", "dry_run", "is_confirmed", "despite_gaps", "sums"),  # flags
-    *("all_projects", "behind_proxy", "schema"),  # flags
+    *("is_available", "is_markdown", "is_most", "is_shorter"),  # flags
+    *("sheet", "match_by"),  # only shot lists have sheets and columns
+    *("all_projects", "behind_proxy", "schema", "read_only", "demo", "no_open"),  # flags
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account", "invoice_id"),  # any text will do
     "budget",  # a name that no budget has lists nothing
     "grant",  # only the server knows its roles
+    "tables",  # the doctor reports what is wrong with them
     *("request", "allowance"),  # an unknown id is refused by the ledger
 }
 FILTERS = {
@@ -199,6 +217,8 @@ FILTERS = {
     ("map", "name"),
     ("issue", "name"),
     ("revoke", "name"),
+    ("reprice", "project"),
+    ("doctor", "ledger"),
 }
 """Parameters of which any name is good: an unknown one lists nothing, each request reports it, or it is new."""
 
@@ -208,6 +228,7 @@ NEEDED: dict[object, list[str]] = {
     ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
     ("key", "issue"): ["--project", "trailer"],
     ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
+    ("reprice",): ["--provider", "qingbo"],
     **{
         command: ["--provider", "qingbo"]
         for command in (
@@ -296,6 +317,8 @@ REFUSALS: dict[str, list[str]] = {
     "quote": ["long.json"],
     "check": ["long.json"],
     "compare": ["long.json"],
+    "compare-lists": ["long.json", "long.json"],
+    "fit": ["long.json", "--money", "100"],
     "tables diff": ["qingbo/2026-04-29", "kling/2026-09-20"],
     "tables check": ["broken"],
     "budget check": ["broken.yaml"],
@@ -312,6 +335,7 @@ REFUSALS: dict[str, list[str]] = {
     "verify": [],
     "alerts test": ["env:KLING_PRICING_NOWHERE"],
     "decide": ["dear.json", "--project", "trailer"],
+    "doctor": ["--tables", "broken"],
     "budget ask": ["long.json", *REQUIRED["project"], *REQUIRED["reason"]],
     "budget allow": [
         *("trailer", "--amount", "1", "--currency", "USD", "--budget", "trailer"),
@@ -342,6 +366,7 @@ REFUSE_NOTHING = {
         "history",
         "report",
         "sandbox",
+        "demo",
         "dispute list",
         "month list",
         "budget log",
@@ -352,7 +377,7 @@ REFUSE_NOTHING = {
     *("ledger migrate", "ledger info"),  # refused on a server only
     *("budget freeze", "budget thaw"),  # an unknown budget is bad input
     "budget allowances",
-    *("key list", "serve"),
+    *("key list", "serve", "mcp", "reprice", "completion"),
     "ledger recover",  # it refuses a ledger that has lost entries, and this one has not
 }
 

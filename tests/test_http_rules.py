@@ -121,6 +121,7 @@ def test_an_api_without_http_rules_has_no_definite_refusals() -> None:
         ("{idempotency: {header: A, hours: 1}}", "idempotency.source", "required"),
         ("{own_id: {field: external_id, source: x}}", "own_id.field", "'external_id' is unknown"),
         ("{own_id: {field: prompt.id, source: x}}", "own_id.field", "'id' is unknown"),
+        ("{callback: {field: notify_url, source: x}}", "callback.field", "'notify_url' is unknown"),
         (
             "{own_id: {field: prompt, lookup: /tasks, source: x}}",
             "own_id.lookup",

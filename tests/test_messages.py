@@ -731,8 +731,8 @@ def test_an_allowance_that_is_not_possible_says_why(open_guard: OpenGuard, ledge
         "key must be text of 1 to 200 printable characters, got ''",
         "unknown budget teazer; did you mean 'teaser'?",
         (
-            "budget trailer is in USD, but the quote is in CNY; add {quote: CNY, budget: USD, rate: ...} to "
-            "accounting_rates"
+            "budget trailer is in USD, but the allowance is in CNY; add {quote: CNY, budget: USD, rate: ...} "
+            "to accounting_rates"
         ),
         "the allowance would end at 2020-01-01T00:00:00+00:00, which is not in the future; give a later end",
         "unknown request r1 for an allowance; `kling-pricing budget allowances` lists the requests",

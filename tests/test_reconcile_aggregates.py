@@ -12,7 +12,7 @@ from typing import Any, get_args
 import duckdb
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, PriceBook, StatementError, TableError
+from kling_pricing import Budget, BudgetGuard, KlingPricingError, PriceBook, StatementError, TableError
 from kling_pricing.reconcile import (
     Line,
     Reconciliation,
@@ -36,6 +36,7 @@ COLUMNS = {
     "resolution": "resolution: {column: resolution}",
     "tier": "tier: {column: tier}",
     "project": "project: {column: project}",
+    "account": "account: {column: account}",
 }
 
 
@@ -76,7 +77,16 @@ BY_DAY = ("day: {column: day}", "tasks: {column: tasks}")
 class Studio:
     """A month of random tasks, and a plain-Python book of them."""
 
-    def __init__(self, ledger: str, book: PriceBook, clock: Clock, seed: int, jobs: int) -> None:
+    def __init__(
+        self,
+        ledger: str,
+        book: PriceBook,
+        clock: Clock,
+        seed: int,
+        jobs: int,
+        *,
+        several_accounts: bool = False,
+    ) -> None:
         rng = random.Random(seed)  # noqa: S311 (a test)
         self.tasks: list[dict[str, Any]] = []
         budgets = [Budget(name="all", cap=D(9000), currency="USD")]
@@ -90,7 +100,10 @@ class Studio:
                     audio=rng.random() < 0.5,
                 )
                 project = rng.choice(("trailer", "童话"))
-                admission = guard.admit(clip, project=project, key=f"{number}")
+                account = rng.choice(("qingbo", "studio-a")) if several_accounts else "qingbo"
+                admission = guard.admit(
+                    clip, project=project, key=f"{number}", account=None if account == "qingbo" else account
+                )
                 guard.dispatch(admission)
                 guard.bind(admission, f"task-{number}")
                 quote = admission.quote
@@ -101,6 +114,7 @@ class Studio:
                         "resolution": quote.resolution,
                         "tier": quote.tier,
                         "project": project,
+                        "account": account,
                         "amount": quote.total,
                     }
                 )
@@ -157,6 +171,58 @@ def test_the_ledgers_sums_match_at_every_grain(
         } == cells
         assert all(line.billed_tasks == line.expected_tasks for line in lines)
         assert total.expected == total.billed == sum(task["amount"] for task in studio.tasks)
+
+
+@pytest.mark.parametrize("grain", [("account",), ("day", "model", "account"), ("account", "project")])
+def test_sums_by_account_concern_all_accounts(
+    ledger: str, book: PriceBook, clock: Clock, tmp_path: Path, grain: tuple[Grain, ...]
+) -> None:
+    """One statement has the sums of each account, which match without a choice; a choice is refused."""
+    studio = Studio(ledger, book, clock, 11, 30, several_accounts=True)
+    renamed = "account: {column: account, names: {main: qingbo}}"
+    columns = [renamed if name == "account" else COLUMNS[name] for name in grain]
+    path = mapping(tmp_path, *columns, "tasks: {column: tasks}")
+    order = sorted(grain, key=get_args(Grain).index)
+    cells = studio.cells(order, timedelta(0))
+    text = tmp_path / "sums.csv"
+    text.write_text(statement_of(order, cells).replace("qingbo", "main"), encoding="utf-8")
+    given: dict[str, Any] = {"provider": "qingbo", "since": SINCE, "until": UNTIL, "book": book}
+    with reconcile(ledger, text, mapping=path, **given) as result:
+        lines = list(result.lines())
+        assert (result.grain, result.account, result.exceptions) == (tuple(order), "qingbo", 0)
+        assert (result.gaps, result.journal(), result.set_aside) == ((), [], ())
+        write_reports(result, tmp_path / "out", formats=["csv", "parquet"], book=book)
+    assert {tuple(f"{getattr(line, name)}" for name in order): line.billed for line in lines} == {
+        key: amount for key, (amount, _) in cells.items()
+    }
+    assert {line.account for line in lines} == {"qingbo", "studio-a"}
+    assert all((line.account or "") in (line.cell or "") for line in lines)
+    accounts = duckdb.execute(
+        f"SELECT DISTINCT account FROM '{tmp_path}/out/lines.parquet' ORDER BY 1"
+    ).fetchall()
+    assert accounts == [("qingbo",), ("studio-a",)]
+    with pytest.raises(StatementError, match="concerns all accounts; leave out `account`"):
+        reconcile(ledger, text, mapping=path, account="studio-a", **given)
+    text.write_text("day,amount\n2026-11-05,1\n")
+    with pytest.raises(KlingPricingError, match="has 2 accounts at qingbo, each with statements of its own"):
+        reconcile(ledger, text, mapping=mapping(tmp_path, COLUMNS["day"], name="other"), **given)
+
+
+def test_a_variance_of_sums_stays_in_its_account(world: World, book: PriceBook) -> None:
+    """Two accounts whose errors cancel out are two exceptions, and an unknown account is not in the ledger."""
+    ledger = f"sqlite:///{world.folder}/accounts.db"
+    studio = Studio(ledger, book, Clock(SINCE), 5, 20, several_accounts=True)
+    sums = {key: amount for (key,), (amount, _) in studio.cells(["account"], timedelta(0)).items()}
+    text = f"account,amount\nqingbo,{sums['qingbo'] + 1}\nstudio-a,{sums['studio-a'] - 1}\nstudio-b,0.5\n"
+    given: dict[str, Any] = {"provider": "qingbo", "since": SINCE, "until": UNTIL, "book": book}
+    path = mapping(world.folder, COLUMNS["account"])
+    with reconcile(ledger, world.statement(text, name="sums.csv"), mapping=path, **given) as result:
+        found = {line.account: (line.category, line.variance) for line in result.lines()}
+    assert found == {
+        "qingbo": ("unexplained", D(1)),
+        "studio-a": ("unexplained", D(-1)),
+        "studio-b": ("not_in_ledger", D("0.5")),
+    }
 
 
 def test_days_are_those_of_the_providers_zone(world: World, book: PriceBook) -> None:

@@ -1,7 +1,9 @@
 """Whole months: every task is in its planted category, in every format of the statement."""
 
 import json
+import shutil
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from kling_pricing import BudgetGuard, PriceBook
 from kling_pricing.reconcile import Line, Reconciliation, reconcile
 from tests import months
-from tests.months import FORMATS, PLANTS, SINCE, UNTIL, Grower, Month
+from tests.months import EXTRA_ROWS, FORMATS, PLANTS, QUOTA, SINCE, UNTIL, Grower, Month
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,8 @@ def ledger(month: Month, prices: PriceBook, tmp_path_factory: pytest.TempPathFac
 
 def reconciled(ledger: str, statement: Path, prices: PriceBook, **more: Any) -> Reconciliation:
     """Reconciles the month."""
-    given: dict[str, Any] = {"mapping": "qingbo-tasks"} | more
-    return reconcile(ledger, statement, provider="acme", since=SINCE, until=UNTIL, book=prices, **given)
+    given: dict[str, Any] = {"mapping": "qingbo-tasks", "since": SINCE, "until": UNTIL} | more
+    return reconcile(ledger, statement, provider="acme", book=prices, **given)
 
 
 def misplaced(month: Month, lines: list[Line], unreadable: dict[str, str]) -> list[Any]:
@@ -67,10 +69,8 @@ def test_every_task_is_in_its_planted_category(
 ) -> None:
     """In each file format, the lines are as planted and the sums tie out."""
     statement = FORMATS[kind](month, tmp_path)
-    first = 2 if kind in {"csv", "xlsx"} else 1
-    unreadable = {
-        f"{statement.name}:{number}": row.task_id for number, row in enumerate(month.rows, start=first)
-    }
+    first = 1 if kind in {"json", "jsonl", "parquet"} else 2
+    unreadable = unreadable_rows(month, statement, first)
     with reconciled(ledger, statement, prices) as result:
         lines = list(result.lines())
         assert misplaced(month, lines, unreadable) == []
@@ -82,8 +82,59 @@ def test_every_task_is_in_its_planted_category(
         assert total.expected == sum(line.expected or 0 for line in lines)
         assert total.billed == sum(line.billed or 0 for line in lines)
         assert total.expected + sum(line.variance for line in lines) == total.billed
-        assert result.rows.read == len(month.rows)
+        assert result.rows.read == len(month.rows) + EXTRA_ROWS
         assert result.rows.invalid == planted["invalid_row"]
+        assert result.rows.ignored == EXTRA_ROWS
+        assert [len(clauses) for clauses in (result.confirmed, result.notes)] == [1, 1]
+        assert "which is the sum of the rows" in result.confirmed[0]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_next_month_has_what_came_later(
+    month: Month, ledger: str, prices: PriceBook, kind: str, tmp_path: Path
+) -> None:
+    """The second part of a charge, a refund and a second charge are lines of the month in which they come."""
+    statement = FORMATS[kind](month, tmp_path)
+    until = UNTIL + timedelta(days=31)
+    with reconciled(ledger, statement, prices, since=UNTIL, until=until) as result:
+        found = {line.task_id: line for line in result.lines() if line.task_id in month.later}
+    assert found.keys() == month.later.keys()
+    for task, (category, cause) in month.later.items():
+        assert (found[task].category, cause in found[task].cause) == (category, True), found[task]
+
+
+def test_a_corrected_statement_gives_the_planted_lines(
+    month: Month, ledger: str, prices: PriceBook, tmp_path: Path
+) -> None:
+    """The earlier statement has other amounts; once it is replaced, the books know only the correction."""
+    path = Path(ledger.removeprefix("sqlite:///"))
+    own = f"sqlite:///{shutil.copy(path, tmp_path / 'own.db')}"
+    (tmp_path / "first").mkdir()
+    first = months.write_csv(month, tmp_path / "first", corrected=False)
+    given: dict[str, Any] = {"max_unreadable_percent": 20}
+    with reconciled(own, first, prices, **given) as result:
+        assert (
+            len(misplaced(month, list(result.lines()), unreadable_rows(month, first))) >= len(month.wrong) > 0
+        )
+        result.remember(actor="li")
+        before = result.payable()
+    statement = months.write_csv(month, tmp_path)
+    with reconciled(own, statement, prices, **given) as result:
+        assert [conflict.tasks for conflict in result.conflicts] == [len(month.wrong)]
+    with reconciled(own, statement, prices, replaces=first.name, **given) as result:
+        assert misplaced(month, list(result.lines()), unreadable_rows(month, statement)) == []
+        change = result.replacement()
+        assert change is not None
+        assert (change.tasks, change.withdrawn, change.added) == (len(month.wrong),) * 3
+        result.remember(actor="li")
+        after = result.payable()
+    extra = 1000 * QUOTA * len(month.wrong)
+    assert [amounts.invoiced for amounts in after] == [amounts.invoiced - extra for amounts in before]
+
+
+def unreadable_rows(month: Month, statement: Path, first: int = 2) -> dict[str, str]:
+    """Returns the task that each row of a file names; `first` is the number of its first row."""
+    return {f"{statement.name}:{number}": row.task_id for number, row in enumerate(month.rows, start=first)}
 
 
 def test_answers_about_tasks_are_a_statement(
@@ -95,7 +146,7 @@ def test_answers_about_tasks_are_a_statement(
     last = {
         row.task_id: row
         for row in month.rows
-        if month.planted[row.task_id][0] in wanted and not row.cost.startswith("-")
+        if month.planted.get(row.task_id, ("",))[0] in wanted and not row.cost.startswith("-")
     }
     refunded = {row.task_id for row in month.rows if row.cost.startswith("-")}
     with statement.open("w") as file:
@@ -158,10 +209,18 @@ def test_settling_writes_the_charges_of_the_statement_once(prices: PriceBook, tm
             line.reservation_id
             for line in result.lines("billed_twice", "not_billed", "not_billed_yet", "in_doubt_candidate")
         }
+        later = {
+            line.reservation_id: month.later[line.task_id]
+            for line in result.lines("matched", "timing")
+            if line.task_id in month.later
+        }
     with BudgetGuard(ledger, book=prices) as guard:
         guard.verify()
         for reservation in guard.history():
-            if reservation.state == "settled" and reservation.id not in left:
+            if reservation.id in later:  # December decides about a second charge
+                is_refunded = "refunded" in later[reservation.id][1]
+                assert reservation.billed == (0 if is_refunded else reservation.expected)
+            elif reservation.state == "settled" and reservation.id not in left:
                 assert reservation.billed == billed.get(reservation.id, reservation.billed)
         paired = guard.reservation(next(iter(pairs)))
         assert (paired.state, paired.task_id, paired.basis) == (
@@ -174,5 +233,5 @@ def test_settling_writes_the_charges_of_the_statement_once(prices: PriceBook, tm
         assert all(
             line.booked == line.billed
             for line in result.lines("matched", "explained", "unexplained")
-            if line.billed
+            if line.billed and line.reservation_id not in later
         )

@@ -9,7 +9,8 @@ from typing import ClassVar
 import httpx
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, PriceBook
+from kling_pricing import BudgetGuard, PriceBook
+from tests.gateways import BUDGETS, gateway, official  # noqa: F401 (fixtures)
 from tests.guards import CLIP
 from tests.providers import Provider, running
 from tests.receivers import QuietHandler
@@ -17,44 +18,7 @@ from tests.receivers import serving as http_server
 from tests.server_runs import CREDENTIAL, RunningServer, serving
 
 TEXT2VIDEO = {"model_name": "kling-v3", "prompt": "a boat", "duration": "5", "mode": "std"}
-BUDGETS = [Budget(name="all", cap=50, currency="USD")]
 PATIENCE_S = 20
-
-
-@pytest.fixture(scope="module")
-def book_of_module() -> PriceBook:
-    """The bundled tables."""
-    from tests.conftest import bundled_book  # noqa: PLC0415
-
-    return bundled_book()
-
-
-@pytest.fixture(scope="module")
-def gateway(
-    tmp_path_factory: pytest.TempPathFactory, book_of_module: PriceBook
-) -> Iterator[tuple[Provider, RunningServer, BudgetGuard]]:
-    """A gateway that needs a key, and a server in front of it."""
-    folder = tmp_path_factory.mktemp("attacked")
-    ledger = f"sqlite:///{folder}/spend.db"
-    with running("qingbo", api_key=CREDENTIAL) as provider:
-        guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
-        with serving(ledger, folder, {"studio": {"provider": "qingbo", "url": provider.url}}, guard) as server:
-            yield provider, server, guard
-        guard.close()
-
-
-@pytest.fixture(scope="module")
-def official(
-    tmp_path_factory: pytest.TempPathFactory, book_of_module: PriceBook
-) -> Iterator[tuple[Provider, RunningServer]]:
-    """The official API, which lists tasks, and a server in front of it."""
-    folder = tmp_path_factory.mktemp("attacked-official")
-    ledger = f"sqlite:///{folder}/spend.db"
-    with running("kling", api_key=CREDENTIAL) as provider:
-        guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
-        with serving(ledger, folder, {"kling": {"url": provider.url}}, guard) as server:
-            yield provider, server
-        guard.close()
 
 
 def exchanged(server: RunningServer, data: bytes) -> bytes:
@@ -71,9 +35,9 @@ def exchanged(server: RunningServer, data: bytes) -> bytes:
 # other readings of one request
 
 
-def test_a_caller_cannot_shorten_its_job(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
+def test_a_caller_cannot_shorten_its_job(gateway: tuple[Provider, RunningServer]) -> None:
     """Neither stated facts about files nor a field in the URL, which the provider might read, passes."""
-    provider, server, _ = gateway
+    provider, server = gateway
     before = len(provider.received)
     facts = {"x-kling-pricing-media": json.dumps({"https://v.example/a.mp4": {"length_s": 1}})}
     for headers, query in ((facts, ""), ({}, "?duration=10"), ({}, "?trace=1&Dura_tion=10")):
@@ -97,10 +61,10 @@ def test_a_caller_cannot_shorten_its_job(gateway: tuple[Provider, RunningServer,
     ],
 )
 def test_the_provider_reads_the_body_that_was_priced(
-    headers: dict[str, str], gateway: tuple[Provider, RunningServer, BudgetGuard]
+    headers: dict[str, str], gateway: tuple[Provider, RunningServer]
 ) -> None:
     """A body that was priced as JSON arrives as JSON, whatever its headers state."""
-    provider, server, _ = gateway
+    provider, server = gateway
     body = json.dumps(CLIP | {"prompt": "&duration=10&x="}).encode()
     reply = httpx.post(f"{server.base('studio')}/v1/tasks", content=body, headers=server.key() | headers)
     assert reply.status_code == 200, reply.text
@@ -110,19 +74,19 @@ def test_the_provider_reads_the_body_that_was_priced(
 
 
 def test_a_content_type_of_json_or_a_form_is_kept(
-    gateway: tuple[Provider, RunningServer, BudgetGuard],
+    gateway: tuple[Provider, RunningServer],
 ) -> None:
     """The provider gets a media type of JSON as the caller wrote it."""
-    provider, server, _ = gateway
+    provider, server = gateway
     for content_type in ("application/json; charset=UTF-8", "application/vnd.api+json"):
         headers = server.key() | {"Content-Type": content_type}
         httpx.post(f"{server.base('studio')}/v1/tasks", content=json.dumps(CLIP), headers=headers)
         assert provider.received[-1].headers["content-type"] == content_type
 
 
-def test_two_content_types_are_refused(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
+def test_two_content_types_are_refused(gateway: tuple[Provider, RunningServer]) -> None:
     """The provider might read the other one than the server."""
-    provider, server, _ = gateway
+    provider, server = gateway
     body, before = json.dumps(CLIP).encode(), len(provider.received)
     head = [
         "POST /p/studio/v1/tasks HTTP/1.1",
@@ -139,10 +103,10 @@ def test_two_content_types_are_refused(gateway: tuple[Provider, RunningServer, B
 
 
 def test_no_header_moves_a_request_to_another_place(
-    gateway: tuple[Provider, RunningServer, BudgetGuard],
+    gateway: tuple[Provider, RunningServer],
 ) -> None:
     """Headers that replace the path or the method, or that carry keys, stay behind in every spelling."""
-    provider, server, _ = gateway
+    provider, server = gateway
     key = server.key()
     secret = key["Authorization"].removeprefix("Bearer ")
     headers = key | {
@@ -196,10 +160,10 @@ def test_a_viewer_changes_no_list(official: tuple[Provider, RunningServer]) -> N
 
 
 def test_a_task_that_a_caller_binds_itself_is_not_reached(
-    gateway: tuple[Provider, RunningServer, BudgetGuard],
+    gateway: tuple[Provider, RunningServer],
 ) -> None:
     """A caller may bind any id to what it sends from an account of its own; the proxy does not ask about it."""
-    provider, server, _ = gateway
+    provider, server = gateway
     reservations = f"{server.url}/api/v1/reservations"
     with server.client() as caller:
         body = {"payload": CLIP, "provider": "qingbo", "account": "mine", "dispatch": True}
@@ -217,10 +181,10 @@ def test_a_task_that_a_caller_binds_itself_is_not_reached(
         assert len(provider.received) == before
 
 
-def test_a_tool_call_must_name_its_task(tmp_path: Path, book_of_module: PriceBook) -> None:
+def test_a_tool_call_must_name_its_task(tmp_path: Path, book: PriceBook) -> None:
     """A call of a tool about tasks reaches the provider only if it names a task of the project."""
     ledger = f"sqlite:///{tmp_path}/spend.db"
-    guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
     with running("qingbo-ai", api_key=CREDENTIAL) as provider:
         upstreams = {"studio": {"provider": "qingbo-ai", "url": provider.url}}
         with serving(ledger, tmp_path, upstreams, guard) as server, server.client() as caller:
@@ -256,10 +220,10 @@ def test_an_id_that_no_task_has_is_not_found(official: tuple[Provider, RunningSe
     ],
 )
 def test_metrics_are_open_under_the_names_of_this_machine_alone(
-    host: str, status: int, gateway: tuple[Provider, RunningServer, BudgetGuard]
+    host: str, status: int, gateway: tuple[Provider, RunningServer]
 ) -> None:
     """A web page that gives its own name the address of this machine does not read the metrics."""
-    _, server, _ = gateway
+    _, server = gateway
     answer = exchanged(server, f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 %d " % status)
 
@@ -283,11 +247,11 @@ class _Breaking(QuietHandler):
 
 
 def test_a_strange_answer_is_no_failure_of_the_server(
-    tmp_path: Path, book_of_module: PriceBook, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, book: PriceBook, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A response that breaks off closes the connection; a status that HTTP does not have becomes a 502."""
     ledger = f"sqlite:///{tmp_path}/spend.db"
-    guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
     with http_server(_Breaking) as url:
         upstreams = {"kling": {"url": url, "open_paths": ["/open"]}}
         with serving(ledger, tmp_path, upstreams, guard) as server, server.client() as caller:
@@ -304,11 +268,11 @@ def test_a_strange_answer_is_no_failure_of_the_server(
 
 
 @pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory, book_of_module: PriceBook) -> Iterator[RunningServer]:
+def narrow(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> Iterator[RunningServer]:
     """A server without patience and memory."""
     folder = tmp_path_factory.mktemp("narrow")
     ledger = f"sqlite:///{folder}/spend.db"
-    guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
+    guard = BudgetGuard(ledger, BUDGETS, book=book)
     limits = {"body_timeout_s": 1, "submissions_in_memory_mb": 1}
     upstreams = {"studio": {"provider": "qingbo", "url": "http://127.0.0.1:1"}}
     with serving(ledger, folder, upstreams, guard, limits=limits) as server:
@@ -336,16 +300,16 @@ def test_the_bodies_of_the_api_have_a_limit_in_memory(narrow: RunningServer) -> 
         assert reply.status_code == 200, reply.text
 
 
-def test_a_callback_is_small(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
+def test_a_callback_is_small(gateway: tuple[Provider, RunningServer]) -> None:
     """Anybody may send a callback, so a large one is refused before it is read."""
-    _, server, _ = gateway
+    _, server = gateway
     reply = httpx.post(f"{server.url}/callbacks/studio", content=b"[" * (2 << 20))
     assert reply.status_code == 413
 
 
-def test_many_unknown_fields_are_named_in_part(gateway: tuple[Provider, RunningServer, BudgetGuard]) -> None:
+def test_many_unknown_fields_are_named_in_part(gateway: tuple[Provider, RunningServer]) -> None:
     """A payload with very many unknown fields is refused at once, and the answer names the first of them."""
-    _, server, _ = gateway
+    _, server = gateway
     payload = CLIP | {f"field_{number}": 1 for number in range(50_000)}
     with server.client() as caller:
         reply = caller.post(f"{server.url}/api/v1/quote", json={"payload": payload, "provider": "qingbo"})

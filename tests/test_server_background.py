@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,7 +22,7 @@ from tests.guards import CLIP, bound
 from tests.providers import Provider, running
 from tests.receivers import QuietHandler
 from tests.receivers import serving as serving_handler
-from tests.server_runs import RunningServer, serving
+from tests.server_runs import RunningServer, background_place, serving, serving_process
 
 PROVIDER = "qingbo"
 KLING = "kling"
@@ -166,47 +163,18 @@ def test_one_process_has_the_lease_and_another_takes_over(ledger: str, book: Pri
     store.close()
 
 
-@contextmanager
-def processes(ledger: str, folder: Path, provider: Provider, count: int) -> Iterator[dict[str, Any]]:
-    """Runs servers in processes of their own; yields URL -> process, and kills them at the end."""
-    settings = {
-        "LEASE_S": "2",
-        "ASK_AFTER_S": "1",
-        "PORT": "0",
-        "UPSTREAMS__STUDIO__PROVIDER": provider.name,
-        "UPSTREAMS__STUDIO__URL": provider.url,
-    }
-    environment = os.environ | {f"KLING_PRICING_SERVER_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "kling_pricing", "serve", "--ledger", ledger]
-    started = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
-        for _ in range(count)
-    ]
-    try:
-        lines = (next(line for line in each.stdout or () if "The API is at" in line) for each in started)
-        urls = [line.split()[-1].removesuffix("/api/v1.") for line in lines]
-        eventually(lambda: all(map(_answers, urls)))
-        yield dict(zip(urls, started, strict=True))
-    finally:
-        for each in started:
-            each.kill()
-            each.communicate()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 def test_a_killed_process_is_replaced_within_its_lease(tmp_path: Path, book: PriceBook) -> None:
     """If the process that asks about tasks is killed, another one settles the job, once."""
     ledger = f"sqlite:///{tmp_path}/spend.db"
     BudgetGuard(ledger, [Budget(name="all", cap=10, currency="USD")], book=book).close()
-    with running(PROVIDER) as provider, processes(ledger, tmp_path, provider, 2) as servers:
-        eventually(lambda: sorted(map(place, servers)) == ["elsewhere", "here"])
-        holder, other = sorted(servers, key=place, reverse=True)
+    with (
+        running(PROVIDER) as provider,
+        serving_process(ledger, tmp_path, PROVIDER, provider.url) as first,
+        serving_process(ledger, tmp_path, PROVIDER, provider.url) as second,
+    ):
+        servers = {server.url: process for server, process in (first, second)}
+        eventually(lambda: sorted(map(background_place, servers)) == ["elsewhere", "here"])
+        holder, other = sorted(servers, key=background_place, reverse=True)
         with BudgetGuard(ledger, book=book) as guard:
             admission, payload = guard.admit_and_dispatch(video(duration=5), project="trailer")
             answer = httpx.post(f"{provider.url}/v1/tasks", json=payload)
@@ -214,15 +182,9 @@ def test_a_killed_process_is_replaced_within_its_lease(tmp_path: Path, book: Pri
             servers[holder].kill()
             provider.finish(provider.tasks[0])
             eventually(lambda: guard.reservation(admission).state == "settled")
-            assert place(other) == "here"
+            assert background_place(other) == "here"
             kinds = [
                 entry.kind for entry in guard.journal() if entry.reservation_id == admission.reservation_id
             ]
             assert kinds.count("settle") == 1
             guard.verify()
-
-
-def place(url: str) -> str:
-    """Returns where a server says that the background work is done: `here` or `elsewhere`."""
-    found: str = httpx.get(f"{url}/readyz").json()["background"]
-    return found

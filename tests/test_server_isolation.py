@@ -147,3 +147,33 @@ def test_no_secret_is_written_anywhere(
     texts += [path.read_bytes().decode("latin-1") for path in tmp_path.glob("spend.db*")]
     for secret in secrets:
         assert not [text for text in texts if secret in text]
+
+
+def test_an_own_id_never_names_the_job_of_another_project(tmp_path: Path, book: PriceBook) -> None:
+    """The id of a reservation is refused as an own id; a task that has it from elsewhere is not found by it."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    guard = BudgetGuard(ledger, [Budget(name="all", cap=50, currency="USD")], book=book)
+    job = {"model_name": "kling-v3", "prompt": "a boat", "duration": "5", "mode": "std"}
+    with running("kling", api_key=CREDENTIAL) as provider:
+        upstreams = {"studio": {"provider": "kling", "url": provider.url}}
+        with serving(ledger, tmp_path, upstreams, guard) as server:
+            url = f"{server.base('studio')}/v1/videos/text2video"
+            with server.client("trailer") as trailer, server.client("teaser") as teaser:
+                first = trailer.post(url, json=job).headers["x-kling-pricing-reservation"]
+                before = len(provider.received)
+                refused = teaser.post(url, json=job | {"external_task_id": first})
+                assert refused.status_code == 400
+                assert "external_task_id is the id of a reservation" in refused.json()["message"]
+                assert len(provider.received) == before
+                own = teaser.post(url, json=job | {"external_task_id": "shot-1"}).json()["data"]["task_id"]
+                sent = httpx.post(
+                    f"{provider.url}/v1/videos/text2video",
+                    json=job | {"external_task_id": first},
+                    headers={"Authorization": f"Bearer {CREDENTIAL}"},
+                )
+                assert sent.status_code == 200
+                assert trailer.get(f"{url}/{first}").status_code == 404
+                assert trailer.get(f"{url}/{own}").status_code == 404
+                assert teaser.get(f"{url}/{own}").json()["data"]["task_id"] == own
+    guard.verify()
+    guard.close()

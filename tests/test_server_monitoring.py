@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kling_pricing import Budget, BudgetGuard, PriceBook
+from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.server.readiness import LedgerReadiness
 from tests.api_servers import eventually
 from tests.conftest import Clock
 from tests.guards import CLIP, sent
@@ -135,13 +141,51 @@ def test_metrics_are_open_to_this_machine_only(
             assert httpx.get(metrics, headers=headers | hidden.key(None, role="view")).status_code == 200
 
 
+def test_only_a_key_of_all_projects_sees_who_does_the_background_work(
+    scene: tuple[Provider, BudgetGuard, RunningServer],
+) -> None:
+    """Anybody sees whether the server is ready, and neither a host nor a process id."""
+    _, _, server = scene
+    url = f"{server.url}/readyz"
+    eventually(lambda: httpx.get(url).status_code == 200)
+    for headers in ({}, server.key(), server.key(role="manage"), {"Authorization": "Bearer kp_unknown"}):
+        answer = httpx.get(url, headers=headers)
+        assert (answer.status_code, answer.json()["background_holder"]) == (200, None)
+        assert socket.gethostname() not in answer.text
+    shown = httpx.get(url, headers=server.key(None, role="view")).json()
+    assert shown["background_holder"] == f"{socket.gethostname()}:{os.getpid()}"
+
+
+def test_a_flood_of_questions_asks_the_ledger_once_a_second() -> None:
+    """However many ask whether the server is ready, the ledger is asked once; while it hangs, nobody waits."""
+    asked, may_answer = [], threading.Event()
+
+    def guard() -> BudgetGuard:
+        asked.append(1)
+        if len(asked) > 1:
+            may_answer.wait(20)
+        raise LedgerUnavailableError("the ledger cannot be reached")
+
+    readiness = LedgerReadiness(guard)
+    assert {str(readiness.problem()) for _ in range(1000)} == {"the ledger cannot be reached"}
+    assert len(asked) == 1
+    with ThreadPoolExecutor(8) as pool:
+        hanging = [pool.submit(readiness.problem) for _ in range(8)]
+        while len(asked) < 2:
+            hanging.append(pool.submit(readiness.problem))
+            threading.Event().wait(0.05)
+        assert isinstance(readiness.problem(), LedgerUnavailableError)
+        assert len(asked) == 2
+        may_answer.set()
+
+
 def test_a_server_is_ready_if_it_can_admit(tmp_path: Path) -> None:
     """Without budgets, a server is alive but not ready, and says why."""
     with serving(f"sqlite:///{tmp_path}/spend.db", tmp_path, {}) as server:
         assert httpx.get(f"{server.url}/healthz").status_code == 200
         answer = httpx.get(f"{server.url}/readyz")
         assert (answer.status_code, answer.json()["ready"]) == (503, False)
-        assert "no budgets yet" in answer.json()["ledger"]
+        assert answer.json()["ledger"] == "it has no budgets yet"
 
 
 def test_logs_have_reservations_and_no_secrets(

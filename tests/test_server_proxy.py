@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, PriceBook
+from kling_pricing import BudgetGuard, PriceBook
 from kling_pricing.guard import revoke_key
 from tests.conftest import video
+from tests.gateways import BUDGETS, gateway, official  # noqa: F401 (fixtures)
 from tests.providers import Provider, running
 from tests.receivers import QuietHandler
 from tests.receivers import serving as http_server
@@ -25,44 +26,6 @@ from tests.server_runs import CREDENTIAL, RunningServer, serving
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
 TEXT2VIDEO = {"model_name": "kling-v3", "prompt": "a boat", "duration": "5", "mode": "std"}
-BUDGETS = [Budget(name="all", cap=50, currency="USD")]
-
-
-@pytest.fixture(scope="module")
-def book_of_module() -> PriceBook:
-    """The bundled tables."""
-    from tests.conftest import bundled_book  # noqa: PLC0415
-
-    return bundled_book()
-
-
-@pytest.fixture(scope="module")
-def gateway(
-    tmp_path_factory: pytest.TempPathFactory, book_of_module: PriceBook
-) -> Iterator[tuple[Provider, RunningServer]]:
-    """A gateway that needs a key, and a server in front of it; tests use keys and projects of their own."""
-    folder = tmp_path_factory.mktemp("gateway")
-    ledger = f"sqlite:///{folder}/spend.db"
-    with running("qingbo", api_key=CREDENTIAL) as provider:
-        guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
-        upstreams = {"studio": {"provider": "qingbo", "url": provider.url, "open_paths": ["/v1/models"]}}
-        with serving(ledger, folder, upstreams, guard) as server:
-            yield provider, server
-        guard.close()
-
-
-@pytest.fixture(scope="module")
-def official(
-    tmp_path_factory: pytest.TempPathFactory, book_of_module: PriceBook
-) -> Iterator[tuple[Provider, RunningServer]]:
-    """The official API, which lists tasks, and a server in front of it."""
-    folder = tmp_path_factory.mktemp("official")
-    ledger = f"sqlite:///{folder}/spend.db"
-    with running("kling", api_key=CREDENTIAL) as provider:
-        guard = BudgetGuard(ledger, BUDGETS, book=book_of_module)
-        with serving(ledger, folder, {"kling": {"url": provider.url}}, guard) as server:
-            yield provider, server
-        guard.close()
 
 
 def submitted(client: httpx.Client, base: str, payload: dict[str, Any] = CLIP) -> str:
@@ -657,3 +620,20 @@ def test_mcp_tools_reach_the_tasks_of_the_project(tmp_path: Path, book: PriceBoo
                 assert len(provider.received) == before
                 assert task_id in own.post(url, json=mcp("get_task", task_id=task_id)).text
     guard.close()
+
+
+def test_an_unfinished_task_is_recorded_once_and_its_end_at_once(
+    gateway: tuple[Provider, RunningServer],
+) -> None:
+    """The same answer about a task in progress is recorded once; the answer about its end settles it."""
+    provider, server = gateway
+    with server.client() as client, BudgetGuard(server.ledger) as guard:
+        url = f"{server.base('studio')}/v1/tasks"
+        task_id = submitted(client, server.base("studio"))
+        first = client.get(f"{url}/{task_id}")
+        assert client.get(f"{url}/{task_id}").content == first.content
+        assert guard.reservation(("qingbo", task_id)).state == "bound"
+        provider.finish(task_id)
+        assert client.get(f"{url}/{task_id}").json()["status"] == "completed"
+        assert guard.reservation(("qingbo", task_id)).state == "settled"
+        guard.verify()

@@ -9,6 +9,7 @@ import pytest
 
 from kling_pricing import PriceBook
 from kling_pricing.errors import SettingsError
+from kling_pricing.listening import listen
 from kling_pricing.server.secret_places import Secret
 from kling_pricing.server.server_settings import load_settings, settings_schema
 from kling_pricing.server.upstreams import upstreams
@@ -178,8 +179,6 @@ def test_the_schema_describes_every_setting() -> None:
 
 def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
     """The command ends with the address and the remedy."""
-    from kling_pricing.server.processes import listen  # noqa: PLC0415 (slow to import)
-
     with listen("127.0.0.1", 0) as listening:
         port = str(listening.getsockname()[1])
         refused = run("serve", "--port", port, "--ledger", f"sqlite:///{tmp_path}/spend.db")

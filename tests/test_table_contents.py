@@ -155,6 +155,7 @@ def test_the_http_rules_are_those_of_the_file(book_from_yaml: PriceBook, name: s
     )
     assert rules.own_id_field == (tuple(own_id["field"].split(".")) if own_id else ())
     assert rules.own_id_lookup == (own_id and own_id.get("lookup"))
+    assert ".".join(rules.callback_field) == file.get("callback", {"field": ""})["field"]
     assert [
         (answer.unless, answer.codes, answer.source, answer.unless_message) for answer in rules.refused
     ] == [

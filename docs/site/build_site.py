@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("README.md", "CHANGELOG.md", "LICENSE", "docs", "examples", "benchmarks/README.md")
 """The files and folders that the website contains, at the same paths, so that the links between them work."""
 
-PACKAGES = ("kling_pricing", "guard", "budgets", "alerts", "reconcile", "reports", "sandbox")
+PACKAGES = ("kling_pricing", "frames", "guard", "budgets", "alerts", "reconcile", "reports", "sandbox")
 """The packages whose public names the reference of the Python API lists."""
 
 HOOKS = ("httpx", "requests", "aiohttp", "webhooks", "recovery")

@@ -163,8 +163,13 @@ class BudgetsFile(FileModel):
             )
         return None
 
-    def rate(self, quote: str, budget: BudgetEntry) -> Decimal | None:
+    def rate(self, quote: str, budget: BudgetEntry, *, subject: str = "quote") -> Decimal | None:
         """Returns the accounting rate from a quote's currency to a budget's; None if they are the same.
+
+        Args:
+            quote: the currency of the quote.
+            budget: the budget.
+            subject: what is in that currency, for the message of an error.
 
         Raises:
             BudgetError: the currencies differ and have no accounting rate.
@@ -175,7 +180,7 @@ class BudgetsFile(FileModel):
             if (entry.quote, entry.budget) == (quote, budget.currency):
                 return entry.rate
         raise BudgetError(
-            f"budget {budget.name} is in {budget.currency}, but the quote is in {quote}; "
+            f"budget {budget.name} is in {budget.currency}, but the {subject} is in {quote}; "
             f"add {{quote: {quote}, budget: {budget.currency}, rate: ...}} to accounting_rates"
         )
 

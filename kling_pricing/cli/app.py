@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,13 +12,15 @@ import click
 
 from kling_pricing import __version__
 from kling_pricing.cli.exit_codes import exit_codes_help
-from kling_pricing.cli.groups import Group
+from kling_pricing.cli.groups import COMPLETION_VARIABLE, Group
 from kling_pricing.display import printable
 
 _PLACES = {
     "quote": "quote_and_check:quote_command",
     "check": "quote_and_check:check_command",
     "compare": "compare:compare_command",
+    "compare-lists": "compare_lists:compare_lists_command",
+    "fit": "fit:fit_command",
     "tables": "price_tables:tables",
     "budget": "budget:budget",
     "decide": "decide:decide_command",
@@ -39,9 +42,14 @@ _PLACES = {
     "write-off": "write_off:write_off_command",
     "month": "month:month",
     "report": "report:report_command",
+    "reprice": "other_prices_command:reprice_command",
     "key": "key:key",
     "serve": "serve:serve_command",
+    "mcp": "agent_tools:mcp_command",
     "sandbox": "rehearse:sandbox_command",
+    "demo": "demo:demo_command",
+    "doctor": "doctor:doctor_command",
+    "completion": "completion:completion_command",
 }
 """Command -> its module in this folder and its name in that module, in the order of a job's life cycle."""
 
@@ -75,6 +83,10 @@ class _LazyGroup(Group):
         if not name:
             return None
         command: click.Command = getattr(import_module(f"kling_pricing.cli.{module}"), name)
+        if COMPLETION_VARIABLE in os.environ:
+            from kling_pricing.cli.completion import with_completions  # noqa: PLC0415 (only shells need it)
+
+            return with_completions(command, (cmd_name,))
         return command
 
 
@@ -92,6 +104,8 @@ def app() -> None:
       kling-pricing quote request.json
       kling-pricing check request.json
       kling-pricing compare request.json
+      kling-pricing quote shots.csv --out priced.xlsx
+      kling-pricing fit shots.csv --money 100
       kling-pricing tables list
 
     \b
@@ -112,6 +126,7 @@ def app() -> None:
 
     \b
     Rehearsals (with simulated providers, at no cost):
+      kling-pricing demo
       kling-pricing sandbox --speed 60
 
     Run `kling-pricing COMMAND --help` for a command's options and an example.

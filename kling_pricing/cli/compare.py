@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from itertools import groupby
+from textwrap import wrap
 from typing import Any
 
 import click
-from rich.table import Column, Table
 
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import only_request
 from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import echo, signed, to_json
-from kling_pricing.cli.terminal import print_table
+from kling_pricing.cli.summary_text import WIDTH, aligned
 from kling_pricing.cli.wording import with_options
 from kling_pricing.money import format_decimal, subtract
 from kling_pricing.quoting.comparison import Option, compare
@@ -30,31 +31,71 @@ from kling_pricing.tables.price_book import PriceBook
     epilog=exit_codes_help("the request as written has a price", "the request as written has no price"),
 )
 @click.argument("file", metavar="FILE|-")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Show only the N cheapest variants.")
+@click.option("--available", "is_available", is_flag=True, help="Leave out variants that are not available.")
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME", help="Only variants with this model (repeatable)."
+)
+@click.option(
+    "--duration",
+    "durations",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="SECONDS",
+    help="Length of the variants. Default: the length of the request (repeatable).",
+)
 @request_options
-def compare_command(file: str, as_json: bool, **settings: Any) -> None:
+def compare_command(
+    file: str,
+    top: int | None,
+    is_available: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Compare the price of a job across settings and providers.
 
     The variants differ in resolution, audio, model or provider. The command prints one table per currency,
     with the cheapest variant first. The last table lists the variants that are not available, each with the
-    reason. FILE contains one JSON request; - means standard input.
+    reason. If a provider has an API of its own, the job is written in the words of that API, if they can say
+    it. FILE contains one JSON request; - means standard input.
+
+    With --top, the command shows the cheapest variants of each currency, and the request as written.
 
     \b
-    Example:
+    Examples:
       kling-pricing compare request.json
+      kling-pricing compare request.json --top 5
+      kling-pricing compare request.json --duration 5 --duration 10 --available
     """
     with errors_shown(as_json=as_json):
         name, payload = only_request(file)
     with errors_shown(as_json=as_json, place=name, is_answer=True):
         options = compare(payload, **settings)
     original = _original_per_currency(options, settings["book"], settings["provider"])
-    if as_json:
-        for option in options:
-            echo(to_json(_row(option, original)))
-    else:
-        _show(options, original)
     unchanged = [option for option in options if not option.changes]
     at_its_provider = _at_its_provider(unchanged, settings["book"], settings["provider"])
+    shown = _chosen(options, at_its_provider, top, is_available=is_available)
+    if as_json:
+        for option in shown:
+            echo(to_json(_row(option, original)))
+    else:
+        _show(shown, original)
     sys.exit(DONE if any(option.quote is not None for option in at_its_provider) else REFUSED)
+
+
+def _chosen(options: list[Option], own: list[Option], top: int | None, *, is_available: bool) -> list[Option]:
+    """Returns the options to show: the cheapest of each currency, and always the request as written."""
+    places: Counter[str] = Counter()
+    chosen = []
+    for option in options:
+        if option.quote is None:
+            is_shown = top is None and not is_available
+        else:
+            places[option.quote.currency] += 1
+            is_shown = top is None or places[option.quote.currency] <= top
+        if is_shown or any(option is entry for entry in own):
+            chosen.append(option)
+    return chosen
 
 
 def _at_its_provider(unchanged: list[Option], book: PriceBook, provider: str | None) -> list[Option]:
@@ -87,6 +128,7 @@ def _row(option: Option, original: Mapping[str, Option]) -> dict[str, Any]:
         "model": option.model,
         "resolution": option.resolution,
         "audio": option.audio,
+        "wire_format": option.wire_format,
         "available": option.quote is not None,
     }
     quoted = option.quote
@@ -107,47 +149,62 @@ def _row(option: Option, original: Mapping[str, Option]) -> dict[str, Any]:
 
 def _show(options: list[Option], original: Mapping[str, Option]) -> None:
     quotes = [(option, option.quote) for option in options if option.quote is not None]
-    for currency, rows in groupby(quotes, key=lambda row: row[1].currency):
+    has_lengths = len({quoted.request.facts["duration_s"] for _, quoted in quotes}) > 1
+    for place, (currency, rows) in enumerate(groupby(quotes, key=lambda row: row[1].currency)):
+        if place:
+            echo("")
         base = original.get(currency)
-        grid = Table(
-            Column(currency, justify="right", no_wrap=True),
-            Column("Difference", justify="right", no_wrap=True),
-            *_columns(),
-            Column("Changes", min_width=_READABLE_CHARS),
-            title=f"Prices in {currency}"
-            + ("" if base is None else f", compared with the original request at {base.provider}"),
-        )
-        for option, quoted in rows:
-            difference = _difference(quoted, original)
-            grid.add_row(
-                quoted.shown_total(),
-                "" if difference is None else signed(difference),
-                *_cells(option),
-                ", ".join(f"{fact} = {_word(value)}" for fact, value in option.changes.items())
-                or "none (the original request)",
-            )
-        print_table(grid)
+        title = f"Prices in {currency}"
+        echo(title if base is None else f"{title}, compared with the original request at {base.provider}")
+        names = [currency, "Change", *(["s"] if has_lengths else []), *_NAMES, ""]
+        lines = [names, *(_price_cells(*row, original, has_lengths=has_lengths) for row in rows)]
+        echo("\n".join(aligned(lines, left=len(names) - len(_NAMES) - 1)))
+        if any(line[-1] == _ORIGINAL for line in lines):
+            echo(f"  {_ORIGINAL} the request as written")
     refused = [option for option in options if option.quote is None]
     if refused:
-        grid = Table(*_columns(), Column("Reason", min_width=_READABLE_CHARS), title="Not available")
-        for option in refused:
-            grid.add_row(*_cells(option), with_options(option.why_not))
-        print_table(grid)
+        echo("\nNot available" if quotes else "Not available")
+        head, *cells = aligned([_NAMES, *(_cells(option) for option in refused)], left=0)
+        echo(head)
+        for line, option in zip(cells, refused, strict=True):
+            echo(line)
+            reason = with_options(option.why_not)
+            echo("\n".join(wrap(reason, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)))
 
 
-_READABLE_CHARS = 24
-"""The narrowest column in which a sentence is still readable."""
+_ORIGINAL = "*"
+"""The mark of the request as written."""
+
+_NAMES = ["Provider", "Model", "Res.", "Audio"]
 
 
-def _columns() -> list[Column]:
-    return [Column(name, no_wrap=True) for name in ("Provider", "Model", "Resolution", "Audio")]
+def _price_cells(
+    option: Option, quoted: Quote, original: Mapping[str, Option], *, has_lengths: bool
+) -> list[str]:
+    difference = _difference(quoted, original)
+    length = [_word(quoted.request.facts["duration_s"])] if has_lengths else []
+    return [
+        quoted.shown_total(),
+        "" if difference is None else signed(difference),
+        *length,
+        *_cells(option),
+        _remark(option),
+    ]
 
 
 def _cells(option: Option) -> list[str]:
-    return [option.provider, option.model, option.resolution or "not stated", _word(option.audio)]
+    return [option.provider, option.model, option.resolution or "-", _word(option.audio)]
+
+
+def _remark(option: Option) -> str:
+    """Returns the changes that the other columns do not show."""
+    if not option.changes:
+        return _ORIGINAL
+    shown = {"model", "resolution", "audio", "duration_s"}
+    return ", ".join(f"{fact} = {_word(value)}" for fact, value in option.changes.items() if fact not in shown)
 
 
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "not stated" if value is None else str(value)
+    return "-" if value is None else str(value)

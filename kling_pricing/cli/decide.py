@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import click
@@ -19,13 +20,17 @@ from kling_pricing.cli.ledger_options import (
     ledger_option,
     opened_guard,
 )
+from kling_pricing.cli.list_options import group_option, list_options
+from kling_pricing.cli.list_runs import ListRun
 from kling_pricing.cli.options import provider_options
 from kling_pricing.cli.output import counted, to_json
 from kling_pricing.cli.quote_and_check import Tally, answer_all
+from kling_pricing.cli.result_forms import DecideForm
 from kling_pricing.display import printable, shown
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.guard import BudgetEffect, Decision
 from kling_pricing.money import add, format_decimal
+from kling_pricing.quoting.intake import Intake
 from kling_pricing.tables.price_book import PriceBook
 
 _NOTHING = Decimal(0)
@@ -39,17 +44,19 @@ _NOTHING = Decimal(0)
         "bad usage, unreadable input, or a ledger that cannot be used",
     ),
 )
-@click.argument("file", metavar="FILE|-")
-@click.option("--project", required=True, help="Project that the requests belong to.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...|-")
+@click.option("--project", help="Project of the requests whose shot list has no column `project`.")
 @click.option("--key", help="Your own name for the job, such as shot-1. Only for a FILE with one request.")
 @labels_option
 @account_option
 @ledger_option
+@list_options
+@group_option
 @provider_options
 @json_option
 def decide_command(
-    file: str,
-    project: str,
+    files: tuple[str, ...],
+    project: str | None,
     key: str | None,
     labels: dict[str, str],
     account: str | None,
@@ -60,7 +67,9 @@ def decide_command(
 ) -> None:
     """Show whether requests would be admitted now.
 
-    FILE contains one JSON request, a JSON array of requests, or JSON Lines; - means standard input. For each
+    Each FILE contains one JSON request, a JSON array of requests, JSON Lines, or a shot list: a CSV, TSV, XLSX
+    or Parquet file with one request per row, whose columns are fields. A shot list can also have the columns
+    project, key and label.NAME. FILE can also be a folder or a pattern; - means standard input. For each
     request, the command shows whether `pre-submit` would admit it as it is, change it to fit, or refuse it, and
     how much each matching budget has left before and afterwards.
 
@@ -74,12 +83,23 @@ def decide_command(
     Examples:
       kling-pricing decide request.json --project trailer
       kling-pricing decide requests.jsonl --project trailer --json
+      kling-pricing decide shots.csv --out decided.csv --refusals refused.csv
     """
+    names = ("values", "maps", "sheet", "encoding", "groups", "out", "refusals")
+    lists = {name: options.pop(name) for name in names}
     outcomes: Counter[str] = Counter()
     last: list[Decision] = []
     with opened_guard(ledger, book=book, as_json=as_json) as guard:
+        run = ListRun(files, partial(Intake, book=book, **options), DecideForm(), lists)
 
-        def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str:
+        def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str | None:
+            about, shot = run.about(item), item.row and item.row.shot
+            its_project = about.get("project") or project
+            if its_project is None:
+                raise click.UsageError(
+                    f"{item.place}: the request has no project; give one with --project, or add a column "
+                    "`project` to the shot list"
+                )
             if key is not None and not alone:
                 raise click.UsageError(
                     "--key names a single job, but FILE contains several requests; omit --key"
@@ -87,12 +107,12 @@ def decide_command(
             try:
                 decision = guard.decide(
                     payload,
-                    project=project,
-                    key=key,
-                    labels=labels,
+                    project=its_project,
+                    key=about.get("key") or key,
+                    labels={**labels, **(shot.labels if shot else {})},
                     account=account,
                     after=last[0] if last else None,
-                    **options,
+                    **{**options, **(shot.options if shot else {})},
                 )
             except LedgerUnavailableError as error:
                 fail(error, as_json=as_json)
@@ -100,11 +120,15 @@ def decide_command(
             outcomes[decision.outcome] += 1
             if decision.refusal is not None:
                 tally.failed(exit_code(decision.refusal))
+                run.refused(item, decision.refusal)
             else:
                 tally.done()
+                run.done(item, decision, decision.quote)
             if decision.outcome in {"admitted", "capped"}:
                 currency = decision.quote.currency
                 tally.totals[currency] = add(tally.totals.get(currency, _NOTHING), decision.reserved)
+            if run.is_refusal_written if decision.refusal is not None else run.is_written:
+                return None
             if as_json:
                 place = {} if alone else {"place": item.place}
                 return printable(to_json(place | _decision_dict(decision)))
@@ -114,7 +138,7 @@ def decide_command(
             failed = tally.counts["refused"] - outcomes["refused"]
             return _summary(outcomes, failed, tally)
 
-        answer_all((file,), None, answer, as_json=as_json, headings="", summary=summary)
+        answer_all(run, None, answer, as_json=as_json, headings="", summary=summary)
 
 
 def _text(decision: Decision, place: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+COMPLETION_VARIABLE = "_KLING_PRICING_COMPLETE"
+"""The environment variable with which a shell asks for completions."""
+
 _RENAMED = {"admit": "pre-submit"}
 """Former name of a command -> its current name."""
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from kling_pricing.display import printable
 from kling_pricing.errors import KlingPricingError, WireFormatError
+from kling_pricing.shot_lists.shots import ShotRow
 from kling_pricing.strict_json import as_object, json_value
 
 _LINES = (".jsonl", ".ndjson")
@@ -34,14 +35,16 @@ class Item(NamedTuple):
     Attributes:
         source: the input's name.
         number: the request's line, or its position in an array, from 1; None if the input is one JSON object.
-        request: the payload, a line of JSON that is not parsed yet, or the error of an unreadable input.
+        request: the payload, a line of JSON that is not parsed yet, or the error of an unreadable input or row.
         alone: whether it is the input's only request.
+        row: its row, if the input is a shot list.
     """
 
     source: str
     number: int | None
     request: Any
     alone: bool = False
+    row: ShotRow | None = None
 
     @property
     def place(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,12 @@ from kling_pricing.cli.payables import payable_text, payables_as_dicts
 from kling_pricing.cli.period import as_of_option, end_of, read_month
 from kling_pricing.cli.terminal import print_table
 from kling_pricing.money import format_decimal
+from kling_pricing.reconcile.model import ACCOUNT_TITLES
 from kling_pricing.tables.price_book import PriceBook
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile import MonthBooks
+    from kling_pricing.reconcile.open_items import OpenItems, OpenKind
 
 
 @click.group("month", cls=Group)
@@ -65,7 +67,8 @@ def close_command(
     The journal of a closed month, and of every month before it, never changes. If a statement that you remember
     later concerns a closed month, its amounts appear in the first open month. Every account has its own books.
 
-    Remember the month's statements first, with `kling-pricing reconcile --remember`.
+    Remember the month's statements first, with `kling-pricing reconcile --remember`. The command warns about
+    charges and tasks that are still open, and names them.
 
     \b
     Example:
@@ -89,6 +92,9 @@ def _warnings(each: MonthBooks) -> Iterator[str]:
             f"warning: the books of {each.account.books} contain no statement for {each.month}; if you "
             "remember one later, its charges appear in the first open month"
         )
+    for items in each.open:
+        if each.has_statement or items.kind != "not_charged":  # without a statement, nothing is charged
+            yield _open_text(items)
     for payable in each.payable:
         if payable.disputed:
             yield (
@@ -96,6 +102,33 @@ def _warnings(each: MonthBooks) -> Iterator[str]:
                 "accept a disputed charge, or it is refunded, run `kling-pricing dispute resolve`: the charge "
                 "then counts in the first open month"
             )
+
+
+_OPEN: Mapping[OpenKind, tuple[str, str]] = {
+    "charged_too_much": (
+        "charged more than expected, and not in dispute",
+        "if you do not accept a charge, run `kling-pricing dispute open`",
+    ),
+    "not_in_ledger": (
+        "charged, but not in the ledger",
+        "if a task is yours, record it; if not, run `kling-pricing dispute open`",
+    ),
+    "not_charged": (
+        "not charged in full, although the grace period of 1 day is over",
+        "ask the provider, and if it will not charge a task, run `kling-pricing write-off`",
+    ),
+}
+"""Why tasks are open, and the remedy."""
+
+
+def _open_text(items: OpenItems) -> str:
+    """Returns the warning about open tasks, which names the first of them."""
+    named = ", ".join(f"{task} ({format_decimal(amount)})" for task, amount in items.first)
+    if items.tasks > len(items.first):
+        named += f" and {items.tasks - len(items.first)} more"
+    what, remedy = _OPEN[items.kind]
+    are = "1 task is" if items.tasks == 1 else f"{items.tasks} tasks are"
+    return f"warning: {are} {what}: {named}, {format_decimal(items.amount)} {items.currency} in all; {remedy}"
 
 
 @month.command(
@@ -157,7 +190,7 @@ def _show(months: list[MonthBooks], *, as_json: bool) -> None:
         )
         for line in each.journal:
             grid.add_row(
-                line.account,
+                ACCOUNT_TITLES[line.account],
                 line.project or "(no project)",
                 format_decimal(line.amount),
                 str(line.tasks),
@@ -178,6 +211,14 @@ def _as_dict(each: MonthBooks) -> dict[str, Any]:
         "digest": each.closed.digest,
         "is_intact": each.is_intact,
         "has_statement": each.has_statement,
+        "open": [
+            items._asdict()
+            | {
+                "amount": format_decimal(items.amount),
+                "first": [{"task_id": task, "amount": format_decimal(amount)} for task, amount in items.first],
+            }
+            for items in each.open
+        ],
         "payable": payables_as_dicts(each.payable),
         "journal": [line._asdict() | {"amount": format_decimal(line.amount)} for line in each.journal],
     }

@@ -62,6 +62,7 @@ def as_dict(
         "is_over": reconciled.is_over,
         "gaps": list(reconciled.gaps),
         "confirmed": list(reconciled.confirmed),
+        "notes": list(reconciled.notes),
         "exceptions": reconciled.exceptions,
         "open": reconciled.open,
         "statements": dict(reconciled.statements),
@@ -163,6 +164,7 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
     rows = answer["rows"]
     counts = [f"{rows[name]} {kind}" for name, kind in _ROW_KINDS.items() if rows[name] or name == "charges"]
     yield f"statement rows: {rows['read']} read, {', '.join(counts)}"
+    yield from answer["notes"]
     if answer["grain"]:
         yield f"the statement gives sums by {' and '.join(answer['grain'])}: {BLIND_SPOTS}"
     for name in answer["set_aside"]:

@@ -10,6 +10,7 @@ from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.options import instant_option, tables_option
 from kling_pricing.display import not_installed
+from kling_pricing.listening import listen
 from kling_pricing.tables.price_book import PriceBook
 
 _DEFAULT_PORT = 8900
@@ -104,7 +105,7 @@ def sandbox_command(
         changes = {"seed": seed, "speed": speed, "start": start}
         given = {name: value for name, value in changes.items() if value is not None}
         rehearsed = read_scenario(scenario).model_copy(update=given)
-        with serving.listen(host, port) as listening:
+        with listen(host, port) as listening:
             served = serving.ServedRehearsal(book, rehearsed, listening, record)
             click.echo(_opening(served.rehearsal.providers_by_url(), listening.getsockname()[1]))
             _show_bills(served.run())

@@ -117,6 +117,7 @@ def _as_dict(sample: StatementSample) -> dict[str, Any]:
     return {
         **sample._asdict(),
         "totals": list(sample.totals),
+        "notes": list(sample.notes),
         "sums": {unit: format_decimal(amount) for unit, amount in sample.sums.items()},
         "first": sample.first and sample.first.isoformat(),
         "last": sample.last and sample.last.isoformat(),
@@ -159,8 +160,8 @@ def _print(sample: StatementSample) -> None:
     echo(f"rows: {sample.read} read, {sample.unreadable} unreadable{ignored}")
     for unit, amount in sample.sums.items():
         echo(f"sum of the readable charges: {format_decimal(amount)} {unit}")
-    for total in sample.totals:
-        echo(total)
+    for clause in (*sample.notes, *sample.totals):
+        echo(clause)
     if sample.first and sample.last:
         echo(f"charged from {sample.first:%Y-%m-%d %H:%M:%S} to {sample.last:%Y-%m-%d %H:%M:%S} UTC")
     for row in sample.problems:
@@ -204,6 +205,7 @@ def _print(sample: StatementSample) -> None:
 @click.option("--tasks", metavar="COLUMN", help="Of sums: column with the number of tasks.")
 @click.option("--tier", metavar="COLUMN", help="Of sums: column with the tier.")
 @click.option("--project", "project_column", metavar="COLUMN", help="Of sums: column with the project.")
+@click.option("--account", "account_column", metavar="COLUMN", help="Of sums: column with the account.")
 @click.option("--timezone", "day_zone", metavar="ZONE", help="Of sums: IANA name of the time zone of the days.")
 @click.option("--yes", is_flag=True, help="Do not ask: use the options, and the suggestions for the rest.")
 @tables_option
@@ -236,7 +238,8 @@ def map_command(
     """
     from kling_pricing.reconcile import draft_mapping, sample_statement  # noqa: PLC0415 (an extra, and slow)
 
-    given |= {"project": given.pop("project_column"), "timezone": given.pop("day_zone")}
+    given |= {key: given.pop(f"{key}_column") for key in ("project", "account")}
+    given["timezone"] = given.pop("day_zone")
     if wrong := next((key for key in (*OF_SUMS, "timezone") if given[key] and not given["sums"]), None):
         raise click.UsageError(f"--{wrong} concerns sums; add --sums, or omit the option")
     name = name or f"{provider}-statement"

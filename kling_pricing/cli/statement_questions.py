@@ -25,9 +25,10 @@ _QUESTIONS = (
     ("tasks", "Column with the number of tasks (- for none)", False),
     ("tier", "Column with the tier (- for none)", False),
     ("project", "Column with the project (- for none)", False),
+    ("account", "Column with the account (- for none)", False),
 )
 """Answer, its question, and whether every mapping needs it."""
-_OF_TASKS, OF_SUMS = ("task_id", "duration_s"), ("tasks", "tier", "project")
+_OF_TASKS, OF_SUMS = ("task_id", "duration_s"), ("tasks", "tier", "project", "account")
 """The questions about statements of tasks only, and about sums only."""
 
 

@@ -229,4 +229,4 @@ def _require_usable(budgets: BudgetsFile, grant: Grant) -> None:
     require_known(grant.budgets, [budget.name for budget in budgets.budgets])
     for budget in budgets.budgets:
         if budget.name in grant.budgets:
-            budgets.rate(grant.currency, budget)
+            budgets.rate(grant.currency, budget, subject="allowance")

@@ -41,6 +41,11 @@ def ref_of(reference: Reference) -> Ref:
     return short_text("provider", provider), short_text("task_id", task_id)
 
 
+def is_reservation_id(text: str) -> bool:
+    """Returns whether a text has the form of a reservation's id."""
+    return bool(_RESERVATION_ID.fullmatch(text))
+
+
 def named_by_own_id(find: Callable[[Ref], Reservation], provider: str, task: Task) -> Reservation | None:
     """Returns the sent reservation whose id the caller gave to a task as its own id; None: there is none.
 
@@ -52,7 +57,7 @@ def named_by_own_id(find: Callable[[Ref], Reservation], provider: str, task: Tas
         provider: the provider of the task.
         task: the task in the response.
     """
-    if task.own_id is None or not _RESERVATION_ID.fullmatch(task.own_id):
+    if task.own_id is None or not is_reservation_id(task.own_id):
         return None
     with suppress(ReservationNotFoundError):
         reservation = find(task.own_id)

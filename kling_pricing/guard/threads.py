@@ -30,11 +30,11 @@ class WorkerPool:
         On cancellation, a function that has not started never starts. A function that has started runs to
         completion, and `undo` is then called with its result.
         """
-        loop = asyncio.get_running_loop()
-        future = self._executor.submit(asked_now(work))
+        future, outcome = self._started(work)
         try:
-            return await shielded(asyncio.wrap_future(future, loop=loop))
+            return await outcome
         except asyncio.CancelledError:
+            _retrieve(outcome)
             if not future.cancel() and undo is not None:
                 with suppress(RuntimeError):  # the pool is closed, so the reservation expires or is in doubt
                     self._executor.submit(_undo, future, undo)
@@ -42,7 +42,25 @@ class WorkerPool:
 
     async def finish(self, work: Callable[[], _Result]) -> _Result:
         """Runs a function to completion even if its `await` is cancelled."""
-        return await shielded(asyncio.wrap_future(self._executor.submit(asked_now(work))))
+        _, outcome = self._started(work)
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            _retrieve(outcome)
+            raise
+
+    def _started(self, work: Callable[[], _Result]) -> tuple[Future[_Result], asyncio.Future[_Result]]:
+        """Starts a function; its outcome arrives in the event loop by one call, unlike with `wrap_future`."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[_Result] = loop.create_future()
+
+        def deliver(done: Future[_Result]) -> None:
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits
+                loop.call_soon_threadsafe(_settle, outcome, done)
+
+        future = self._executor.submit(asked_now(work))
+        future.add_done_callback(deliver)
+        return future, outcome
 
     async def close(self) -> None:
         """Waits for all running functions, including cancelled ones."""
@@ -59,8 +77,20 @@ def shielded(work: Awaitable[_Result]) -> asyncio.Future[_Result]:
     return asyncio.shield(inner)
 
 
+def _settle(outcome: asyncio.Future[_Result], done: Future[_Result]) -> None:
+    """Passes the outcome of a function on, unless nobody waits for it any more."""
+    if outcome.done():
+        return
+    if done.cancelled():
+        outcome.cancel()
+    elif (error := done.exception()) is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(done.result())
+
+
 def _retrieve(future: asyncio.Future[_Result]) -> None:
-    if not future.cancelled():
+    if future.done() and not future.cancelled():
         future.exception()
 
 

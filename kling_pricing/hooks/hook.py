@@ -34,6 +34,7 @@ from kling_pricing.hooks.http_messages import (
 )
 from kling_pricing.hooks.identity import KEY_HEADER, identity
 from kling_pricing.hooks.mcp import FreeMessage, SubmittingCall, plain_response, read_message
+from kling_pricing.hooks.payload_places import CallbackSealing
 from kling_pricing.hooks.preparation import Preparation
 from kling_pricing.hooks.recording import Recorder
 from kling_pricing.hooks.route import McpEndpoint, UnlistedPath, UnpricedPath
@@ -53,11 +54,21 @@ _MAX_REDIRECTS = 5
 class Hook:
     """Guards the requests of one client.
 
+    Args:
+        guard: the guard.
+        sealing: replaces the URLs for callbacks in submissions; None: they stay as they are.
+        options: the options of the client's hook.
+
     Raises:
         KlingPricingError: an option is unknown or has an invalid value.
     """
 
-    def __init__(self, guard: BudgetGuard | AsyncBudgetGuard, **options: Unpack[Options]) -> None:
+    def __init__(
+        self,
+        guard: BudgetGuard | AsyncBudgetGuard,
+        sealing: CallbackSealing | None = None,
+        **options: Unpack[Options],
+    ) -> None:
         self._guard = guard.guard if isinstance(guard, AsyncBudgetGuard) else guard
         if not isinstance(self._guard, BudgetGuard):
             raise KlingPricingError(f"a hook needs a BudgetGuard or an AsyncBudgetGuard, got {shown(guard)}")
@@ -71,7 +82,7 @@ class Hook:
             options.get("account"),
         )
         self._recorder = Recorder(self._guard)
-        self._preparation = Preparation(self._guard, self._recorder, options, self._routes)
+        self._preparation = Preparation(self._guard, self._recorder, options, self._routes, sealing)
         self._unpriced: Counter[UnpricedPath] = Counter()
         self._counting = Lock()
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from kling_pricing.errors import KlingPricingError, ReservationStateError, WireFormatError
+from kling_pricing.errors import (
+    KlingPricingError,
+    ReservationNotFoundError,
+    ReservationStateError,
+    WireFormatError,
+)
 from kling_pricing.guard import BudgetGuard
+from kling_pricing.guard.references import is_reservation_id
 from kling_pricing.hooks.bodies import Body, read_body
 from kling_pricing.hooks.error_responses import refuse
 from kling_pricing.hooks.file_facts import MEDIA_HEADER, media_facts
@@ -19,6 +26,7 @@ from kling_pricing.hooks.http_messages import (
 )
 from kling_pricing.hooks.identity import Identity
 from kling_pricing.hooks.mcp import SubmittingCall
+from kling_pricing.hooks.payload_places import CallbackSealing, text_at, with_text
 from kling_pricing.hooks.recording import Recorder
 from kling_pricing.hooks.resend import resend
 from kling_pricing.hooks.routes import Routes
@@ -41,13 +49,22 @@ class Preparation:
         recorder: releases a reservation whose submission fails before it is sent.
         options: the hook's options.
         routes: the hook's hosts and paths.
+        sealing: replaces the URLs for callbacks; None: they stay as they are.
     """
 
-    def __init__(self, guard: BudgetGuard, recorder: Recorder, options: Options, routes: Routes) -> None:
+    def __init__(
+        self,
+        guard: BudgetGuard,
+        recorder: Recorder,
+        options: Options,
+        routes: Routes,
+        sealing: CallbackSealing | None = None,
+    ) -> None:
         self._guard = guard
         self._recorder = recorder
         self._options = options
         self._routes = routes
+        self._sealing = sealing
 
     def prepare(
         self,
@@ -81,6 +98,10 @@ class Preparation:
                     f"{wire_format} is not known to accept forms; send JSON", wire_format=wire_format
                 )
             _check_files(body, wire_format)
+            self._check_own_id(body.payload, rules)
+            callback_url = text_at(body.payload, rules.callback_field)
+            if self._sealing is not None and callback_url:
+                self._sealing.check(callback_url)
             media = self._media(request, body.payload, wire_format)
             pending, payload = self._dispatch(endpoint, request, identity, body.payload, wire_format, media)
         except KlingPricingError as error:
@@ -167,22 +188,33 @@ class Preparation:
         payload: Mapping[str, Any],
         rules: HttpRules,
     ) -> ApprovedSubmission:
-        if rules.own_id_field and self._options.get("send_reservation_id"):
-            payload = _with_own_id(payload, rules.own_id_field, pending.reservation_id)
+        own_id, callback = rules.own_id_field, rules.callback_field
+        if own_id and self._options.get("send_reservation_id") and not text_at(payload, own_id):
+            payload = with_text(payload, own_id, pending.reservation_id)
+        if self._sealing is not None and (url := text_at(payload, callback)):
+            payload = with_text(payload, callback, self._sealing.sealed(url, pending.reservation_id))
         content, headers = body.sent(payload, rules.idempotency, pending.reservation_id)
         return ApprovedSubmission(content, headers, pending)
 
+    def _check_own_id(self, payload: Mapping[str, Any], rules: HttpRules) -> None:
+        """Refuses an own id that is the id of a reservation, whose job the API's responses would then name.
+
+        Raises:
+            WireFormatError: a reservation has this id.
+        """
+        own_id = text_at(payload, rules.own_id_field)
+        if not is_reservation_id(own_id):
+            return
+        with suppress(ReservationNotFoundError):
+            self._guard.reservation(own_id)
+            field = ".".join(rules.own_id_field)
+            raise WireFormatError(
+                f"{field} is the id of a reservation; choose another id of your own, or leave it out",
+                field=field,
+            )
+
     def _rules(self, wire_format: str) -> HttpRules:
         return self._guard.book.matrices[wire_format].http
-
-
-def _with_own_id(payload: Mapping[str, Any], place: Sequence[str], own_id: str) -> Mapping[str, Any]:
-    """Returns a payload with an id in this place, unless the caller's own id is there."""
-    name, *rest = place
-    value = payload.get(name)
-    if rest:
-        return {**payload, name: _with_own_id(value or {}, rest, own_id)}
-    return payload if value else {**payload, name: own_id}
 
 
 def _check_files(body: Body | SubmittingCall, wire_format: str) -> None:

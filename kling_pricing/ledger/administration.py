@@ -20,10 +20,12 @@ class Info(NamedTuple):
     Attributes:
         facts: facts by name.
         warnings: risks of losing acknowledged data or of being unable to use the ledger, each with its remedy.
+        now: the instant on the ledger's clock; None: a ledger in a file uses the clock of each process.
     """
 
     facts: Mapping[str, str]
     warnings: tuple[str, ...]
+    now: datetime | None = None
 
 
 class Loss(NamedTuple):

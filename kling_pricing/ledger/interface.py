@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.ledger.access_keys import AccessKeys
@@ -303,8 +303,19 @@ class Ledger(Interventions, Outbox, AccessKeys, Sessions, Pages, Protocol):
     def add_to_books(self, update: BooksUpdate) -> None:
         """Adds statements and facts to the books, and closes a month: all of it, or nothing.
 
+        The ledger keeps each new statement as an administrative action.
+
         Raises:
             LedgerError: somebody else changed the books after the update was prepared.
+        """
+
+    def note_settlement(self, name: str, value: Mapping[str, Any], author: Author) -> None:
+        """Keeps as an administrative action that reservations were settled from statements.
+
+        Args:
+            name: the name of the books.
+            value: the statements, the number of reservations, and their sums, as JSON data.
+            author: who settled them, and why.
         """
 
     def unclaimed(self) -> list[Observation]:

@@ -7,6 +7,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from kling_pricing.display import html_table, json_text
+from kling_pricing.money import format_decimal
 from kling_pricing.wire.charges import Charge
 
 
@@ -36,6 +38,33 @@ class Bucket(NamedTuple):
     window_start: datetime
     window_end: datetime
     rolling: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Bucket {self._name()}: {self._left()}>"
+
+    def as_dict(self, *, decimals: bool = False) -> dict[str, Any]:
+        """Returns the balance as data; with `decimals`, amounts are `Decimal`s, otherwise text."""
+        amounts = {name: getattr(self, name) for name in ("cap", "held", "spent", "available")}
+        if not decimals:
+            amounts = {name: format_decimal(amount) for name, amount in amounts.items()}
+        bounds = {name: getattr(self, name).isoformat() for name in ("window_start", "window_end")}
+        return {**self._asdict(), **amounts, **bounds, "labels": dict(self.labels)}
+
+    def as_json(self) -> str:
+        """Returns `as_dict` as JSON text."""
+        return json_text(self.as_dict())
+
+    def _repr_html_(self) -> str:
+        """Returns the balance as a table for a notebook."""
+        amounts = {"spent": self.spent, "held": self.held, "left": self.available, "cap": self.cap}
+        rows = [(name, f"{format_decimal(amount)} {self.currency}") for name, amount in amounts.items()]
+        return html_table(f"budget {self._name()}", rows)
+
+    def _name(self) -> str:
+        return ", ".join([self.budget, *(f"{label} {value}" for label, value in self.labels.items())])
+
+    def _left(self) -> str:
+        return f"{format_decimal(self.available)} of {format_decimal(self.cap)} {self.currency} left"
 
 
 class WaivedRefusals(NamedTuple):

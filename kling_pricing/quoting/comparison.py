@@ -6,17 +6,19 @@ priced like any other payload.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import product
 from typing import Any, NamedTuple
 
-from kling_pricing.errors import PriceNotFoundError
+from kling_pricing.display import did_you_mean, html_table, json_text, shown
+from kling_pricing.errors import KlingPricingError, PriceNotFoundError
 from kling_pricing.quoting.engine import quote_valid
 from kling_pricing.quoting.intake import Intake, provider_of
 from kling_pricing.quoting.quote import Quote
+from kling_pricing.quoting.translation import Translation, translated
 from kling_pricing.quoting.variants import Variant, Variations
 from kling_pricing.strict_json import RequestLike, read_payload
 from kling_pricing.tables.capabilities import CapabilityMatrix, ModelCapabilities
@@ -28,9 +30,7 @@ from kling_pricing.wire.media import MediaLike
 from kling_pricing.wire.request import VideoRequest
 
 _VARIED = ("resolution", "audio")
-_KEPT = ("duration_s",)
-"""The facts that keep their values even if another model has a different default."""
-_REPORTED = (*_VARIED, *_KEPT, "action")
+_REPORTED = (*_VARIED, "duration_s", "action")
 """The facts whose changes are reported, whether requested or implied by another model."""
 
 
@@ -46,6 +46,7 @@ class Option(NamedTuple):
         audio: whether audio is generated; None if it is not specified.
         quote: the price; None if the option is not available.
         why_not: the reason why the option is not available; empty if it is available.
+        wire_format: the wire format of the request: another one if only that has a price at the provider.
     """
 
     changes: Mapping[str, Any]
@@ -55,6 +56,31 @@ class Option(NamedTuple):
     audio: bool | None
     quote: Quote | None
     why_not: str
+    wire_format: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Option {self._price()} at {self.provider}: {self._changed()}>"
+
+    def as_dict(self, *, decimals: bool = False) -> dict[str, Any]:
+        """Returns the option as data; with `decimals`, amounts are `Decimal`s, otherwise text."""
+        quoted = None if self.quote is None else self.quote.as_dict(decimals=decimals)
+        return {**self._asdict(), "changes": dict(self.changes), "quote": quoted}
+
+    def as_json(self) -> str:
+        """Returns `as_dict` as JSON text."""
+        return json_text(self.as_dict())
+
+    def _repr_html_(self) -> str:
+        """Returns the option as a table for a notebook."""
+        rows = [("price", self._price()), ("provider", self.provider), ("model", self.model)]
+        return html_table(self._changed(), rows, note=self.why_not)
+
+    def _price(self) -> str:
+        return "not available" if self.quote is None else f"{self.quote.shown_total()} {self.quote.currency}"
+
+    def _changed(self) -> str:
+        changes = ", ".join(f"{fact} = {shown(value)}" for fact, value in self.changes.items())
+        return changes or "the original request"
 
 
 class _Candidate(NamedTuple):
@@ -76,11 +102,27 @@ def compare(
     media: MediaLike | None = None,
     allow_unknown: bool = False,
     url: str | None = None,
+    models: Sequence[str] = (),
+    durations: Sequence[int] = (),
 ) -> list[Option]:
     """Prices the same job across resolutions, audio settings, models and providers.
 
     Takes the same arguments as `quote`; `provider` is the request's own provider.
     Omits variants that the wire format cannot express, and models with a different kind of output.
+    If a provider's prices do not apply to the request's wire format, the job is priced in the words of the
+    provider's own API, if they can say it.
+
+    Args:
+        request: the payload.
+        provider: as for `quote`.
+        wire_format: as for `quote`.
+        at: as for `quote`.
+        book: as for `quote`.
+        media: as for `quote`.
+        allow_unknown: as for `quote`.
+        url: as for `quote`.
+        models: the models of the variants, by any API's names for them; empty: all models.
+        durations: the lengths of the variants in seconds; empty: the length of the request.
 
     Returns:
         The original request and each variant, at the request's own provider and at each provider that offers
@@ -93,7 +135,7 @@ def compare(
         CapabilityError: the model is missing or unknown.
         PriceNotFoundError: `provider` is unknown.
         TableError: a table cannot be loaded.
-        KlingPricingError: `at`, `media` or `url` cannot be used.
+        KlingPricingError: `at`, `media` or `url` cannot be used, or no API has one of the `models`.
     """
     intake = Intake(provider, wire_format, at, book, media, allow_unknown, url)
     payload = read_payload(request)
@@ -109,15 +151,16 @@ def compare(
         name: _Provider(intake.with_options(provider=name), _models(book, name, intake.at)) for name in names
     }
     options = []
-    for candidate in (itself, *_candidates(variations, intake, matrix)):
+    wanted = _Wanted(_canonical(models, book), tuple(durations) or (read.facts["duration_s"],))
+    for candidate in (itself, *_candidates(variations, intake, matrix, wanted)):
         model = candidate.request.facts["model"]
         # the note about an assumed wire format matters only at the own provider
         elsewhere = candidate._replace(request=replace(candidate.request, format_assumed=False))
         for name, offering in offerings.items():
             if name == own_provider:
-                options.append(_option(candidate, name, offering.intake))
+                options.append(_option(candidate, name, offering))
             elif model in offering.models:
-                options.append(_option(elsewhere, name, offering.intake))
+                options.append(_option(elsewhere, name, offering))
     return sorted(options, key=_order(intake, own_provider))
 
 
@@ -126,6 +169,30 @@ class _Provider(NamedTuple):
 
     intake: Intake
     models: frozenset[str]
+
+
+class _Wanted(NamedTuple):
+    """The variants that the caller wants: canonical names of models (empty: all), and lengths in seconds."""
+
+    models: frozenset[str]
+    durations: tuple[int | None, ...]
+
+
+def _canonical(names: Sequence[str], book: PriceBook) -> frozenset[str]:
+    """Returns the canonical names of models.
+
+    Raises:
+        KlingPricingError: no API has a model of this name.
+    """
+    known: dict[str, str] = {}
+    for matrix in book.matrices.values():
+        for name, (canonical, _) in matrix.names.items():
+            known.setdefault(name.lower(), canonical)
+            known.setdefault(canonical.lower(), canonical)
+    for name in names:
+        if name.lower() not in known:
+            raise KlingPricingError(f"unknown model {shown(name)}; {did_you_mean(name, known)}")
+    return frozenset(known[name.lower()] for name in names)
 
 
 def _models(book: PriceBook, provider: str, at: datetime) -> frozenset[str]:
@@ -145,9 +212,17 @@ def _is_in_force(table: PriceTable, at: datetime) -> bool:
     return Validity(table.valid_from, table.valid_until).holds(at)
 
 
-def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
+def _option(candidate: _Candidate, provider: str, offering: _Provider) -> Option:
     payload, request, changes, why_not = candidate
+    intake = offering.intake
     quote = None
+    if not _prices_format(provider, request, intake):
+        translation = translated(payload, request, provider, intake)
+        if isinstance(translation, Translation):
+            payload, request, intake = translation
+            why_not = ""
+        else:
+            why_not = why_not or translation
     if not why_not:
         try:
             quote = quote_valid(payload, request, intake)
@@ -155,7 +230,19 @@ def _option(candidate: _Candidate, provider: str, intake: Intake) -> Option:
             alternatives = f"; available prices: {', '.join(error.priced_instead)}"
             why_not = str(error).removesuffix(alternatives)  # the other rows show the available prices
     facts = request.facts
-    return Option(changes, provider, request.model, facts["resolution"], facts["audio"], quote, why_not)
+    return Option(
+        *(changes, provider, request.model, facts["resolution"], facts["audio"], quote, why_not),
+        wire_format=request.wire_format,
+    )
+
+
+def _prices_format(provider: str, request: VideoRequest, intake: Intake) -> bool:
+    """Returns whether a provider prices the wire format of a request; also if it has no table then."""
+    try:
+        table = intake.book.table(provider, intake.at, request.facts["model"])
+    except PriceNotFoundError:
+        return True  # the reason is that there is no table
+    return request.wire_format in table.priced_formats
 
 
 def _candidate(
@@ -165,7 +252,9 @@ def _candidate(
     return _Candidate(variant.payload, variant.request, changes, refusal)
 
 
-def _candidates(variations: Variations, intake: Intake, matrix: CapabilityMatrix) -> Iterator[_Candidate]:
+def _candidates(
+    variations: Variations, intake: Intake, matrix: CapabilityMatrix, wanted_variants: _Wanted
+) -> Iterator[_Candidate]:
     """Yields every variant whose content differs from the original request, not only its spelling."""
     request = variations.original.request
     facts: Mapping[str, Any] = request.facts
@@ -176,13 +265,16 @@ def _candidates(variations: Variations, intake: Intake, matrix: CapabilityMatrix
         capabilities = matrix.models[canonical]
         if capabilities.general_action != general_action:  # the model has a different kind of output
             continue
+        if wanted_variants.models and canonical not in wanted_variants.models:
+            continue
         if name != request.model and _is_retired(intake.book, canonical, intake.at):
             continue
         base = variations.with_model(name)
         if base is None:
             continue
-        for resolution, audio in product(*_values(capabilities, base.request)):
-            wanted = {"resolution": resolution, "audio": audio, **{fact: facts[fact] for fact in _KEPT}}
+        values = _values(capabilities, base.request)
+        for resolution, audio, duration_s in product(*values, wanted_variants.durations):
+            wanted = {"resolution": resolution, "audio": audio, "duration_s": duration_s}
             variant = variations.with_settings(base, wanted)
             if variant is None or _key(variant.request) in seen:
                 continue

@@ -24,7 +24,7 @@ from kling_pricing.wire.fields import Field, Violations
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import WireFormat
 from kling_pricing.wire.formats import wire_format as wire_format_named
-from kling_pricing.wire.meanings import PLACES, leaf_fields
+from kling_pricing.wire.meanings import PLACES, leaf_fields, with_value
 
 _PROMPT = "a prompt"
 
@@ -334,12 +334,12 @@ def _without_files(
         settings = {key: value for key, value in description.settings.items() if key not in implied}
         payload = wire.amend(payload, settings)
         if description.orientation is not None:
-            payload = _with_value(payload, paths["orientation"], description.orientation)
+            payload = with_value(payload, paths["orientation"], description.orientation)
         by_video = capabilities is not None and "duration_s" in {*capabilities.required} - {*settings}
         for whole in (payload, wire.amend(payload, {"duration_s": 0})) if by_video else (payload,):
             yield whole  # some APIs want a duration of 0 if the length of a video decides
             if description.action is not None and "action" in paths:
-                yield _with_value(whole, paths["action"], description.action)
+                yield with_value(whole, paths["action"], description.action)
 
 
 def _placements(
@@ -391,10 +391,5 @@ def _with_files(
         else:
             return None
     for path, value in values.items():
-        payload = _with_value(payload, path, value)
+        payload = with_value(payload, path, value)
     return payload
-
-
-def _with_value(payload: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    first, *rest = path
-    return {**payload, first: _with_value(payload.get(first) or {}, tuple(rest), value) if rest else value}

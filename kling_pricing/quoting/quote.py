@@ -6,6 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from kling_pricing.display import html_table, json_text
 from kling_pricing.errors import PriceNotFoundError
 from kling_pricing.findings import Note
 from kling_pricing.money import format_decimal
@@ -158,29 +159,35 @@ class Quote(NamedTuple):
         """The ISO 4217 currency code of every amount in the quote."""
         return self.table.currency
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the quote as JSON-ready data; every amount is text in plain decimal notation."""
+    def as_dict(self, *, decimals: bool = False) -> dict[str, Any]:
+        """Returns the quote as data.
+
+        Args:
+            decimals: whether amounts are `Decimal`s; otherwise they are text in plain decimal notation, and the
+                data is JSON-ready.
+        """
+        shown: Callable[[Decimal], Any] = _as_it_is if decimals else format_decimal
         request, table, rate, priced, minimum, maximum, list_total, lazy = self
         cell = rate.cell
         lines = [
             {
                 "description": line.description,
-                "quantity": format_decimal(line.quantity),
+                "quantity": shown(line.quantity),
                 "unit": line.unit,
-                "unit_price": format_decimal(line.unit_price),
-                "amount": format_decimal(line.amount),
+                "unit_price": shown(line.unit_price),
+                "amount": shown(line.amount),
             }
             for line in priced
         ]
         first = lines[0]
-        amounts: dict[str, str | None]
+        amounts: dict[str, Any]
         if maximum is not minimum and maximum != minimum:
-            amounts = {"total": None, "minimum": format_decimal(minimum), "maximum": format_decimal(maximum)}
+            amounts = {"total": None, "minimum": shown(minimum), "maximum": shown(maximum)}
         else:
             is_line = maximum is priced[0].amount  # as it is if there is only one
-            amounts = {"total": first["amount"] if is_line else format_decimal(maximum)}
+            amounts = {"total": first["amount"] if is_line else shown(maximum)}
             if list_total is not None:
-                amounts["list_total"] = format_decimal(list_total)
+                amounts["list_total"] = shown(list_total)
         return {
             "provider": table.provider,
             "model": request.model,
@@ -200,9 +207,26 @@ class Quote(NamedTuple):
             "notes": [{"code": note.code, "message": note.message} for note in lazy.notes],
         }
 
+    def as_json(self) -> str:
+        """Returns `as_dict` as JSON text."""
+        return json_text(self.as_dict())
+
     def shown_total(self) -> str:
         """Returns the total, or both ends of the range, as text for a person."""
         return shown_range(self.minimum, self.maximum)
+
+    def _repr_html_(self) -> str:
+        """Returns the quote as a table for a notebook."""
+        rows = [
+            (
+                f"{line.description}: {counted(line.quantity, line.unit)} x {format_decimal(line.unit_price)}",
+                f"{format_decimal(line.amount)} {self.currency}",
+            )
+            for line in self.lines
+        ]
+        title = f"{self.model} ({self.request.facts['action']}) at {self.provider}, by {self.table.id}"
+        total = [("total", f"{self.shown_total()} {self.currency}")]
+        return html_table(title, [*rows, *total], note="; ".join(note.message for note in self.notes))
 
     def explain(self) -> str:
         """Returns the complete explanation as several lines of text for a person."""
@@ -223,6 +247,10 @@ class Quote(NamedTuple):
             *(f"  note: {note.message}" for note in self.notes),
         ]
         return "\n".join(lines)
+
+
+def _as_it_is(number: Decimal) -> Decimal:
+    return number
 
 
 def shown_range(minimum: Decimal, maximum: Decimal) -> str:

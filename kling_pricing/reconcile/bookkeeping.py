@@ -142,7 +142,7 @@ def journal(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
     """
     changes = workspace.all(
         f"""
-        WITH {_targets("start", 0, period, ledger)}, {_targets("end", 1, period, ledger)}, change AS (
+        WITH {targets("start", 0, period, ledger)}, {targets("end", 1, period, ledger)}, change AS (
           SELECT project, currency, task, sum(expense) AS expense, sum(variance) AS variance,
             sum(disputed) AS disputed, sum(liability) AS liability
           FROM (
@@ -179,7 +179,7 @@ def payable(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
     """
     rows = workspace.all(
         f"""
-        WITH {_targets("start", 0, period, ledger)}, {_targets("end", 1, period, ledger)}, part AS (
+        WITH {targets("start", 0, period, ledger)}, {targets("end", 1, period, ledger)}, part AS (
           SELECT currency, charged, charged - disputed AS accepted, disputed, owed FROM end_target
           UNION ALL SELECT currency, -charged, disputed - charged, 0, 0 FROM start_target
         )
@@ -205,7 +205,7 @@ def owed(workspace: Workspace, task_id: str) -> list[tuple[int, str, str, int]]:
     """
     rows = workspace.all(
         f"""
-        WITH {_targets("end", 1, _EVER)}, place AS (
+        WITH {targets("end", 1, _EVER)}, place AS (
           SELECT currency, arg_max(ledger, (ledger, seq)) AS ledger FROM fact
           WHERE task = $task AND kind IN ('use', 'row') GROUP BY currency
         )
@@ -222,7 +222,7 @@ def first_open_month(books: Books) -> str:
     return following(books.closed[-1].month) if books.closed else ""
 
 
-def _targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = None) -> str:
+def targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = None) -> str:
     """Returns the SQL of a table `<name>_target` of the amounts of each task, as of a place of the period."""
     counted = "TRUE" if ledger is None else f"{{}}ledger = {ledger}"
     fact_bucket = period.bucket("period", '"at"')

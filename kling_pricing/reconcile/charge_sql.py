@@ -49,7 +49,7 @@ from kling_pricing.reconcile.statement_columns import (
 )
 from kling_pricing.reconcile.statement_file import StatementFile
 from kling_pricing.reconcile.time_sql import instant
-from kling_pricing.reconcile.totals_rows import totals_checks
+from kling_pricing.reconcile.totals_rows import footer_check, totals_checks
 from kling_pricing.wire.fields import folded
 
 STATED = "STRUCT(model VARCHAR, resolution VARCHAR, facts VARCHAR[])"
@@ -70,6 +70,11 @@ _MAY_CHARGE = f"""
     CASE WHEN number IS NOT NULL THEN number <> 0 WHEN ifnull(fault, '') = '' THEN trim(amount) <> ''
       ELSE trim(task_id) <> '' AND NOT {matches("task_id", WORDS)} END
 """
+_FOOTER_TEXTS = (
+    *("task_id", "billed_text", "submitted_text", "duration", "state_text", "sign_text", "row_id"),
+    *("stated.model", "stated.resolution", "array_to_string(stated.facts, '')"),
+)
+"""The texts of a row of a task, besides its amount."""
 UNFINISHED = "'queued', 'processing'"
 """States of a task that may still be charged, so that a charge of zero is not a charge."""
 
@@ -97,6 +102,7 @@ def charges(
 
     totals = totals_checks(mapping.totals, mark_of)
     more: list[RowCheck] = []
+    footer_texts: Sequence[str] = _FOOTER_TEXTS
     if mapping.answers is not None:
         columns, texts = answers_columns(mapping), _answer_texts(source)
         stated = [source.texts["model"], "''", source.texts["facts"]]
@@ -107,6 +113,7 @@ def charges(
         texts["task_id"], stated = sums.name, sums.stated
         totals += sums.totals
         more += sums.checks
+        footer_texts = sums.texts
     elif mapping.columns is not None:
         columns, texts = mapping.columns, _texts(source, mapping.columns, units)
         stated = [_text(source, entry) for entry in (columns.model, columns.resolution, *columns.facts)]
@@ -116,7 +123,13 @@ def charges(
     lengths = _lengths(columns, source)
     thousands = mapping.thousands or source.thousands
     is_answer = mapping.answers is not None
-    problem = first_problem(columns, units, models, source, is_answer=is_answer, totals=totals, more=more)
+    problem = first_problem(
+        *(columns, units, models, source),
+        is_answer=is_answer,
+        totals=totals,
+        footer=None if is_answer else footer_check(columns.amount.column, footer_texts),
+        more=more,
+    )
     return f"""
         WITH text AS (
           SELECT {source.row or "NULL"} AS "row", {source.fault} AS fault,

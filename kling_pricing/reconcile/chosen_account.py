@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from kling_pricing.display import did_you_mean, reportable
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger.books import Books
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.windows import FOREVER, utc_clock
 
@@ -35,6 +36,34 @@ def choose_account(ledgers: Iterable[Ledger], provider: str, account: str | None
     if account not in {*known, provider}:
         raise _unknown(account, known or [provider], f" at {provider}")
     return ProviderAccount(provider, account)
+
+
+def account_or_all(ledgers: Sequence[Ledger], provider: str, account: str | None) -> ProviderAccount | None:
+    """Returns the account at a provider that a command is about.
+
+    Args:
+        ledgers: the ledgers.
+        provider: the provider.
+        account: the name of the account; None: the only one that the ledgers have.
+
+    Returns:
+        The account; None if none was chosen and the ledgers have several.
+
+    Raises:
+        KlingPricingError: the account is unknown.
+    """
+    several = account is None and len(_accounts_at(provider, ledgers)) > 1
+    return None if several else choose_account(ledgers, provider, account)
+
+
+def books_of_all(ledgers: Iterable[Ledger], provider: str) -> list[Books]:
+    """Returns the books of every account at a provider, without the facts."""
+    return [
+        ledger.books(each.books)
+        for ledger in ledgers
+        for each in ledger.accounts()
+        if each.provider == provider
+    ]
 
 
 def provider_of(ledgers: str | Sequence[str], account: str, providers: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from kling_pricing.reconcile.learning import learn_uses, note_open_months
 from kling_pricing.reconcile.ledgers import read_ledgers
 from kling_pricing.reconcile.model import JournalLine, Payable
 from kling_pricing.reconcile.months import month_period
+from kling_pricing.reconcile.open_items import OpenItems, open_items
 from kling_pricing.reconcile.remember import remember
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import in_utc, utc_clock
@@ -41,6 +42,7 @@ class MonthBooks(NamedTuple):
         payable: the amounts of the month to pay, in dispute and to accrue, by currency.
         has_statement: whether the books contain a statement for a part of the month.
         is_intact: whether the journal is the one for which the month was closed.
+        open: what the month leaves open, if it has just been closed.
     """
 
     ledger: str
@@ -51,6 +53,7 @@ class MonthBooks(NamedTuple):
     payable: tuple[Payable, ...]
     has_statement: bool
     is_intact: bool
+    open: tuple[OpenItems, ...] = ()
 
 
 def close_month(
@@ -104,6 +107,7 @@ def close_month(
             read_ledgers(
                 workspace,
                 opened,
+                provider=owner.provider,
                 account=owner,
                 since=period.since,
                 until=period.until,
@@ -118,7 +122,8 @@ def close_month(
             lines = journal(workspace, period, place)
             closing = ClosedMonth(month, owner.books, digest(lines), now, who.actor, who.reason or "")
             remember(workspace, {place: ledger}, books, who, closing)
-            closed.append(_month_books(workspace, ledger, place, books[place], closing, lines))
+            month_books = _month_books(workspace, ledger, place, books[place], closing, lines)
+            closed.append(month_books._replace(open=open_items(workspace, period, place)))
     return closed
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from kling_pricing.reconcile.staging import literal, matches
 
 _GUARDS = r"[\s\p{Z}\p{C}'\"`=\x{00B4}\x{2018}\x{2019}\x{201C}\x{201D}\x{FF02}\x{FF07}\x{FF1D}]"
@@ -35,11 +37,27 @@ NOT_IDS = ("n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "—", "#ref!
 WORDS = r"[^\p{L}\p{N}]*\p{L}{2,}[:\x{FF1A}]?\s.*"
 """Several words, as in a note below a table."""
 
+_LETTERS = "A-Za-z\u00c0-\u024f\u0370-\u1fff"
+_CHARACTERS = "\u2e80-\u9fff\uac00-\ud7af"
+FOOTER = (
+    f"[^{_LETTERS}{_CHARACTERS}0-9]*[{_LETTERS}]{{2,}}[:,]?[ \t\u00a0].*|[^{_LETTERS}{_CHARACTERS}0-9]+"
+    f"|.*[{_CHARACTERS}].*|[^{_LETTERS}0-9]*([Ee][Nn][Dd]|[Ee][Oo][Ff])[^{_LETTERS}0-9]*"
+)
+"""Text that no provider writes as an id: words, as in `End of the report`, a line of dashes, or Chinese text.
+
+The database and Python read the pattern in the same way.
+"""
+
 DATE_AS_ID = (
     r"@?[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}([ T].*)?|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}( .*)?"
     r"|[0-9]{1,2}-[A-Z][a-z]{2}|[A-Z][a-z]{2}-[0-9]{2}"
 )
 """A date, which a spreadsheet program makes of some ids."""
+
+
+def is_footer(text: str) -> bool:
+    """Returns whether a text, the only one of its row, is a footer below a table."""
+    return re.fullmatch(FOOTER, text.strip()) is not None
 
 
 def is_plain_id(text: str) -> str:

@@ -63,7 +63,8 @@ def read_ledgers(
     workspace: Workspace,
     ledgers: Sequence[Ledger],
     *,
-    account: ProviderAccount,
+    provider: str,
+    account: ProviderAccount | None,
     since: datetime,
     until: datetime,
     before: datetime,
@@ -78,7 +79,8 @@ def read_ledgers(
     Args:
         workspace: the database with the table.
         ledgers: the ledgers to read.
-        account: the account from which the reservations were sent.
+        provider: the provider to which the reservations were sent.
+        account: the account from which they were sent; None: any account.
         since: the start of the period.
         until: the end of the period, which is not part of it.
         before: reservations sent at or after this instant are not loaded.
@@ -98,15 +100,15 @@ def read_ledgers(
         " (task_id VARCHAR, copies BIGINT, inside BOOLEAN, due BIGINT, place BIGINT, ids VARCHAR[])"
     )
     values = {
-        "account": account.account,
+        "account": account and account.account,
         "since": since.replace(tzinfo=None),
         "until": until.replace(tzinfo=None),
     }
     loads: list[Future[Any]] = [first]
     read = 0
     for place, ledger in enumerate(ledgers):
-        others = _may_have_others(ledger, account)
-        for path, lines in _files(ledger.sent(account.provider, before), workspace.folder / f"ledger-{place}"):
+        others = account is not None and _may_have_others(ledger, account)
+        for path, lines in _files(ledger.sent(provider, before), workspace.folder / f"ledger-{place}"):
             loads.append(loader.submit(_load, workspace, path, place, values, others=others))
             loads[-2].result()  # so that at most two files exist
             read += lines
@@ -191,7 +193,8 @@ def _load(workspace: Workspace, path: Path, ledger: int, values: Mapping[str, An
             WHEN ended IS NOT NULL AND failed_tasks = 'refunded' THEN 0
             ELSE expected END,
           1, FALSE, FALSE
-        FROM {sent} AS sent JOIN terms ON terms.written = sent.terms WHERE sent.account = $account
+        FROM {sent} AS sent JOIN terms ON terms.written = sent.terms
+        WHERE sent.account = $account OR CAST($account AS VARCHAR) IS NULL
         """,
         values,
     )

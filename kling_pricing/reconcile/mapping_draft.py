@@ -62,6 +62,7 @@ _NAMES: Mapping[str, Sequence[str]] = {
     "tasks": ("tasks", "taskcount", "jobs", "count", "requests", "calls", "任务数", "次数", "数量", "anzahl"),
     "tier": ("tier", "档位"),
     "project": ("project", "projectname", "项目", "projekt"),
+    "account": ("account", "accountname", "accountid", "账号", "账户", "konto"),
 }
 """Answer -> names of columns, the likeliest first, without spaces, capitals and punctuation."""
 _PATTERNS = (
@@ -101,6 +102,7 @@ class MappingAnswers(NamedTuple):
         tasks: of sums: the column with the number of tasks.
         tier: of sums: the column with the tier.
         project: of sums: the column with the project.
+        account: of sums: the column with the account at the provider.
     """
 
     task_id: str | None = None
@@ -122,6 +124,7 @@ class MappingAnswers(NamedTuple):
     tasks: str | None = None
     tier: str | None = None
     project: str | None = None
+    account: str | None = None
 
 
 class MappingDraft(NamedTuple):
@@ -234,14 +237,14 @@ class MappingDraft(NamedTuple):
             raise KlingPricingError(f"the mapping needs {', '.join(lacking)}; give a value for each")
         keys = (answers.billed_at, answers.model, answers.resolution)
         named: tuple[str | None, ...] = (answers.amount, answers.unit_column, *keys)
-        of_kind = (answers.task_id, answers.duration_s)
+        of_kind: tuple[str | None, ...] = (answers.task_id, answers.duration_s)
         if answers.sums:
-            of_kind = (answers.tier, answers.project)
+            of_kind = (answers.tier, answers.project, answers.account)
             named = (*named, answers.tasks)
             if not any((*keys, *of_kind)):
                 raise KlingPricingError(
                     "sums need a column that says which tasks they add up; give the day, the model, the "
-                    "resolution, the tier or the project"
+                    "resolution, the tier, the project or the account"
                 )
         for column in (*named, *of_kind, *(column for column, _ in answers.totals)):
             if column:
@@ -367,12 +370,9 @@ def _sum_columns(answers: MappingAnswers, names_of: Sequence[str]) -> list[str]:
             f"day: {{column: {_text(answers.billed_at)}, format: {_text(answers.time_format)}, "
             f"timezone: {zone}}}"
         )
-    models = f", names_of: [{', '.join(names_of)}]" if names_of else ""
-    keys = (("model", answers.model, models), ("resolution", answers.resolution, ""))
-    for key, value, more in (*keys, ("tier", answers.tier, ""), ("project", answers.project, "")):
-        if value:
-            lines.append(f"{key}: {{column: {_text(value)}{more}}}")
-    return lines
+    more = {"model": f", names_of: [{', '.join(names_of)}]" if names_of else ""}
+    names = {key: getattr(answers, key) for key in ("model", "resolution", "tier", "project", "account")}
+    return lines + [f"{k}: {{column: {_text(name)}{more.get(k, '')}}}" for k, name in names.items() if name]
 
 
 def _suggested(draft: MappingDraft) -> MappingAnswers:
@@ -383,8 +383,7 @@ def _suggested(draft: MappingDraft) -> MappingAnswers:
     if answers.billed_at:
         answers = answers._replace(time_format=draft.times(answers.billed_at)[0])
     if answers.duration_s:
-        is_ms = answers.duration_s.lower().endswith("ms")
-        answers = answers._replace(duration_unit="ms" if is_ms else "s")
+        answers = answers._replace(duration_unit="ms" if answers.duration_s.lower().endswith("ms") else "s")
     return answers
 
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from kling_pricing.reconcile.categories import Category
 
-Grain: TypeAlias = Literal["day", "model", "resolution", "tier", "project"]
+Grain: TypeAlias = Literal["day", "model", "resolution", "tier", "project", "account"]
 """A column by which a statement divides its sums."""
 
 
@@ -17,7 +17,8 @@ class Line(NamedTuple):
     """One task of the ledger, of the statement, or of both; or one row of the statement without a task.
 
     If the statement gives sums instead of tasks, a line is one sum: it has no task and no reservation, and of
-    `day`, `model`, `resolution`, `tier` and `project` only those by which the statement divides its sums.
+    `day`, `model`, `resolution`, `tier`, `project` and `account` only those by which the statement divides its
+    sums.
 
     Attributes:
         category: its category.
@@ -55,6 +56,7 @@ class Line(NamedTuple):
         billed_tasks: of a sum: the number of its tasks on the statement; None: the statement does not say.
         may_charge: whether the line may be a charge. A row that cannot be read and states no amount, such as a
             note below the charges, is not one.
+        account: of a sum: the account at the provider from which its tasks were sent.
     """
 
     category: Category
@@ -89,6 +91,7 @@ class Line(NamedTuple):
     expected_tasks: int | None = None
     billed_tasks: int | None = None
     may_charge: bool = True
+    account: str | None = None
 
     @property
     def is_exception(self) -> bool:
@@ -101,7 +104,7 @@ class Line(NamedTuple):
         if self.expected_tasks is None:
             return None
         day = None if self.day is None else f"{self.day}"
-        parts = (day, self.model, self.resolution, self.tier, self.project)
+        parts = (day, self.model, self.resolution, self.tier, self.project, self.account)
         return ", ".join(part for part in parts if part)
 
 
@@ -164,6 +167,15 @@ Dimension: TypeAlias = Literal["all", "category", "standing", "project", "model"
 
 Account: TypeAlias = Literal["expense", "variance", "disputed", "liability"]
 """An account of the books. `JournalLine` has the meanings."""
+
+
+ACCOUNT_TITLES: Mapping[Account, str] = {
+    "expense": "Video generation",
+    "variance": "Billing variance",
+    "disputed": "Disputed charges",
+    "liability": "Accrued liabilities",
+}
+"""Account -> its name in journals for people: those of `month close`, and those of the reports."""
 
 
 class JournalLine(NamedTuple):

@@ -125,8 +125,8 @@ PROBLEMS: Mapping[str, Problem] = {
 }
 """The kinds of problems."""
 
-LEFT_OUT, NO_TASK = "left_out", "no_task"
-IGNORED = f"'{LEFT_OUT}', '{NO_TASK}'"
+LEFT_OUT, NO_TASK, FOOTER_ROW = "left_out", "no_task", "footer"
+IGNORED = f"'{LEFT_OUT}', '{NO_TASK}', '{FOOTER_ROW}'"
 """Kinds of rows that are no charges of a task, which is no problem: they are counted, and have no line."""
 
 _CURRENCY = re.compile("[A-Z]{3}")
@@ -154,6 +154,7 @@ def first_problem(
     *,
     is_answer: bool,
     totals: Iterable[RowCheck] = (),
+    footer: RowCheck | None = None,
     more: Iterable[RowCheck] = (),
 ) -> str:
     """Returns the SQL of a row's first problem; one cheap check comes first, as nearly every row is valid.
@@ -165,6 +166,7 @@ def first_problem(
         source: the columns of the statement.
         is_answer: whether the rows are answers about tasks.
         totals: the checks that find totals, which come before all others.
+        footer: the check that finds footers, which have no amount.
         more: further checks, which come last.
     """
     amount = columns.amount
@@ -205,6 +207,8 @@ def first_problem(
         ("kept = ''", "", LEFT_OUT, "''"),
         ("ifnull(fault, '') <> ''", "", "row", "fault"),
     ]
+    if footer is not None:
+        checks.append(footer)
     if source.has_blanks:
         checks.append((_BLANK, "", LEFT_OUT, "''"))
     if columns.task_id.optional:

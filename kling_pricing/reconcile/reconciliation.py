@@ -4,11 +4,12 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 
 | step | reads | makes |
 |---|---|---|
-| `accounts.choose_account` | ledgers, the caller's choice | the account whose books and reservations are read |
+| `chosen_account.account_or_all` | ledgers, the caller's choice | the account that is read; `None`: all |
 | `statements.read_statements` | statement files, through `files/`, `mappings` and `charge_sql` | `charge` |
 | `ledgers.read_ledgers` | ledgers, at the same time | `reserved`, `terms`, `shared`, `elsewhere` |
 | `bookkeeping.load_books` | books of the ledgers | `fact`, `past_statement` |
 | `memory.choose_replaced` | `past_statement`, the caller's choice | `to_replace` |
+| `footers.read_footers` | `charge`, tasks of `reserved` | the footers; problems of `charge` |
 | `mangled_ids.restore_ids` | `charge`, tasks of `reserved` | ids and problems of `charge` |
 | `rounded_ids.refuse_rounded_ids` | `charge`, tasks of `reserved` | problems of `charge`, or an error |
 | `aggregates.sums` (of sums, the last step) | `charge`, `reserved`, `terms` | `cell`, `line`, the gaps |
@@ -48,14 +49,15 @@ from typing import Any
 
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.ledger import connect
+from kling_pricing.ledger import Ledger, connect
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.money import exact_amount
 from kling_pricing.quoting.intake import default_book
-from kling_pricing.reconcile.aggregates.sums import compare_sums
+from kling_pricing.reconcile.aggregates.sums import compare_sums, is_by_account
 from kling_pricing.reconcile.bookkeeping import load_books
 from kling_pricing.reconcile.candidates import propose
 from kling_pricing.reconcile.categories import mark_exceptions
-from kling_pricing.reconcile.chosen_account import choose_account
+from kling_pricing.reconcile.chosen_account import account_or_all, books_of_all, choose_account
 from kling_pricing.reconcile.completeness import (
     MAX_UNREADABLE_PERCENT,
     check_completeness,
@@ -65,6 +67,7 @@ from kling_pricing.reconcile.completeness import (
     read_control_totals,
 )
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
+from kling_pricing.reconcile.footers import read_footers
 from kling_pricing.reconcile.learning import learn
 from kling_pricing.reconcile.ledgers import pair, read_ledgers
 from kling_pricing.reconcile.lines import Lines
@@ -76,7 +79,7 @@ from kling_pricing.reconcile.precharges import resolve_precharges
 from kling_pricing.reconcile.result import OnProgress, Reconciliation, ignore_progress
 from kling_pricing.reconcile.rounded_ids import refuse_rounded_ids
 from kling_pricing.reconcile.row_facts import RowFacts, read_row_facts
-from kling_pricing.reconcile.statements import MappingLike, read_statements
+from kling_pricing.reconcile.statements import MappingLike, Statement, read_statements
 from kling_pricing.reconcile.tie_out import tie_out
 from kling_pricing.reconcile.units import check_account_currency, units_of
 from kling_pricing.reconcile.unreadable_rows import add_unreadable
@@ -130,7 +133,8 @@ def reconcile(
         statements: a file of the provider's statement, or several: CSV, JSON, Parquet or XLSX.
         provider: the provider that bills.
         account: the account at the provider for which it issued the statements; by default, the only one that
-            the ledgers have. Jobs that were sent from other accounts are not expected on the statements.
+            the ledgers have. Jobs that were sent from other accounts are not expected on the statements. A
+            statement that gives sums by account concerns all accounts.
         since: start of the period, with a time zone.
         until: end of the period (exclusive).
         mapping: the mapping of the columns: a name, or a YAML file; by default, the mapping that matches.
@@ -170,18 +174,17 @@ def reconcile(
     _check_times(grace=grace, window=window)
     book = default_book() if book is None else book
     check_account_currency(account_currency)
-    allowed, invoice = _checked_tolerance(tolerance), checked_invoice(invoice)
-    most_unreadable = checked_percent(max_unreadable_percent)
+    allowed, most_unreadable = _checked_tolerance(tolerance), checked_percent(max_unreadable_percent)
+    invoice = checked_invoice(invoice)
     report: OnProgress = on_progress or ignore_progress
     tables = book.tables_of(provider)
     units = units_of(book, provider, end - timedelta(microseconds=1))
     period = StatementPeriod(start, end, grace)
-    urls = [ledgers] if isinstance(ledgers, str) else ledgers
-    now = utc_clock(clock)()
+    urls, now = [ledgers] if isinstance(ledgers, str) else ledgers, utc_clock(clock)()
     opened = [connect(url, clock=utc_clock(None)) for url in urls]
     workspace = Workspace(memory_limit, folder)
     try:
-        owner = choose_account(opened, provider, account)
+        owner = account_or_all(opened, provider, account)
         with _loading_thread(workspace) as loader:
             reading_statements = loader.submit(
                 read_statements,
@@ -198,6 +201,7 @@ def reconcile(
             read_ledgers(
                 workspace,
                 opened,
+                provider=provider,
                 account=owner,
                 since=start,
                 until=end,
@@ -207,21 +211,23 @@ def reconcile(
                 on_reservations=lambda done: report("reading ledgers", done, None),
             )
             read = reading_statements.result()
-        known_books = load_books(workspace, opened, owner)
+        owner = _confirmed(owner, opened, provider, read)
+        known_books = books_of_all(opened, provider) if owner is None else load_books(workspace, opened, owner)
         described: dict[str, Any] = {
             "ledgers": urls,
             "book": book,
-            "account": owner,
+            "account": owner or ProviderAccount(provider, provider),
             "since": start,
             "until": end,
             "statements": {statement.name: statement.digest for statement in read},
             "opened": opened,
             "known_books": known_books,
             "invoice": invoice,
+            "notes": read_footers(workspace, read),
             "now": now,
         }
-        if any(statement.is_aggregate for statement in read):
-            sums = compare_sums(
+        if owner is None or any(statement.is_aggregate for statement in read):
+            compared = compare_sums(
                 *(workspace, read, book, units.values(), period),
                 provider=provider,
                 usual=tables[-1].currency,
@@ -229,8 +235,9 @@ def reconcile(
                 invoice=invoice,
                 max_unreadable_percent=most_unreadable,
                 refused={"pairs (--pair)": pairs, "replaces (--replaces)": replaces},
+                account=account,
             )
-            return Reconciliation(workspace, *sums, conflicts=(), learn_facts=lambda: None, **described)
+            return Reconciliation(workspace, *compared, conflicts=(), learn_facts=lambda: None, **described)
         choose_replaced(workspace, replaces, read)
         restore_ids(workspace, read)
         refuse_rounded_ids(workspace, read)
@@ -284,6 +291,19 @@ def reconcile(
         for ledger in opened:
             ledger.close()
         raise
+
+
+def _confirmed(
+    owner: ProviderAccount | None, ledgers: Sequence[Ledger], provider: str, statements: Sequence[Statement]
+) -> ProviderAccount | None:
+    """Returns the account that was chosen; None: the statements give sums by account.
+
+    Raises:
+        KlingPricingError: no account was chosen, and the statements belong to one account.
+    """
+    if owner is None and not is_by_account(statements):
+        return choose_account(ledgers, provider, None)
+    return owner
 
 
 def _checked_period(since: datetime, until: datetime) -> tuple[datetime, datetime]:

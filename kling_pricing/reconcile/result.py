@@ -27,10 +27,12 @@ from kling_pricing.reconcile.settle import (
     SettleAlso,
     Settled,
     SettledTask,
+    SettlementNote,
     count_to_settle,
     first_to_settle,
     settle,
 )
+from kling_pricing.reconcile.summary import ReconciliationSummary
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 
@@ -38,14 +40,15 @@ OnProgress = Callable[[str, int, int | None], None]
 """Called with the current stage, how much of it is done, and its total, if that is known."""
 
 
-class Reconciliation:
+class Reconciliation(ReconciliationSummary):
     """The result of `reconcile`; see `model.Reconciled`.
 
     It holds a database, so close it, or use it in a `with` block.
 
     Attributes:
         provider: the provider that bills.
-        account: the account at the provider for which it issued the statements.
+        account: the account at the provider for which it issued the statements; the provider's name if they
+            give sums by account.
         since: start of the period, UTC.
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
@@ -53,6 +56,7 @@ class Reconciliation:
         open: the number of exceptions that are still open: no cause explains them to the last digit.
         gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
         confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
+        notes: what else the files contain, such as footers, each a clause.
         rows: the rows of the statements, counted.
         invoice: the invoice with which the rows were compared; None: it is not known.
         is_over: whether the period was over; before its end, charges may still be missing.
@@ -82,6 +86,7 @@ class Reconciliation:
         known_books: Sequence[Books],
         conflicts: tuple[Conflict, ...],
         invoice: Invoice | None,
+        notes: tuple[str, ...],
         now: datetime,
         learn_facts: Callable[[], None],
         shorter_than: tuple[LongerFile, ...] = (),
@@ -97,6 +102,7 @@ class Reconciliation:
         self._completeness = completeness
         self.gaps: tuple[str, ...] = (*completeness.gaps, *map(conflict_text, conflicts))
         self.confirmed: tuple[str, ...] = completeness.confirmed
+        self.notes = notes
         self.invoice = invoice
         self.is_over: bool = now >= until
         self._now = now
@@ -319,6 +325,8 @@ class Reconciliation:
         return settle(
             self._workspace,
             self._ledgers,
+            self._opened,
+            noted=SettlementNote(self._owner.books, self.statements, self._now, author(actor, reason)),
             also=also,
             book=self._book,
             on_done=lambda done, total: report("settling", done, total),

@@ -12,6 +12,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import from_nanos
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.reconcile.completeness import read_control_totals
+from kling_pricing.reconcile.footers import read_footers
 from kling_pricing.reconcile.mangled_ids import restore_ids
 from kling_pricing.reconcile.messages import row_problem
 from kling_pricing.reconcile.problems import IGNORED
@@ -73,6 +74,7 @@ class StatementSample(NamedTuple):
         problems: the first rows that cannot be read.
         totals: what the totals in the file say, compared with the sum of the rows, each a clause.
         totals_agree: whether each of these totals is the sum of the rows.
+        notes: what else the file contains, such as footers, each a clause.
     """
 
     file: str
@@ -88,6 +90,7 @@ class StatementSample(NamedTuple):
     problems: Sequence[SampleRow]
     totals: Sequence[str] = ()
     totals_agree: bool = True
+    notes: Sequence[str] = ()
 
 
 def sample_statement(
@@ -139,12 +142,14 @@ def sample_statement(
             on_bytes=lambda _done, _total: None,
         )
         workspace.run("CREATE TABLE reserved (task_id VARCHAR)")  # there is no ledger
+        notes = read_footers(workspace, [read])
         restore_ids(workspace, [read])
         refuse_rounded_ids(workspace, [read])
         controls = read_control_totals(workspace, [read])
         return _sample(workspace, read, rows)._replace(
             totals=[str(control) for control in controls],
             totals_agree=all(control.agrees for control in controls),
+            notes=notes,
         )
     finally:
         workspace.close()
@@ -218,8 +223,8 @@ def _row(
 
 def _cell(day: datetime | None, stated: Mapping[str, Any]) -> str:
     """Returns the texts that say which tasks a row adds up."""
-    tier, project, _tasks = stated["facts"]
-    texts = ("" if day is None else f"{day:%Y-%m-%d}", stated["model"], stated["resolution"], tier, project)
+    *parts, _tasks = stated["facts"]
+    texts = ("" if day is None else f"{day:%Y-%m-%d}", stated["model"], stated["resolution"], *parts)
     return ", ".join(filter(None, texts))
 
 

@@ -5,14 +5,18 @@ Each task is one transaction, so an interruption loses nothing, and a second run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple, Self, TypeAlias, get_args
 
 from kling_pricing.errors import KlingPricingError, ReservationStateError
 from kling_pricing.guard import BudgetGuard
+from kling_pricing.ledger import Ledger
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.model import Alert
-from kling_pricing.money import format_decimal, from_nanos
+from kling_pricing.money import add, format_decimal, from_nanos
 from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.workspace import Workspace
@@ -50,6 +54,22 @@ class Settled(NamedTuple):
     refused: Mapping[str, str]
 
 
+class SettlementNote(NamedTuple):
+    """What a ledger keeps about a settlement, besides the numbers and the sums.
+
+    Attributes:
+        books: the name of the books.
+        statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
+        started_at: when the reconciliation started, UTC.
+        author: who settles, and why.
+    """
+
+    books: str
+    statements: Mapping[str, str]
+    started_at: datetime
+    author: Author
+
+
 _MAX_NAMED = 10
 """The largest number of settled tasks that are named."""
 _ORDER = "ORDER BY ledger, dispatched_at, reserved.task_id, reserved.id"
@@ -72,18 +92,22 @@ _TO_SETTLE = """
           AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({disputable}))
       ) AND line.billed IS NOT NULL AND line.whole >= 0 AND line.currency = terms.currency
       AND (category <> 'timing' OR inside OR line.whole = due)
+      AND (category = 'timing' OR line.whole <= greatest(line.billed, due))
       AND ifnull(basis, '') <> 'operator'
       AND (ifnull(basis, '') <> 'statement' OR ifnull(reserved.billed, 0) <> line.whole)
       AND reserved.id NOT IN (FROM settled)
 """
 """The whole charge is booked, inside and outside the period. Of a task that was sent before the period, the
-statement may have only the last part of the charge, so it is booked only if it is the quote."""
+statement may have only the last part of the charge, so it is booked only if it is the quote. A task
+that is charged again after the period needs a decision in that period."""
 
 
 def settle(
     workspace: Workspace,
     ledgers: Sequence[str],
+    opened: Sequence[Ledger],
     *,
+    noted: SettlementNote,
     also: Collection[SettleAlso],
     book: PriceBook,
     on_done: Callable[[int, int], None],
@@ -98,6 +122,8 @@ def settle(
     Args:
         workspace: the database with the lines.
         ledgers: the ledgers, in the order in which they were read.
+        opened: the same ledgers, opened.
+        noted: what the ledgers keep about the settlement.
         also: further categories to settle.
         book: the price tables of the guards.
         on_done: called with the number of tasks done, and their total.
@@ -108,7 +134,11 @@ def settle(
     total = workspace.one(f"SELECT (SELECT count(*) {_TO_BIND}) + (SELECT count(*) {to_settle})")
     progress = _Progress(workspace)
     for place, url in enumerate(ledgers):
-        with BudgetGuard(url, book=book, on_alert=on_alert) as guard, progress:
+        with (
+            BudgetGuard(url, book=book, on_alert=on_alert) as guard,
+            progress,
+            _noting(opened[place], noted, progress),
+        ):
             for reservation, task_id in workspace.all(f"SELECT id, task_id {_TO_BIND} AND ledger = ?", [place]):
                 try:
                     guard.bind(reservation, task_id)
@@ -123,11 +153,32 @@ def settle(
                 if reservation not in progress.refused:
                     try:
                         guard.settle(reservation, task.amount, basis="statement")
-                        progress.add_settled(reservation)
+                        progress.add_settled(task)
                     except ReservationStateError as error:
                         progress.refused[reservation] = f"{error}{_remedy(reservation, task.amount)}"
                 on_done(progress.count, total)
     return Settled(progress.settled, progress.bound, progress.refused)
+
+
+@contextmanager
+def _noting(ledger: Ledger, noted: SettlementNote, progress: _Progress) -> Iterator[None]:
+    """Keeps in a ledger what was settled in it, also if an error stops the settlement."""
+    settled, bound, refused = progress.settled, progress.bound, len(progress.refused)
+    progress.sums.clear()
+    try:
+        yield
+    finally:
+        if (progress.settled, progress.bound) != (settled, bound):
+            sums = sorted(progress.sums.items())
+            value = {
+                "statements": dict(noted.statements),
+                "started_at": noted.started_at.isoformat(),
+                "settled": progress.settled - settled,
+                "bound": progress.bound - bound,
+                "refused": len(progress.refused) - refused,
+                "sums": {currency: format_decimal(amount) for currency, amount in sums},
+            }
+            ledger.note_settlement(noted.books, value, noted.author)
 
 
 def count_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> int:
@@ -185,6 +236,7 @@ class _Progress:
         self._settled_ids: list[str] = []
         self.settled = self.bound = 0
         self.refused: dict[str, str] = {}
+        self.sums: dict[str, Decimal] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -198,7 +250,8 @@ class _Progress:
         """The number of tasks that were tried."""
         return self.settled + self.bound + len(self.refused)
 
-    def add_settled(self, reservation: str) -> None:
-        """Counts a reservation as settled."""
+    def add_settled(self, task: SettledTask) -> None:
+        """Counts the reservation of a task as settled."""
         self.settled += 1
-        self._settled_ids.append(reservation)
+        self.sums[task.currency] = add(self.sums.get(task.currency, Decimal(0)), task.amount)
+        self._settled_ids.append(task.reservation_id)

@@ -228,8 +228,8 @@ class _Charges:
         lengths = columns.duration_s.columns if columns and columns.duration_s else ()
         file.numbers = [*amount.columns, *lengths] if amount else []
         file.task_columns = columns.task_id.columns if columns else ()
-        source = file.source(mapping.read, exact)
         try:
+            source = file.source(mapping.read, exact)
             complete = self._insert(source)
         except WorkspaceError:
             complete = False  # Python may read what the database cannot, or it says where it stops

@@ -1,6 +1,6 @@
-"""The rows of a statement that give a total: how a mapping recognises them.
+"""The rows of a statement that are not charges: totals, and footers such as `End of the report`.
 
-Such a row is never a charge. `completeness` compares its amount with the sum of the rows above it.
+`completeness` compares the amount of a total with the sum of the rows above it. A footer has no amount.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from kling_pricing.reconcile.id_forms import TOTALS
-from kling_pricing.reconcile.problems import RowCheck
-from kling_pricing.reconcile.staging import literal
+from kling_pricing.reconcile.files.file_reader import ID_SEPARATOR
+from kling_pricing.reconcile.id_forms import FOOTER, TOTALS
+from kling_pricing.reconcile.problems import FOOTER_ROW, RowCheck
+from kling_pricing.reconcile.staging import literal, matches
 from kling_pricing.reconcile.statement_columns import RequiredColumnEntry
 from kling_pricing.strict_yaml import Text
 from kling_pricing.wire.fields import folded
@@ -88,6 +89,19 @@ def words_check(column: str, text: str) -> RowCheck:
     """Returns the check for one of the usual words of a total in a column, given the SQL of its text."""
     words = ", ".join(map(literal, TOTALS))
     return RowCheck(f"{bare_text(text)} IN ({words})", column, "total", f"left({text}, 40)")
+
+
+def footer_check(amount_column: str, texts: Iterable[str]) -> RowCheck:
+    """Returns the check that finds footers.
+
+    Args:
+        amount_column: the column with the amount.
+        texts: the SQL of every other text of a row. A footer has exactly one, and no amount.
+    """
+    given = ", ".join(f"nullif(trim({text}), '')" for text in texts)
+    written = f"concat_ws({literal(ID_SEPARATOR)}, {given})"
+    is_lone = f"NOT contains({written}, {literal(ID_SEPARATOR)}) AND {matches(written, FOOTER)}"
+    return RowCheck(f"trim(amount) = '' AND {is_lone}", amount_column, FOOTER_ROW, "''")
 
 
 def bare_word(text: str) -> str:

@@ -13,21 +13,21 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from kling_pricing.money import add
-from kling_pricing.reconcile.model import Account, Reconciled
+from kling_pricing.reconcile.model import ACCOUNT_TITLES, Account, Reconciled
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formatting import counted, safe_or_none
 
-LIABILITY = "Accrued liabilities"
+LIABILITY = ACCOUNT_TITLES["liability"]
 
 Purpose: TypeAlias = Literal["used", "billed differently", "disputed"]
 """The reason for an entry."""
 
-_ENTRIES: dict[Account, tuple[str, Purpose, str]] = {
-    "expense": ("Video generation", "used", "at the expected amount"),
-    "variance": ("Billing variance", "billed differently", "billed minus expected"),
-    "disputed": ("Disputed charges", "disputed", "disputed with the provider"),
+_ENTRIES: dict[Account, tuple[Purpose, str]] = {
+    "expense": ("used", "at the expected amount"),
+    "variance": ("billed differently", "billed minus expected"),
+    "disputed": ("disputed", "disputed with the provider"),
 }
-"""Account -> its name, the purpose of its entries, and a memo."""
+"""Account -> the purpose of its entries, and a memo."""
 
 
 def section(reconciled: Reconciled) -> Section:
@@ -61,7 +61,7 @@ def _rows(reconciled: Reconciled, day: str) -> Iterator[Row]:
         if line.account not in _ENTRIES:
             continue  # the other side of these entries
         number += 1
-        account, purpose, reason = _ENTRIES[line.account]
+        account, (purpose, reason) = ACCOUNT_TITLES[line.account], _ENTRIES[line.account]
         debited, credited = (account, LIABILITY) if line.amount > 0 else (LIABILITY, account)
         memo = f"{counted(line.tasks, 'task')}: {reason}"
         named = safe_or_none(line.project or None)

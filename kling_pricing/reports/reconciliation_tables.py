@@ -159,6 +159,7 @@ _SUM_COLUMNS = (
     Column("resolution", "Resolution"),
     Column("tier", "Tier"),
     Column("project", "Project"),
+    Column("account", "Account"),
     Column("currency", "Currency"),
     Column("expected_tasks", "Expected tasks", "count"),
     Column("billed_tasks", "Billed tasks", "count"),
@@ -178,6 +179,7 @@ def _sum_row(line: Line) -> Row:
         line.resolution,
         line.tier,
         safe_or_none(line.project),
+        safe_or_none(line.account),
         line.currency,
         line.expected_tasks,
         line.billed_tasks,
@@ -229,7 +231,7 @@ def _line_row(line: Line) -> Row:
 
 def _sum_columns(reconciled: Reconciled) -> tuple[Column, ...]:
     """Returns the columns of sums; those by which the statement does not divide them are not on the page."""
-    hidden = {"day", "model", "resolution", "tier", "project"} - {*reconciled.grain}
+    hidden = {"day", "model", "resolution", "tier", "project", "account"} - {*reconciled.grain}
     return tuple(
         column._replace(on_page=column.on_page and column.name not in hidden) for column in _SUM_COLUMNS
     )

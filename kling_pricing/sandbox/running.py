@@ -19,9 +19,10 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.listening import listen
 from kling_pricing.sandbox.rehearsal import check_providers
 from kling_pricing.sandbox.scenario import Scenario, read_scenario
-from kling_pricing.sandbox.serving import ServedRehearsal, listen, run_in_process
+from kling_pricing.sandbox.serving import ServedRehearsal, run_in_process
 from kling_pricing.tables.loading.book import default_price_book
 from kling_pricing.tables.price_book import PriceBook
 

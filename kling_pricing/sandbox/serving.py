@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kling_pricing.display import not_installed
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.listening import BACKLOG
 from kling_pricing.sandbox.asgi import Application
 from kling_pricing.sandbox.har import HarFile
 from kling_pricing.sandbox.rehearsal import Rehearsal
@@ -26,7 +26,6 @@ try:
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(not_installed("the sandbox", "uvicorn", "server"), name=missing.name) from missing
 
-_BACKLOG = 2048
 _GRACE_S = 1
 
 
@@ -61,7 +60,7 @@ class ServedRehearsal:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=_GRACE_S,
         )
         self._server = _SignalledServer(config, self.started, self.stop)
@@ -131,29 +130,6 @@ def _tracking_protocol(transports: dict[tuple[str, int], asyncio.Transport]) -> 
             super().connection_lost(exc)
 
     return Tracking
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a listening socket.
-
-    Raises:
-        KlingPricingError: the address cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only on sockets with an explicit protocol
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
-        listening.close()
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise KlingPricingError(
-            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 chooses a free "
-            "port)"
-        ) from None
-    return listening
 
 
 def run_in_process(scenario: str, listening: socket.socket, record: str | Path | None, started: Any) -> None:

@@ -1,4 +1,4 @@
-"""The server as an ASGI application: sends each request to the proxy, the callbacks, the pages or the API."""
+"""The server as an ASGI application: sends each request to the part of the server that answers it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.server.api import api_application
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, refuse_framing, send_json
 from kling_pricing.server.background import BACKGROUND_WORK
+from kling_pricing.server.mcp_endpoint import MCP_PATH, mcp_application
 from kling_pricing.server.pages import pages_application, serves
-from kling_pricing.server.provider_callbacks import CALLBACK_PREFIX, CallbackReceiver
+from kling_pricing.server.provider_callbacks import CallbackReceiver
 from kling_pricing.server.proxy.passing import Proxy
 from kling_pricing.server.proxy.targets import PREFIX
 from kling_pricing.server.request_log import ProxyLog
 from kling_pricing.server.server_state import ServerState
+from kling_pricing.server.upstreams import CALLBACK_PREFIX
 
 _log = logging.getLogger("kling_pricing.server")
 
@@ -35,6 +37,7 @@ class ServerApplication:
         self._pages = pages_application(state)
         self._proxy = ProxyLog(Proxy(state), state.metrics, state.upstreams)
         self._callbacks = CallbackReceiver(state)
+        self._mcp = mcp_application(state)
         self._working: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +57,9 @@ class ServerApplication:
             return
         if scope["path"].startswith(CALLBACK_PREFIX):
             await self._callbacks(scope, receive, send)
+            return
+        if scope["path"] == MCP_PATH:
+            await self._mcp(scope, receive, send)
             return
         if serves(scope["path"]):
             await self._pages(scope, receive, send)

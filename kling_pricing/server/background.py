@@ -50,7 +50,7 @@ async def deliver_alerts(state: ServerState) -> None:
         await asyncio.sleep(_NEXT_TRY_S)
     stop = Event()
     lasts = timedelta(seconds=state.settings.lease_s)
-    delivery = AlertDelivery(state.settings.ledger, lease=lasts, timeout=lasts / 6)
+    delivery = AlertDelivery(state.settings.ledger, lease=lasts, timeout=lasts / 6, clock=state.clock)
     watching = asyncio.ensure_future(asyncio.to_thread(delivery.watch, stop))
     try:
         await asyncio.shield(watching)

@@ -82,6 +82,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._callbacks = Counter(
+            "kling_pricing_callbacks",
+            "Callbacks of providers, by the status of the response.",
+            ("upstream", "status"),
+            registry=self._registry,
+        )
+
     def count_request(self, upstream: str, outcome: Outcome) -> None:
         """Counts a request to an upstream, whose name must be one of the settings."""
         self._requests.labels(upstream, outcome).inc()
@@ -97,6 +104,10 @@ class Metrics:
     def count_poll(self, upstream: str, outcome: str) -> None:
         """Counts a question to an upstream about a task; the outcome is that of a `PollResult`."""
         self._polls.labels(upstream, outcome).inc()
+
+    def count_callback(self, upstream: str, status: int) -> None:
+        """Counts a callback to an upstream, whose name must be one of the settings."""
+        self._callbacks.labels(upstream, str(int(status))).inc()
 
     @contextmanager
     def timed(self, step: Step) -> Iterator[None]:

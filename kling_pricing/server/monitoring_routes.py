@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from kling_pricing.display import without_secrets
-from kling_pricing.errors import KlingPricingError
+from kling_pricing.errors import BudgetError, KlingPricingError
+from kling_pricing.server.access import KEY_HEADERS
 from kling_pricing.server.metrics import CONTENT_TYPE
 from kling_pricing.server.problem_documents import problems
 from kling_pricing.server.server_settings import is_loopback
@@ -41,23 +42,43 @@ class Readiness(BaseModel):
     },
 )
 def ready(request: Request) -> JSONResponse:
-    """Returns whether the ledger can be used, and which process does the background work."""
+    """Returns whether the ledger can be used, and where the background work is done.
+
+    The ledger is asked at most once a second. Only a key with the role `view` for all projects gets the
+    details: the error of the ledger, and the host and the id of the process that does the background work.
+    """
     state: ServerState = request.app.state.server
-    try:
-        state.guard.budgets()
-        ledger = "ok"
-    except KlingPricingError as error:
-        ledger = without_secrets(str(error), "sentence")
+    problem = state.readiness.problem()
     holder, is_current = state.background.holder, state.background.is_current
     place = "here" if holder and holder.is_this else "elsewhere"
+    is_open = problem is None and is_current
+    shows_details = _may_view(request, state)
     readiness = Readiness(
-        ready=ledger == "ok" and is_current,
-        ledger=ledger,
+        ready=is_open,
+        ledger="ok" if problem is None else _described(problem, shows_details=shows_details),
         background=place if holder and is_current else "unknown",
-        background_holder=holder and holder.holder,
+        background_holder=holder.holder if holder and shows_details else None,
         background_until=holder and holder.ends_at,
     )
-    return JSONResponse(readiness.model_dump(mode="json"), 200 if readiness.ready else _NOT_READY)
+    return JSONResponse(readiness.model_dump(mode="json"), 200 if is_open else _NOT_READY)
+
+
+def _described(problem: KlingPricingError, *, shows_details: bool) -> str:
+    """Returns an error of the ledger, with its place or without."""
+    if shows_details:
+        return without_secrets(str(problem), "sentence")
+    return "it has no budgets yet" if isinstance(problem, BudgetError) else "it cannot be used"
+
+
+def _may_view(request: Request, state: ServerState) -> bool:
+    """Returns whether a request has a key that sees all projects."""
+    if not any(name in request.headers for name in KEY_HEADERS):
+        return False
+    try:
+        state.access.caller(request.headers).require("view", all_projects=True)
+    except KlingPricingError:
+        return False
+    return True
 
 
 @router.get(

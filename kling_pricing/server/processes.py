@@ -17,6 +17,7 @@ from typing import Any
 
 from kling_pricing.display import not_installed
 from kling_pricing.errors import BudgetError, SettingsError
+from kling_pricing.listening import BACKLOG
 from kling_pricing.server.server_settings import ServerSettings
 
 try:
@@ -32,7 +33,6 @@ except ModuleNotFoundError as missing:
         not_installed("the server", f"{missing.name}", "server"), name=missing.name
     ) from missing
 
-_BACKLOG = 2048
 _RESTART_PAUSE_S = 1
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 
@@ -62,7 +62,7 @@ class ServedApplication:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
             timeout_graceful_shutdown=settings.stop_timeout_s,
@@ -116,30 +116,6 @@ class _StoppableServer(uvicorn.Server):
 
     def _signalled(self, *_: Any) -> None:
         self.should_exit = True
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a listening socket.
-
-    Raises:
-        SettingsError: the address cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only on sockets with an explicit protocol
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
-        listening.close()
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise SettingsError(
-            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 chooses a free "
-            "port)",
-            key_path="port",
-        ) from None
-    return listening
 
 
 def serve(state: ServerState, listening: socket.socket) -> bool:

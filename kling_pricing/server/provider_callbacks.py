@@ -1,4 +1,9 @@
-"""Callbacks of providers: signed ones are recorded, and unsigned ones are only a reason to ask the provider."""
+"""Callbacks of providers: signed ones are recorded, and unsigned ones are only a reason to ask the provider.
+
+A callback to a sealed URL is also sent on to the caller's URL inside it. The provider gets a 2xx only after the
+caller's server has accepted the callback; otherwise it sends the callback again. So no queue is needed, and
+nothing is lost when the server stops.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +28,18 @@ from kling_pricing.guard.references import named_by_own_id
 from kling_pricing.guard.responses import read_answer
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
+from kling_pricing.server.callback_relay import CallbackRelay, RelayError
+from kling_pricing.server.pace import Pace
+from kling_pricing.server.proxy.header_rules import relayed_headers
 from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
+from kling_pricing.server.sealed_callbacks import SealedCallback
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.server.task_questions import ask
-from kling_pricing.server.upstreams import Upstream
+from kling_pricing.server.upstreams import CALLBACK_PREFIX, Upstream
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.task import Task, listed_tasks
 
 _log = logging.getLogger("kling_pricing.server")
-
-CALLBACK_PREFIX = "/callbacks/"
 
 _INTERVAL_S = 10
 """The least time between two questions about one task."""
@@ -44,6 +51,7 @@ _MAX_BODY_MB = 1
 
 _NS = 10**9
 _OPEN = {"dispatching", "bound"}
+_TOO_MANY = HTTPStatus.TOO_MANY_REQUESTS
 
 
 class CallbackReceiver:
@@ -59,33 +67,109 @@ class CallbackReceiver:
         self._webhooks: dict[tuple[str, str], Any] = {}
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._asking: set[str] = set()
+        per_s = state.settings.limits.callbacks_per_s
+        self._paces = {name: Pace(per_s) for name in state.upstreams}
+        self._relay = CallbackRelay(state.settings.callback_networks, state.settings.limits.callback_timeout_s)
+        self._relayed: OrderedDict[str, None] = OrderedDict()
+        self._relaying: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        upstream = self._state.upstreams.get(scope["path"].removeprefix(CALLBACK_PREFIX))
+        name, _, token = scope["path"].removeprefix(CALLBACK_PREFIX).partition("/")
+        upstream = self._state.upstreams.get(name)
         if upstream is None:
             await send_response(send, HTTPStatus.NOT_FOUND, [], b"unknown upstream")
             return
+        status, text = await self._answer(upstream, token, scope, receive)
+        if status is not None:
+            self._state.metrics.count_callback(name, status)
+            headers = {HTTPStatus.METHOD_NOT_ALLOWED: [("allow", "POST")], _TOO_MANY: [("retry-after", "1")]}
+            await send_response(send, status, headers.get(status, []), text.encode())
+
+    async def _answer(
+        self, upstream: Upstream, token: str, scope: Scope, receive: Receive
+    ) -> tuple[HTTPStatus | None, str]:
+        """Returns the status and the text of the response; no status: the sender has disconnected."""
         if scope["method"] != "POST":
-            await send_response(send, HTTPStatus.METHOD_NOT_ALLOWED, [("allow", "POST")], b"use POST")
-            return
+            return HTTPStatus.METHOD_NOT_ALLOWED, "use POST"
         try:
+            sealed = upstream.seal.opened(token) if token and upstream.seal is not None else None
+            if token and sealed is None:
+                return HTTPStatus.NOT_FOUND, "unknown URL"
+            if sealed is None and not self._paces[upstream.name].allows():
+                return _TOO_MANY, "too many callbacks; send it again later"
             headers = headers_of(scope)
             with self._bodies.counted() as parts:
                 body = await self._bodies.read(receive, headers.get("content-length"), parts, _MAX_BODY_MB)
-            if upstream.webhook_secret is None:
-                await self._hinted(upstream, body)
-            else:
-                await self._state.finish(partial(self._received, upstream, body, headers))
-            status, text = HTTPStatus.NO_CONTENT, b""
+            await self._record(upstream, body, headers, is_relayed=sealed is not None)
+            if sealed is not None:
+                await self._send_on(upstream, sealed, body, scope, headers.get("webhook-id"))
         except CallerGoneError:
-            return
+            return None, ""
+        except RelayError as error:
+            _log.warning("a callback of %s was not sent on: %s", upstream.name, error)
+            return HTTPStatus.BAD_GATEWAY, f"{error}; send the callback again"
         except (WebhookError, BodyError) as error:
-            status, text = HTTPStatus(error.status), str(error).encode()
+            return HTTPStatus(error.status), str(error)
         except KlingPricingError as error:  # the provider then sends the callback again
             _log.error("a callback of %s was not recorded: %s", upstream.name, error)
-            status, text = HTTPStatus.SERVICE_UNAVAILABLE, b"the callback was not recorded; send it again"
-        await send_response(send, status, [], text)
+            return HTTPStatus.SERVICE_UNAVAILABLE, "the callback was not recorded; send it again"
+        return HTTPStatus.NO_CONTENT, ""
+
+    async def _record(
+        self, upstream: Upstream, body: bytes, headers: dict[str, str], *, is_relayed: bool
+    ) -> None:
+        """Records a signed callback, and takes an unsigned one as a reason to ask the provider.
+
+        Raises:
+            WebhookError: the signature is wrong, or the body cannot be read.
+            LedgerError: the ledger cannot be used.
+        """
+        if upstream.webhook_secret is None:
+            await self._hinted(upstream, body)
+            return
+        try:
+            await self._state.finish(partial(self._received, upstream, body, headers))
+        except WebhookError as error:
+            is_repeated = error.status == HTTPStatus.OK
+            if not (is_repeated and is_relayed):  # it was recorded, but has perhaps not reached its caller
+                raise
+
+    async def _send_on(
+        self, upstream: Upstream, sealed: SealedCallback, body: bytes, scope: Scope, message_id: str | None
+    ) -> None:
+        """Sends a callback on to the caller; a signed one once, as far as this process knows.
+
+        Raises:
+            RelayError: the caller's server has not accepted it.
+            WebhookError: the callback is about another job, or may not be sent to its URL any more.
+            LedgerError: the ledger cannot be read.
+        """
+        once = None if upstream.webhook_secret is None else f"{upstream.name} {message_id}"
+        if once in self._relayed:
+            return
+        if once in self._relaying:
+            raise RelayError("the same callback is being sent on")
+        if not await self._state.run(partial(_is_about, upstream, sealed.reservation_id, body)):
+            raise WebhookError("the callback is not about the job of this URL", status=HTTPStatus.NOT_FOUND)
+        if upstream.seal is not None:
+            try:
+                upstream.seal.check(sealed.url)
+            except KlingPricingError:
+                message = "callbacks to this URL are not sent on any more"
+                raise WebhookError(message, status=HTTPStatus.GONE) from None
+        if once is not None:
+            self._relaying.add(once)
+        try:
+            await self._relay.send(sealed.url, body, relayed_headers(scope["headers"]))
+        finally:
+            self._relaying.discard(once or "")
+        if once is not None:
+            self._relayed[once] = None
+            if len(self._relayed) > _MAX_REMEMBERED:
+                self._relayed.popitem(last=False)
+        facts = {"upstream": upstream.name, "reservation": sealed.reservation_id}
+        _log.info("sent a callback of %s on", upstream.name, extra={"facts": facts})
 
     def _received(self, upstream: Upstream, body: bytes, headers: dict[str, str], guard: BudgetGuard) -> None:
         """Verifies a signed callback and records it, once per id."""
@@ -129,28 +213,45 @@ class CallbackReceiver:
         _log.info("asked %s because of a callback: %s", upstream.name, result.outcome)
 
 
+def _is_about(upstream: Upstream, reservation_id: str, body: bytes, guard: BudgetGuard) -> bool:
+    """Returns whether a callback is about the job of a reservation.
+
+    The first callback may arrive before the response to the submission has named the task.
+    """
+    try:
+        reservation = guard.reservation(reservation_id)
+    except ReservationNotFoundError:
+        return False
+    if (reservation.provider, reservation.account) != (upstream.provider, upstream.name):
+        return False
+    if reservation.task_id is None:
+        return reservation.state == "dispatching"
+    return reservation.task_id in {task.task_id for task in _named(upstream, body, guard)}
+
+
 def _open_jobs(upstream: Upstream, body: bytes, guard: BudgetGuard) -> list[Reservation]:
     """Returns the jobs that a callback names and that are not settled or released."""
-    try:
-        answer = read_answer(body)
-    except WireFormatError:
-        return []
     found: dict[str, Reservation] = {}
-    for item in (listed_tasks(answer) or [answer])[:_MAX_TASKS_IN_BODY]:
-        for task in _tasks(item, guard.book.api_formats(upstream.provider)):
-            reservation = named_by_own_id(guard.reservation, upstream.provider, task)
-            if reservation is None and task.task_id:
-                with suppress(ReservationNotFoundError):
-                    reservation = guard.reservation((upstream.provider, task.task_id))
-            if reservation is not None and reservation.state in _OPEN:
-                found[reservation.id] = reservation
+    for task in _named(upstream, body, guard):
+        reservation = named_by_own_id(guard.reservation, upstream.provider, task)
+        if reservation is None and task.task_id:
+            with suppress(ReservationNotFoundError):
+                reservation = guard.reservation((upstream.provider, task.task_id))
+        if reservation is not None and reservation.state in _OPEN:
+            found[reservation.id] = reservation
     return [*found.values()]
 
 
-def _tasks(item: object, wire_formats: tuple[str, ...]) -> Iterator[Task]:
-    for name in wire_formats:
-        with suppress(WireFormatError):
-            yield wire_format_named(name).read_task(item)  # type: ignore[arg-type]  # an item of a JSON object
+def _named(upstream: Upstream, body: bytes, guard: BudgetGuard) -> Iterator[Task]:
+    """Yields the tasks in a callback, as each wire format of the provider reads them."""
+    try:
+        answer = read_answer(body)
+    except WireFormatError:
+        return
+    for item in (listed_tasks(answer) or [answer])[:_MAX_TASKS_IN_BODY]:
+        for name in guard.book.api_formats(upstream.provider):
+            with suppress(WireFormatError):
+                yield wire_format_named(name).read_task(item)
 
 
 def _reported(work: asyncio.Future[None]) -> None:

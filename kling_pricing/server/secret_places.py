@@ -17,13 +17,16 @@ class Secret:
         place: `env:NAME` or `file:PATH`.
         setting: the setting that names the place, for errors.
 
+    Attributes:
+        setting: the setting that names the place.
+
     Raises:
         SettingsError: the secret is missing, empty, or has more than one line.
     """
 
     def __init__(self, place: str, setting: str) -> None:
         self._kind, _, self._name = place.partition(":")
-        self._setting = setting
+        self.setting = setting
         self._version: tuple[int, int] | None = None
         self._text = ""
         self.text()
@@ -45,7 +48,7 @@ class Secret:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise SettingsError(
                 f"the file {self._name} cannot be read ({reason}); write the secret into it",
-                key_path=self._setting,
+                key_path=self.setting,
             ) from None
         return self._text
 
@@ -60,11 +63,11 @@ class Secret:
                 if self._kind == "env"
                 else f"the file {self._name} is empty; write the secret into it"
             )
-            raise SettingsError(problem, key_path=self._setting)
+            raise SettingsError(problem, key_path=self.setting)
         if not self._text.isprintable():
             raise SettingsError(
                 f"the secret in {self._kind}:{self._name} has more than one line or an invisible character; "
                 "store the secret alone",
-                key_path=self._setting,
+                key_path=self.setting,
             )
         return self._text

@@ -23,6 +23,7 @@ VARIABLE_PREFIX = "KLING_PRICING_SERVER_"
 _NESTED = "__"
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,99}|file:[^\x00-\x1f\x7f]{1,500}")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?")
 
 
 def _reference(value: Any) -> str:
@@ -53,11 +54,17 @@ def _header(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError("must be a host in lower case, such as hooks.example.com, or *.example.com")
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(ip_network(value))
     except ValueError:
-        raise ValueError("must be an IP address or a network such as 10.0.0.0/24") from None
+        raise ValueError("must be an IP address, or a network such as 10.1.0.0/16 or fd00::/8") from None
 
 
 SecretReference = Annotated[str, BeforeValidator(_reference)]
@@ -99,6 +106,8 @@ class UpstreamSettings(FileModel):
     """Paths, besides those of their own tasks, that callers with the key of one project may use."""
     webhook_secret: SecretReference | None = None
     """The place of the secret with which the provider signs callbacks. Default: callbacks are not signed."""
+    callbacks: Literal["leave", "relay"] = "leave"
+    """Whether a caller's URL for callbacks stays as it is, or the server sends the callbacks on to it."""
 
 
 class ServerLimits(FileModel):
@@ -117,7 +126,11 @@ class ServerLimits(FileModel):
     header_timeout_s: Seconds = 20
     """The seconds in which a caller must send the headers of a request."""
     body_timeout_s: Seconds = 60
-    """The seconds in which a caller must send the next part of a body."""
+    """The seconds in which a caller must send the next part of a body, and read the next part of a response."""
+    callbacks_per_s: int = Field(100, ge=1, le=100_000)
+    """The largest number of callbacks in a second that anybody may send, for each upstream."""
+    callback_timeout_s: Seconds = 5
+    """The seconds in which a caller's server must accept a relayed callback."""
     live_streams: int = Field(64, ge=0, le=4096)
     """The largest number of open pages that a process updates live."""
 
@@ -157,6 +170,16 @@ class ServerSettings(FileModel):
     """The addresses of the proxies whose `trust_header` and `X-Forwarded-For` the pages believe."""
     upstreams: dict[Name, UpstreamSettings] = {}
     """Name of an account -> the account."""
+    public_url: BaseUrl | None = None
+    """The URL at which providers reach this server. Needed to relay callbacks."""
+    callback_key: SecretReference | None = None
+    """The place of the key that seals callers' URLs for callbacks; the same for all servers of a ledger."""
+    callback_old_keys: list[SecretReference] = []
+    """The places of earlier keys, which still open URLs that were sealed with them."""
+    callback_hosts: list[Annotated[Text, AfterValidator(_host)]] = []
+    """The hosts to which callbacks may be relayed; `*.example.com` stands for all hosts below a domain."""
+    callback_networks: list[Annotated[Text, AfterValidator(_network)]] = []
+    """Networks that are not public but to which callbacks may be relayed, such as 10.1.0.0/16."""
     limits: ServerLimits = ServerLimits()
     """Limits that protect the server from callers."""
 
@@ -174,6 +197,19 @@ class ServerSettings(FileModel):
                 "`trust_header` needs `behind_proxy` and `trusted_proxies`, because anybody else could send "
                 "the header, too; name the addresses of the proxies"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _may_relay(self) -> ServerSettings:
+        relaying = [name for name, upstream in self.upstreams.items() if upstream.callbacks == "relay"]
+        needed = ("public_url", "callback_key", "callback_hosts")
+        if relaying and (missing := [name for name in needed if not getattr(self, name)]):
+            raise ValueError(
+                f"the upstream {relaying[0]} has `callbacks: relay`, which needs {', '.join(needed)}; set "
+                f"{' and '.join(missing)}"
+            )
+        if self.callback_old_keys and self.callback_key is None:
+            raise ValueError("`callback_old_keys` needs a `callback_key`; set it to the newest key")
         return self
 
     @property

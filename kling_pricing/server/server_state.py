@@ -21,6 +21,7 @@ from kling_pricing.quoting.intake import default_book
 from kling_pricing.server.access import Access, Caller
 from kling_pricing.server.leases import BackgroundStatus
 from kling_pricing.server.metrics import LedgerGauges, Metrics
+from kling_pricing.server.readiness import LedgerReadiness
 from kling_pricing.server.server_settings import ServerSettings
 from kling_pricing.server.upstreams import Upstream, upstreams
 from kling_pricing.tables.price_book import PriceBook
@@ -42,10 +43,12 @@ class ServerState:
     Attributes:
         settings: the settings.
         book: the price tables.
+        clock: returns the current instant; it is the clock of a given guard, or else the system clock.
         ledger: the ledger, for access keys.
         access: recognises callers.
         metrics: counts and times of this process.
         gauges: metrics that are read from the ledger.
+        readiness: whether the ledger can be used.
         background: the state of the background work.
         upstreams: the accounts by name.
         session: the client for all upstreams; it exists between `start` and `stop`.
@@ -70,6 +73,7 @@ class ServerState:
         self.access = Access(self.ledger, self.clock)
         self.metrics = Metrics()
         self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
+        self.readiness = LedgerReadiness(lambda: self.guard)
         self.background = BackgroundStatus(timedelta(seconds=settings.lease_s))
         self.stopping = asyncio.Event()
         self._given = guard
@@ -92,14 +96,20 @@ class ServerState:
                 self._guard = BudgetGuard(self.settings.ledger, book=self.book)
             return self._guard
 
-    async def run(self, work: Callable[[BudgetGuard], _Result]) -> _Result:
+    async def run(
+        self, work: Callable[[BudgetGuard], _Result], undo: Callable[[_Result], object] | None = None
+    ) -> _Result:
         """Runs a function with the guard in a thread; `work` of a cancelled call may go on.
+
+        Args:
+            work: the function.
+            undo: called with its result if the call was cancelled, so that nobody gets the result.
 
         Raises:
             BudgetError: the ledger has no budgets yet.
             LedgerUnavailableError: the ledger cannot be used.
         """
-        return await self._threads.run(lambda: work(self.guard))
+        return await self._threads.run(lambda: work(self.guard), undo)
 
     async def finish(self, work: Callable[[BudgetGuard], _Result]) -> _Result:
         """Runs a function with the guard in a thread, to completion even if the call is cancelled."""
@@ -136,7 +146,8 @@ class ServerState:
         Raises:
             LedgerUnavailableError: the ledger cannot be used.
         """
-        connector = aiohttp.TCPConnector(limit=0)  # each submission in progress needs a connection
+        # each submission in progress needs a connection; servers often close those that are idle for 5 s
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
         self.session = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,

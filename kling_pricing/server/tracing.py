@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 try:
-    from opentelemetry.trace import get_tracer
+    from opentelemetry.trace import Tracer, get_tracer
+
+    _tracer: Tracer | None = get_tracer("kling_pricing")  # follows a provider that is set later
 except ModuleNotFoundError:  # the API is optional
-    get_tracer = None  # type: ignore[assignment]
+    _tracer = None
 
 
 @contextmanager
@@ -20,10 +22,10 @@ def span(name: str, **attributes: Any) -> Iterator[dict[str, Any]]:
         name: the name of the span.
         attributes: the first attributes. Attributes that are None are left out.
     """
-    if get_tracer is None:
+    if _tracer is None:
         yield attributes
         return
-    with get_tracer("kling_pricing").start_as_current_span(name) as current:
+    with _tracer.start_as_current_span(name) as current:
         try:
             yield attributes
         finally:

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from kling_pricing.errors import SettingsError
+from kling_pricing.server.sealed_callbacks import CallbackSeal
 from kling_pricing.server.secret_places import Secret
 from kling_pricing.server.server_settings import ServerSettings, UpstreamSettings
 from kling_pricing.tables.price_book import PriceBook
+
+CALLBACK_PREFIX = "/callbacks/"
+"""The beginning of the paths at which providers send callbacks; the name of the upstream follows."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Upstream:
         settings: its settings.
         credential: the provider's key; None: none is sent.
         webhook_secret: the secret with which the provider signs callbacks; None: they are not signed.
+        seal: seals and opens callers' URLs for callbacks; None: the server has no key for this.
     """
 
     name: str
@@ -29,6 +34,7 @@ class Upstream:
     settings: UpstreamSettings
     credential: Secret | None
     webhook_secret: Secret | None
+    seal: CallbackSeal | None = None
 
     @property
     def url(self) -> str:
@@ -71,8 +77,17 @@ def upstreams(settings: ServerSettings, book: PriceBook) -> Mapping[str, Upstrea
             entry,
             _secret(entry.credential, f"upstreams.{name}.credential"),
             _secret(entry.webhook_secret, f"upstreams.{name}.webhook_secret"),
+            _seal(settings, name),
         )
     return found
+
+
+def _seal(settings: ServerSettings, name: str) -> CallbackSeal | None:
+    if settings.callback_key is None or settings.public_url is None:
+        return None
+    keys = [Secret(settings.callback_key, "callback_key")]
+    keys += [Secret(place, "callback_old_keys") for place in settings.callback_old_keys]
+    return CallbackSeal(f"{settings.public_url}{CALLBACK_PREFIX}{name}", settings.callback_hosts, keys)
 
 
 def _secret(place: str | None, setting: str) -> Secret | None:

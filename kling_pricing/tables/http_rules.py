@@ -124,6 +124,8 @@ class HttpRules:
         task_lists: paths whose answer to a GET or a POST lists tasks, in addition to a GET of the endpoints.
         billed_facts: the facts in a response about a finished task that state what is billed.
         account: the paths that concern the whole account.
+        callback_field: the place in the payload for the URL to which the API sends callbacks; empty: the API is
+            not known to have such a field.
     """
 
     idempotency: Idempotency | None = None
@@ -142,6 +144,7 @@ class HttpRules:
     task_lists: tuple[str, ...] = ()
     billed_facts: tuple[str, ...] = ()
     account: tuple[PathPattern, ...] = ()
+    callback_field: tuple[str, ...] = ()
 
     def refuses(self, status: int, code: str | None, message: str = "") -> bool:
         """Returns whether an answer with this status and error (see `error_in`) is a definite refusal."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kling_pricing.wire.fields import Field
@@ -47,6 +47,12 @@ def leaf_fields(
             yield from leaf_fields(field.inside, path)
         else:
             yield path, field
+
+
+def with_value(payload: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Returns a payload with another value at a path."""
+    first, *rest = path
+    return {**payload, first: with_value(payload.get(first) or {}, tuple(rest), value) if rest else value}
 
 
 def related(inputs: frozenset[str]) -> frozenset[str]:

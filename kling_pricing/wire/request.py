@@ -90,6 +90,8 @@ class VideoRequest:
     def field(self, fact: str) -> str:
         """Returns the path of the field to change so that `fact` has another value."""
         source = INPUT_OF.get(fact, fact)
+        if fact == "start_images" and source not in self.stated_fields and "first_frame" in self.stated_fields:
+            source = "first_frame"  # a first frame counts as an image, too
         if fact == "video_length_s":
             path = next((medium.field for medium, _ in self.media if medium.kind == "video"), None)
         else:

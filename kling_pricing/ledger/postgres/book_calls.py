@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 from uuid import uuid4
 
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate, ClosedMonth, Known, RememberedStatement
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.refused_calls import error_for
@@ -48,6 +49,10 @@ class PostgresBooks:
             _add(self._server, uuid4().hex, update)
         except Refusal as refusal:
             raise error_for(refusal.about) from None
+
+    def note_settlement(self, name: str, value: Mapping[str, Any], author: Author) -> None:
+        """See `Ledger.note_settlement`."""
+        self._call("note_settlement", name, _json(value), author.actor, author.reason)
 
 
 def _read(books: Mapping[str, Any]) -> Books:

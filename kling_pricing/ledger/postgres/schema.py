@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
@@ -149,7 +150,8 @@ def info(url: str) -> Info:
         "synchronous_standby_names": names or "none",
         "standbys": str(standbys),
     }
-    return Info(shown, tuple(_warnings(server.name, facts["schema_version"], commit, names, standbys)))
+    warnings = tuple(_warnings(server.name, facts["schema_version"], commit, names, standbys))
+    return Info(shown, warnings, datetime.fromisoformat(facts["now"]))
 
 
 def _warnings(ledger: str, version: int, commit: str, names: str, standbys: int) -> Iterator[str]:

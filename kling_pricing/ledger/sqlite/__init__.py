@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import LedgerError
@@ -265,6 +266,10 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLiteSe
     def add_to_books(self, update: BooksUpdate) -> None:
         """See `Ledger.add_to_books`."""
         self._file.transaction(book_seals.add, update)
+
+    def note_settlement(self, name: str, value: Mapping[str, Any], author: Author) -> None:
+        """See `Ledger.note_settlement`."""
+        self._file.transaction(book_seals.note_settlement, name, value, author)
 
     def unclaimed(self) -> list[Observation]:
         """See `Ledger.unclaimed`."""

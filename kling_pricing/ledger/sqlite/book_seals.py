@@ -1,20 +1,23 @@
 """The seals of the books, which depend on every row, so that `verify` finds a row that was changed or removed.
 
 Each update of the books adds a seal. It covers the rows of the update and the seal of the same books before it.
+An update also adds an administrative action for each new statement.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
 
+from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.books import FACT_SEPARATOR, BooksUpdate, ClosedMonth, Known, RememberedStatement
-from kling_pricing.ledger.sqlite import book_rows
+from kling_pricing.ledger.sqlite import action_rows, book_rows
 from kling_pricing.ledger.sqlite.seals import difference
+from kling_pricing.money import format_decimal, from_nanos
 
 _NOTHING = Known(0, 0, "")
 _STATEMENT = ", ".join(RememberedStatement._fields)
@@ -46,6 +49,35 @@ def add(db: sqlite3.Connection, now: datetime, update: BooksUpdate) -> None:
         "INSERT INTO book_seal (books, facts, statements, closed, seal) VALUES (?, ?, ?, ?, ?)",
         (name, *present, _seal(db, name, last, present)),
     )
+    for statement in update.statements:
+        _log(db, now, statement)
+
+
+def note_settlement(
+    db: sqlite3.Connection, now: datetime, name: str, value: Mapping[str, Any], author: Author
+) -> None:
+    """See `Ledger.note_settlement`."""
+    action_rows.administer(db, now, author, "settle_statement", name, None, dict(value))
+
+
+def _log(db: sqlite3.Connection, now: datetime, statement: RememberedStatement) -> None:
+    """Writes the administrative action of a new statement."""
+    sums = db.execute(
+        "SELECT currency, count(*), sum(amount) FROM book_fact WHERE statement = ? GROUP BY 1 ORDER BY 1",
+        (statement.number,),
+    ).fetchall()
+    replaced = db.execute("SELECT name FROM book_statement WHERE number = ?", (statement.replaces,)).fetchone()
+    value = {
+        "books": statement.books,
+        "digest": statement.digest,
+        "since": statement.since.isoformat(),
+        "until": statement.until.isoformat(),
+        "replaces": replaced and replaced[0],
+        "rows": sum(rows for _, rows, _ in sums),
+        "sums": {currency: format_decimal(from_nanos(amount)) for currency, _, amount in sums},
+    }
+    author = Author(statement.actor, statement.reason or None)
+    action_rows.administer(db, now, author, "remember", statement.name, None, value)
 
 
 def differences(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:

@@ -193,12 +193,12 @@ def _late(workspace: Workspace, period: StatementPeriod, explained: set[int]) ->
         SELECT {KEY}, cell.currency, cell.id, CASE WHEN category IN ({_DIFFERING})
             THEN ifnull(line.billed, 0) - ifnull(line.expected, 0) ELSE 0 END
         FROM line JOIN cell ON cell.id = line.cell
-        ORDER BY model, resolution, tier, project, cell.currency, day
+        ORDER BY model, resolution, tier, project, account, cell.currency, day
         """
     )
     ends = _last_tasks(workspace, period, {cell for *_, cell, variance in rows if variance < 0})
-    for _, days in groupby(rows, key=lambda row: row[1:6]):
-        yield from _moved([(row[0], row[6], int(row[7])) for row in days], ends, explained)
+    for _, days in groupby(rows, key=lambda row: row[1:-2]):
+        yield from _moved([(row[0], row[-2], int(row[-1])) for row in days], ends, explained)
 
 
 def _moved(

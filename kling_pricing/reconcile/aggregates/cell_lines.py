@@ -25,7 +25,8 @@ _DIMENSIONS: Mapping[Dimension, str] = {
 }
 _SELECT = """
     SELECT category, nullif(day, ''), nullif(model, ''), nullif(resolution, ''), nullif(tier, ''),
-      nullif(project, ''), line.currency, line.expected, line.billed, line.cell, expected_tasks, sent_tasks,
+      nullif(project, ''), nullif(account, ''),
+      line.currency, line.expected, line.billed, line.cell, expected_tasks, sent_tasks,
       billed_tasks, places, line.place, file, "row", charge.problem, charge.may_charge,
       explanation.cause, is_exception
     FROM line LEFT JOIN cell ON cell.id = line.cell LEFT JOIN charge ON charge.rowid = line.place
@@ -51,7 +52,7 @@ class CellLines:
         """Yields the lines of these categories, or all lines; always in the same order."""
         where = f" WHERE category IN ({', '.join(map(repr, categories))})" if categories else ""
         unreadable = self._workspace.one("SELECT count(*) FROM line WHERE category = 'invalid_row'")
-        order = " ORDER BY category, line.currency, day, model, resolution, tier, project, line.place"
+        order = " ORDER BY category, line.currency, day, model, resolution, tier, project, account, line.place"
         for row in self._workspace.rows(f"{_SELECT}{where}{order}"):
             yield self._line(unreadable, *row)
 
@@ -89,6 +90,7 @@ class CellLines:
         resolution: str | None,
         tier: str | None,
         project: str | None,
+        account: str | None,
         currency: str,
         expected: int | None,
         billed: int | None,
@@ -139,6 +141,7 @@ class CellLines:
             day=named,
             expected_tasks=None if cell is None else expected_tasks or 0,
             billed_tasks=billed_tasks,
+            account=account,
             may_charge=problem is None or may_charge is not False,
         )
         messages = cell_messages(

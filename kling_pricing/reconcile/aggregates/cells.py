@@ -9,8 +9,8 @@
 | `cell` | one row per cell and currency that either side has, with the numbers of tasks |
 | `line` | as in `matching`; `line.cell` is the number of the cell; rows that cannot be read have no cell |
 
-The columns of a cell are `day`, `model`, `resolution`, `tier` and `project`; those that the statement does not
-divide by are empty.
+The columns of a cell are `day`, `model`, `resolution`, `tier`, `project` and `account`. Those that the
+statement does not divide by are empty.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _make_days(
 def _make_stated_cells(workspace: Workspace, statements: Sequence[Statement], book: PriceBook) -> None:
     workspace.run(
         "CREATE TABLE stated_cell (file USMALLINT, id BIGINT, model VARCHAR, resolution VARCHAR, tier VARCHAR,"
-        " project VARCHAR, tasks BIGINT)"
+        " project VARCHAR, account VARCHAR, tasks BIGINT)"
     )
     workspace.run(
         "CREATE TABLE stated AS SELECT row_number() OVER (ORDER BY file, stated) AS id, file, stated"
@@ -156,7 +156,7 @@ def _stated_cell(
 
     A name that several models share stands for all of them: `aliases` gets the others.
     """
-    tier, project, tasks = facts
+    tier, project, account, tasks = facts
     readings = [reading.get("model", model) for reading in facts_of_model(book, entry.model, model)]
     named = readings[0] if readings else model
     for other in readings[1:]:
@@ -166,7 +166,9 @@ def _stated_cell(
     known = (look_up(names, text) for names, text in zip(listed, (resolution, tier), strict=True))
     names = [name or text.lower() for name, text in zip(known, (resolution, tier), strict=True)]
     projects = entry.project.names if entry.project else {}
-    return named, *names, projects.get(project, project), int(tasks) if tasks else None
+    accounts = entry.account.names if entry.account else {}
+    parts = (projects.get(project, project), accounts.get(account, account))
+    return named, *names, *parts, int(tasks) if tasks else None
 
 
 def _make_sum_rows(workspace: Workspace) -> None:
@@ -174,7 +176,7 @@ def _make_sum_rows(workspace: Workspace) -> None:
         """
         CREATE TABLE sum_row AS
         SELECT charge.rowid AS place, charge.file, charge."row", native, unit, tasks,
-          ifnull(strftime(billed_at, '%Y-%m-%d'), '') AS day, model, resolution, tier, project,
+          ifnull(strftime(billed_at, '%Y-%m-%d'), '') AS day, model, resolution, tier, project, account,
           billed_at IS NULL OR strftime(billed_at, '%Y-%m-%d') IN (
             SELECT day FROM cell_day WHERE since >= (SELECT min(until) FROM cell_day)
               AND until <= (SELECT max(since) FROM cell_day)
@@ -193,6 +195,7 @@ def _make_used(workspace: Workspace, grain: Sequence[Grain], period: StatementPe
         "resolution": "terms.resolution",
         "tier": "terms.tier",
         "project": "project",
+        "account": "reserved.account",
     }
     key = ", ".join(
         f"ifnull({columns[name]}, '') AS {name}" if name in grain else f"'' AS {name}" for name in columns

@@ -20,8 +20,8 @@ def refuse_repeated(workspace: Workspace, statements: Sequence[Statement]) -> No
     """
     workspace.run(
         "CREATE TABLE written_row AS SELECT rowid AS place, file, billed_at, stated.model AS model,"
-        " stated.resolution AS resolution, stated.facts[1:2] AS facts, unit, native,"
-        " stated.facts[3] AS tasks FROM charge WHERE problem IS NULL"
+        " stated.resolution AS resolution, stated.facts[1:3] AS facts, unit, native,"
+        " stated.facts[4] AS tasks FROM charge WHERE problem IS NULL"
     )
     workspace.run("CREATE TABLE repeated_row (place BIGINT, first BIGINT, kind VARCHAR)")
     strict = [

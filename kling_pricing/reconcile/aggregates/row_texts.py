@@ -20,14 +20,16 @@ class SumTexts(NamedTuple):
 
     Attributes:
         name: the text in place of a task id; empty if the row is blank.
-        stated: the texts of `charge.stated`: the model, the resolution, the tier, the project, and the number
-            of tasks.
+        stated: the texts of `charge.stated`: the model, the resolution, the tier, the project, the account,
+            and the number of tasks.
+        texts: the texts of a row, besides its amount, in the query.
         totals: the checks that find totals.
         checks: the checks that find other problems.
     """
 
     name: str
     stated: list[str]
+    texts: list[str]
     totals: list[RowCheck]
     checks: list[RowCheck]
 
@@ -52,13 +54,14 @@ def sum_texts(
         checks.append(RowCheck(is_instant, entry.day.column, "day", "billed_text"))
     if entry.tasks is not None:
         checks.append(
-            RowCheck(f"NOT {is_whole('stated.facts[3]')}", entry.tasks.column, "tasks", "stated.facts[3]")
+            RowCheck(f"NOT {is_whole('stated.facts[4]')}", entry.tasks.column, "tasks", "stated.facts[4]")
         )
     blank = " AND ".join(f"trim(ifnull({text_of(each)}, '')) = ''" for each in (entry.amount, *entry.keys))
-    parts = (entry.model, entry.resolution, entry.tier, entry.project)
+    parts = (entry.model, entry.resolution, entry.tier, entry.project, entry.account)
     return SumTexts(
         f"CASE WHEN {blank} THEN '' ELSE {literal(_NAME)} END",
         [*(f"trim({text_of(part)})" for part in parts), tasks],
+        [*(text for _, text in keys), "stated.facts[4]"],
         [words_check(key.column, text) for key, text in keys],
         checks,
     )

@@ -67,11 +67,19 @@ class ProjectColumnEntry(RequiredColumnEntry):
     )
 
 
+class AccountColumnEntry(RequiredColumnEntry):
+    """The column with the account at the provider. Case matters."""
+
+    names: dict[Text, Text] = Field(
+        {}, description="For each account on the statement, its name in the ledger, if the name differs."
+    )
+
+
 class AggregatesEntry(FileModel):
     """The columns of a statement whose rows are sums of tasks.
 
-    `day`, `model`, `resolution`, `tier` and `project` say which tasks a row adds up; at least one is given. A
-    row adds up all tasks that agree with it in these columns.
+    `day`, `model`, `resolution`, `tier`, `project` and `account` say which tasks a row adds up; at least one is
+    given. A row adds up all tasks that agree with it in these columns.
     """
 
     amount: AmountEntry
@@ -83,6 +91,7 @@ class AggregatesEntry(FileModel):
     resolution: ResolutionEntry | None = None
     tier: TierColumnEntry | None = None
     project: ProjectColumnEntry | None = None
+    account: AccountColumnEntry | None = None
     several_rows: bool = Field(
         default=False,
         description="Whether several rows may agree in all these columns, because the statement divides its "

@@ -39,6 +39,11 @@ class ComparedSums(NamedTuple):
     grain: tuple[Grain, ...]
 
 
+def is_by_account(statements: Iterable[Statement]) -> bool:
+    """Returns whether statements give sums by account, so that they concern all accounts at the provider."""
+    return any(each.mapping.aggregates is not None and each.mapping.aggregates.account for each in statements)
+
+
 def compare_sums(
     workspace: Workspace,
     statements: Sequence[Statement],
@@ -52,6 +57,7 @@ def compare_sums(
     invoice: Invoice | None,
     max_unreadable_percent: Decimal,
     refused: Mapping[str, object],
+    account: str | None,
 ) -> ComparedSums:
     """Makes the lines of a statement of sums, explains them, and checks that the statement is complete.
 
@@ -67,6 +73,7 @@ def compare_sums(
         invoice: the invoice; None: it is not known.
         max_unreadable_percent: the largest part of the rows that may be unreadable.
         refused: name -> an argument that concerns tasks, which sums do not show.
+        account: the account that the caller chose; None: none.
 
     Raises:
         StatementError: the files give different sums, the period does not consist of their days, or an argument
@@ -76,6 +83,10 @@ def compare_sums(
         if value:
             raise StatementError(f"the statement gives sums, not tasks, so {name} cannot be used; leave it out")
     entry, zone_name = grain_of(statements)
+    if account is not None and is_by_account(statements):
+        raise StatementError(
+            "the statement gives sums by account, so it concerns all accounts; leave out `account`"
+        )
     controls = read_control_totals(workspace, statements)
     compare_cells(workspace, statements, book, units, period, usual)
     explain_cells(workspace, period)

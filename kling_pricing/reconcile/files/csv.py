@@ -22,6 +22,7 @@ from kling_pricing.reconcile.files.file_reader import (
     column_name,
     text_in,
 )
+from kling_pricing.reconcile.id_forms import is_footer
 from kling_pricing.reconcile.staging import literal
 
 _BLOCK = 1 << 20
@@ -173,6 +174,8 @@ class CsvReader(FileReader):
         for row, record in self._records(self._delimiter):
             if row <= header_row:
                 continue
+            if len(record) != len(header):
+                record = _padded(record, len(header))  # noqa: PLW2901 (a footer that has no other columns)
             if len(record) == len(header):
                 texts = [text_in(record[place], path) for place, path in cells.values()]
                 fault = f"{list(cells)[texts.index(None)]} is not valid JSON text" if None in texts else ""
@@ -241,6 +244,14 @@ class _Lines:
     def record_ended(self) -> None:
         """Starts to measure the next record."""
         self._size = 0
+
+
+def _padded(record: list[str], length: int) -> list[str]:
+    """Returns the record of a footer with as many fields as the header; any other record is not changed."""
+    texts = [field for field in record if field.strip()]
+    if len(texts) != 1 or record.index(texts[0]) >= length or not is_footer(texts[0]):
+        return record
+    return [*record, *[""] * length][:length]
 
 
 def _possible_ids(record: Sequence[str], place: int, surplus: int) -> str:

@@ -11,7 +11,13 @@ from fastapi import Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from kling_pricing.budgets import EACH
-from kling_pricing.errors import AccessError, KlingPricingError, ReservationNotFoundError
+from kling_pricing.display import shown
+from kling_pricing.errors import (
+    AccessError,
+    KlingPricingError,
+    ReservationNotFoundError,
+    WireFormatError,
+)
 from kling_pricing.ledger.access_keys import ACCESS_KEY_LABEL, Role
 from kling_pricing.ledger.errors import unknown
 from kling_pricing.ledger.model import Ref, Reservation
@@ -120,6 +126,60 @@ def reservation_of(server: ServerState, caller: Caller, ref: Ref) -> Reservation
     if not caller.reaches(reservation.project):
         raise unknown(ref)
     return reservation
+
+
+def outcome_of(server: ServerState, caller: Caller, reservation_id: str) -> Reservation:
+    """Returns a reservation whose outcome the caller may state.
+
+    The server asks the provider itself if it holds the provider's credential. A caller that could then state an
+    outcome could free money that the job costs.
+
+    Raises:
+        AccessError: the server has an upstream of the provider, and the caller may not manage (403).
+        ReservationNotFoundError: the caller may not see such a reservation.
+    """
+    reservation = reservation_of(server, caller, reservation_id)
+    if not may_state_outcome(server, caller, reservation):
+        raise asked_by_server(reservation)
+    return reservation
+
+
+def may_state_outcome(server: ServerState, caller: Caller, reservation: Reservation) -> bool:
+    """Returns whether a caller may state the outcome of a reservation that it may see."""
+    upstream = server.upstreams.get(reservation.account)
+    is_asked = upstream is not None and upstream.provider == reservation.provider
+    return not is_asked or caller.may("manage")
+
+
+def asked_by_server(reservation: Reservation) -> AccessError:
+    """Returns the error for a job that callers must send by way of the server."""
+    return AccessError(
+        f"the server sends the jobs of account {reservation.account} and asks about them itself; send the job "
+        f"through the server, below /p/{reservation.account}/, or use an access key with the role manage",
+        status=FORBIDDEN,
+    )
+
+
+def require_own_task(
+    server: ServerState, caller: Caller, reservation: Reservation, task_id: str | None
+) -> None:
+    """Does nothing if a task may be the task of a reservation.
+
+    Raises:
+        WireFormatError: the reservation has another task, or the task belongs to a reservation that the caller
+            may not see.
+    """
+    if task_id is None or task_id == reservation.task_id:
+        return
+    try:
+        other = server.guard.reservation((reservation.provider, task_id))
+    except ReservationNotFoundError:
+        other = None
+    if reservation.task_id is not None or (other is not None and not caller.reaches(other.project)):
+        raise WireFormatError(
+            f"task {shown(task_id)} is not the task of reservation {reservation.id}; send the task, or a "
+            "response about the task, that the provider created for this reservation"
+        )
 
 
 def budgets_of(server: ServerState, caller: Caller) -> list[str]:

@@ -6,11 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
-from kling_pricing.display import shown
-from kling_pricing.errors import AccessError, KlingPricingError, ReservationNotFoundError, WireFormatError
+from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.errors import not_dispatched
-from kling_pricing.ledger.model import Basis, Reservation, State
-from kling_pricing.server.access import FORBIDDEN, Caller
+from kling_pricing.ledger.model import Basis, State
 from kling_pricing.server.api.dependencies import (
     API_PREFIX,
     ExactRoute,
@@ -19,8 +17,12 @@ from kling_pricing.server.api.dependencies import (
     StrictRoute,
     Submitter,
     Viewer,
+    asked_by_server,
     labels_of,
+    may_state_outcome,
+    outcome_of,
     project_of,
+    require_own_task,
     reservation_of,
 )
 from kling_pricing.server.api.exact_fields import (
@@ -43,7 +45,6 @@ from kling_pricing.server.api.reservation_views import (
     SettleBody,
 )
 from kling_pricing.server.problem_documents import problems
-from kling_pricing.server.server_state import ServerState
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.task import listed_tasks
 
@@ -96,9 +97,9 @@ def create_reservation(
             **body.options(),
         )
     admission, payload = admitted if isinstance(admitted, tuple) else (admitted, None)
-    if payload is not None and not _may_state_outcome(server, caller, admission.reservation):
+    if payload is not None and not may_state_outcome(server, caller, admission.reservation):
         server.guard.release_refused(admission, "not handed out")
-        raise _asked_by_server(admission.reservation)
+        raise asked_by_server(admission.reservation)
     if admission.replayed:
         response.status_code = _REPLAYED
     reservation = server.guard.reservation(admission) if admission.replayed else admission.reservation
@@ -158,7 +159,7 @@ def dispatch_reservation(
     The ledger keeps no payload, so send the payload of the reservation again.
     """
     guard = server.guard
-    reservation = _outcome_of(server, caller, reservation_id)
+    reservation = outcome_of(server, caller, reservation_id)
     if reservation.state != "reserved":
         raise not_dispatched(reservation)
     labels = {label: value for label, value in reservation.labels.items() if label != "project"}
@@ -188,9 +189,9 @@ def bind_reservation(
     reservation_id: ReservationId, body: BindBody, server: Served, caller: Submitter
 ) -> ReservationView:
     """Binds a reservation to the task in the provider's response. It may be repeated."""
-    reservation = _outcome_of(server, caller, reservation_id)
+    reservation = outcome_of(server, caller, reservation_id)
     if reservation.task_id is None:
-        _require_own_task(server, caller, reservation, body.task_id)
+        require_own_task(server, caller, reservation, body.task_id)
     return ReservationView.model_validate(server.guard.bind(reservation.id, body.task_id))
 
 
@@ -198,10 +199,10 @@ def observe_reservation(
     reservation_id: ReservationId, body: ObserveBody, server: Served, caller: Submitter
 ) -> ReservationView:
     """Records a submit or status response, or the body of a callback, and settles a job that has ended."""
-    reservation = _outcome_of(server, caller, reservation_id)
+    reservation = outcome_of(server, caller, reservation_id)
     read_task, listed = wire_format_named(reservation.wire_format).read_task, listed_tasks(body.body)
     for answer in [body.body] if listed is None else listed:
-        _require_own_task(server, caller, reservation, read_task(answer).task_id)
+        require_own_task(server, caller, reservation, read_task(answer).task_id)
     updated = server.guard.observe(body.body, provider=reservation.provider, reservation=reservation)
     return ReservationView.model_validate(updated or server.guard.reservation(reservation_id))
 
@@ -225,7 +226,7 @@ def settle_reservation(
     """Records the cost of a job as spent, in place of the reserved amount."""
     if body.basis is not None and body.basis not in _CALLERS_BASES:
         caller.require("manage")
-    reservation = _outcome_of(server, caller, reservation_id)
+    reservation = outcome_of(server, caller, reservation_id)
     acting = server.guard.acting_as(caller.name)
     return ReservationView.model_validate(
         acting.settle(reservation.id, body.amount, basis=body.basis, reason=body.reason)
@@ -241,7 +242,7 @@ def release_reservation(
     """Releases the money of a request that was not sent, or that the provider definitely refused."""
     guard = server.guard
     if body.refused:
-        reservation = _outcome_of(server, caller, reservation_id)
+        reservation = outcome_of(server, caller, reservation_id)
         released = guard.release_refused(reservation.id, body.reason or "refused by the provider")
     else:
         reservation = reservation_of(server, caller, reservation_id)
@@ -270,56 +271,3 @@ def resolve_reservation(
     return ReservationView.model_validate(
         acting.resolve(reservation.id, body.outcome, amount=body.amount, reason=body.reason)
     )
-
-
-def _outcome_of(server: ServerState, caller: Caller, reservation_id: str) -> Reservation:
-    """Returns a reservation whose outcome the caller may state.
-
-    The server asks the provider itself if it holds the provider's credential. A caller that could then state an
-    outcome could free money that the job costs.
-
-    Raises:
-        AccessError: the server has an upstream of the provider, and the caller may not manage (403).
-        ReservationNotFoundError: the caller may not see such a reservation.
-    """
-    reservation = reservation_of(server, caller, reservation_id)
-    if not _may_state_outcome(server, caller, reservation):
-        raise _asked_by_server(reservation)
-    return reservation
-
-
-def _may_state_outcome(server: ServerState, caller: Caller, reservation: Reservation) -> bool:
-    upstream = server.upstreams.get(reservation.account)
-    is_asked = upstream is not None and upstream.provider == reservation.provider
-    return not is_asked or caller.may("manage")
-
-
-def _asked_by_server(reservation: Reservation) -> AccessError:
-    """Returns the error for a job that callers must send by way of the server."""
-    return AccessError(
-        f"the server sends the jobs of account {reservation.account} and asks about them itself; send the job "
-        f"through the server, below /p/{reservation.account}/, or use an access key with the role manage",
-        status=FORBIDDEN,
-    )
-
-
-def _require_own_task(
-    server: ServerState, caller: Caller, reservation: Reservation, task_id: str | None
-) -> None:
-    """Does nothing if a task may be the task of a reservation.
-
-    Raises:
-        WireFormatError: the reservation has another task, or the task belongs to a reservation that the caller
-            may not see.
-    """
-    if task_id is None or task_id == reservation.task_id:
-        return
-    try:
-        other = server.guard.reservation((reservation.provider, task_id))
-    except ReservationNotFoundError:
-        other = None
-    if reservation.task_id is not None or (other is not None and not caller.reaches(other.project)):
-        raise WireFormatError(
-            f"task {shown(task_id)} is not the task of reservation {reservation.id}; send the task, or a "
-            "response about the task, that the provider created for this reservation"
-        )

@@ -17,6 +17,7 @@ from kling_pricing.ledger.access_keys import ACCESS_KEY_LABEL
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.server.access import Caller
 from kling_pricing.server.proxy.isolation import Isolation
+from kling_pricing.server.proxy.unfinished_tasks import UnfinishedTasks
 from kling_pricing.server.upstreams import Upstream
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.tables.price_book import PriceBook
@@ -41,6 +42,7 @@ class GuardedUpstream:
         hook: decides about its requests.
         routes: classifies its requests.
         isolation: what the callers of one project reach.
+        unfinished: the answers that need not be recorded again.
     """
 
     def __init__(self, upstream: Upstream, guard: BudgetGuard) -> None:
@@ -51,6 +53,7 @@ class GuardedUpstream:
         hosts = {} if is_own else {upstream.host: upstream.provider}
         self.hook = Hook(
             guard,
+            upstream.seal if settings.callbacks == "relay" else None,
             hosts=hosts,
             account=upstream.name,
             keeps_keys=settings.keeps_keys,
@@ -60,6 +63,7 @@ class GuardedUpstream:
             allow_paths=settings.allow_paths,
         )
         self.routes = Routes(guard.book, hosts, settings.allow_paths)
+        self.unfinished = UnfinishedTasks(guard.book.api_formats(upstream.provider))
         self.isolation = Isolation(guard.book, upstream.provider, upstream.name, settings.open_paths)
 
     def earlier_key(self, request: OutgoingRequest, caller: Caller, project: str) -> str | None:

@@ -60,6 +60,21 @@ def sent_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, 
         yield name, value
 
 
+_NEVER_RELAYED = {"host", "content-length", "cookie", "cookie2", "forwarded", "via", "x-real-ip"}
+
+
+def relayed_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
+    """Yields the headers of a provider's callback that its caller gets, with lower-case names.
+
+    Signatures pass, in whichever header the provider sends them.
+    """
+    decoded = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    dropped = _HOP_BY_HOP | _NEVER_RELAYED | _named_by_connection(decoded)
+    for name, value in decoded:
+        if name not in dropped and not name.startswith((_OWN, _FORWARDED)):
+            yield name, value
+
+
 def as_read(headers: Mapping[str, str], content_type: str) -> dict[str, str]:
     """Returns the headers of a submission such that the provider reads the body as it was priced.
 

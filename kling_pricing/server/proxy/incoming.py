@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,11 @@ from kling_pricing.server.asgi_messages import Receive
 from kling_pricing.server.server_settings import ServerLimits
 
 _MIB = 2**20
+_NS_PER_S = 10**9
 _MAX_DIGITS = 18
+_SLOWEST_BYTES_PER_S = 4096
+"""A body that arrives more slowly, after a first grace, is refused: nobody keeps a request open for hours."""
+
 TIMEOUT, TOO_LARGE, OVERLOADED = 408, 413, 503
 
 
@@ -101,17 +106,23 @@ class IncomingBodies:
         _check_size(_stated_size(stated), self._limits.upload_mb)
 
     async def _parts(self, receive: Receive) -> AsyncIterator[bytes]:
+        patience_s = self._limits.body_timeout_s
+        size, waited_ns = 0, 0
         while True:
+            begun_ns = time.monotonic_ns()
             try:
-                message = await asyncio.wait_for(receive(), self._limits.body_timeout_s)
+                message = await asyncio.wait_for(receive(), patience_s)
             except TimeoutError:
                 raise BodyError(
-                    f"no part of the body arrived for {self._limits.body_timeout_s} s; send it faster",
-                    status=TIMEOUT,
+                    f"no part of the body arrived for {patience_s} s; send it faster", status=TIMEOUT
                 ) from None
+            waited_ns += time.monotonic_ns() - begun_ns
+            if waited_ns > (patience_s + size // _SLOWEST_BYTES_PER_S) * _NS_PER_S:
+                raise BodyError("the body arrives too slowly; send it faster", status=TIMEOUT)
             if message["type"] == "http.disconnect":
                 raise CallerGoneError("the caller has disconnected")
             if part := message.get("body", b""):
+                size += len(part)
                 yield part
             if not message.get("more_body", False):
                 return

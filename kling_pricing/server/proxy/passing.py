@@ -22,8 +22,7 @@ from kling_pricing.errors import (
 from kling_pricing.guard import BudgetGuard
 from kling_pricing.hooks.hook import METHOD_PRESERVING_REDIRECTS
 from kling_pricing.hooks.http_messages import ErrorResponse, ProviderResponse, TaskEndpoint, may_describe_task
-from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath
-from kling_pricing.hooks.routes import creates
+from kling_pricing.hooks.route import McpEndpoint, Route, UnlistedPath, UnpricedPath
 from kling_pricing.server.access import Caller
 from kling_pricing.server.asgi_messages import Receive, Scope, Send, headers_of, send_response
 from kling_pricing.server.proxy.guarded import GuardedUpstream, rules_of
@@ -34,6 +33,7 @@ from kling_pricing.server.proxy.header_rules import (
     sent_headers,
 )
 from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
+from kling_pricing.server.proxy.project_limits import is_checked, not_found, only_reads, refusal_for_project
 from kling_pricing.server.proxy.provider_answers import (
     Answer,
     AnswerTooLargeError,
@@ -96,28 +96,49 @@ class Proxy:
     ) -> Answer | None:
         """Returns the response to a request; None: it was sent in parts."""
         headers = headers_of(scope)
-        caller = await self._state.caller(headers)
         method: str = scope["method"]
+        try:
+            target = target_of(scope, upstream)
+        except TargetError:
+            await self._state.caller(headers)
+            raise
         if method not in _METHODS:
+            await self._state.caller(headers)
             message = f"the method {method} is not passed on; use one of {', '.join(sorted(_METHODS))}"
             return error_answer(
                 HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, rules, refused_by="AccessError"
             )
-        target = target_of(scope, upstream)
         guarded = self._guarded.get(upstream.name)
         if guarded is None:
+            await self._state.caller(headers)
             guarded = await self._state.run(partial(self._opened, upstream))
         request = UpstreamRequest(method, target, dict(sent_headers(scope["headers"])), headers)
-        found = guarded.routes.find(method, target.url)
-        caller.require("view" if _only_reads(method, found) else "submit")
-        if caller.project is not None:
-            refusal = await self._isolated(guarded, request, found, caller, caller.project)
-            if refusal is not None:
-                return refusal
-        route = guarded.hook.route(method, target.url, {})
+        route = guarded.routes.find(method, target.url)
+        admitted = partial(self._admitted, guarded, request, route)
         if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
-            return await self._submitting.submit(guarded, route, request, caller, receive)
-        return await self._passed(guarded, request, caller, route, receive, send)
+            return await self._submitting.submit(guarded, route, request, admitted, receive)
+        caller, refusal = await self._state.run(admitted)
+        if refusal is not None:
+            return refusal
+        if isinstance(route, UnpricedPath):
+            guarded.hook.route(method, target.url, {})  # counts it
+        task = route if isinstance(route, TaskEndpoint) else None
+        return await self._passed(guarded, request, caller, task, receive, send)
+
+    def _admitted(
+        self, guarded: GuardedUpstream, request: UpstreamRequest, route: Route, guard: BudgetGuard
+    ) -> tuple[Caller, Answer | None]:
+        """Returns the caller of a request, and the refusal if its project may not send it; runs in a thread.
+
+        Raises:
+            AccessError: the request has no valid access key, or the key does not allow the request.
+            LedgerUnavailableError: the ledger cannot be read.
+        """
+        caller = self._state.access.caller(request.received)
+        caller.require("view" if only_reads(request.method, route) else "submit")
+        if caller.project is None:
+            return caller, None
+        return caller, refusal_for_project(guard, guarded, request, route, caller, caller.project)
 
     async def _unknown_upstream(self, scope: Scope, error: TargetError) -> Answer:
         """Returns the response about an unknown upstream, which only callers with an access key get."""
@@ -131,36 +152,6 @@ class Proxy:
 
     def _opened(self, upstream: Upstream, guard: BudgetGuard) -> GuardedUpstream:
         return self._guarded.setdefault(upstream.name, GuardedUpstream(upstream, guard))
-
-    async def _isolated(
-        self, guarded: GuardedUpstream, request: UpstreamRequest, route: Route, caller: Caller, project: str
-    ) -> Answer | None:
-        """Returns the refusal of a request that does not belong to the caller's project; None: it passes."""
-        target, isolation = request.target, guarded.isolation
-        if isolation.is_open(target.segments):
-            return None
-        if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
-            return None  # a submission, or a request that the hook refuses
-        lists_tasks = isinstance(route, TaskEndpoint) and not route.task_id
-        named = isolation.tasks_in(target.segments)
-        if named.ids and not lists_tasks:
-            rules = rules_of(guarded.guard.book, guarded.upstream.provider, named.wire_format)
-            for task_id in sorted(named.ids | isolation.tasks_in_query(target.query)):
-                if not await self._state.run(partial(_belongs, guarded, project, task_id)):
-                    return not_found(task_id, rules)
-            return None
-        if isinstance(route, TaskEndpoint) and (request.method == "GET" or _lists(request.method, route)):
-            return None  # the response is filtered
-        is_free = route is None and creates(request.method)
-        concerns_all = isolation.concerns_account(target.segments) or isolation.may_list(target.segments)
-        if not is_free or concerns_all:
-            raise AccessError(
-                f"the access key {caller.name} reaches the project {project} only, and this path does not name "
-                "a task; ask an administrator for a key with --all-projects, or to add the path to the setting "
-                "`open_paths`",
-                status=HTTPStatus.FORBIDDEN,
-            )
-        return None
 
     async def _passed(
         self,
@@ -200,7 +191,7 @@ class Proxy:
                         return hook_answer(refusal)
                 if task is not None:
                     content_type = response.headers.get("content-type", "")
-                    must_filter = caller.project is not None and not _is_checked(guarded, request.target, task)
+                    must_filter = caller.project is not None and not is_checked(guarded, request.target, task)
                     if must_filter or may_describe_task(content_type, streams=task.reply is not None):
                         project = caller.project if must_filter else None
                         return await self._observed(guarded, project, task, response, rules)
@@ -239,10 +230,13 @@ class Proxy:
         except AnswerTooLargeError:
             message = "the response is too large to be read; ask for fewer tasks at once"
             return error_answer(HTTPStatus.BAD_GATEWAY, "response_too_large", message, rules)
-        await self._state.finish(lambda _: guarded.hook.on_task_answer(task, read.plain))
+        if not guarded.unfinished.is_known(task, read.plain):
+            await self._state.finish(partial(_record, guarded, task, read.plain))
         if project is None or response.status >= _LOWEST_ERROR:
             return read.answer
         body = await self._state.run(partial(_filtered, guarded, project, read.plain.body))
+        if body is None and task.task_id:  # a caller's own id may be that of another project's reservation
+            return not_found(task.task_id, rules)
         if body is None:
             message = "the list of tasks cannot be read, so it cannot be limited to your project"
             return error_answer(HTTPStatus.BAD_GATEWAY, "unreadable_list", message, rules)
@@ -307,30 +301,9 @@ class _Upload:
             raise self._error
 
 
-def _only_reads(method: str, route: Route) -> bool:
-    """Returns whether a request changes nothing: a GET or HEAD, or a POST that asks for a list of tasks."""
-    if not creates(method):
-        return method != "DELETE"
-    return isinstance(route, TaskEndpoint) and _lists(method, route)
-
-
-def _lists(method: str, route: TaskEndpoint) -> bool:
-    """Returns whether a request asks for a list of tasks by a POST, and does nothing else."""
-    return method == "POST" and not route.task_id
-
-
-def _is_checked(guarded: GuardedUpstream, target: Target, task: TaskEndpoint) -> bool:
-    """Returns whether the path names the only task that a response describes, so that it was checked before."""
-    return bool(task.task_id and guarded.isolation.tasks_in(target.segments).ids)
-
-
-def not_found(task_id: str, rules: HttpRules) -> Answer:
-    """Returns the response about a task that does not exist for the caller."""
-    return error_answer(HTTPStatus.NOT_FOUND, "task_not_found", f"task {task_id} does not exist", rules)
-
-
-def _belongs(guarded: GuardedUpstream, project: str, task_id: str, guard: BudgetGuard) -> bool:
-    return guarded.isolation.belongs(guard, project, task_id)
+def _record(guarded: GuardedUpstream, task: TaskEndpoint, response: ProviderResponse, _: BudgetGuard) -> None:
+    guarded.hook.on_task_answer(task, response)
+    guarded.unfinished.remember(task, response)
 
 
 def _filtered(guarded: GuardedUpstream, project: str, body: bytes, guard: BudgetGuard) -> bytes | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -59,6 +59,9 @@ _SEPARATORS = re.compile(r"[^a-z0-9]")
 """The characters in which spellings of a field's name differ, after its capitals."""
 
 _KEY_HEADER = "idempotency-key"
+_SMALL_DIGITS = 6
+"""A body whose length has fewer digits is small."""
+
 _NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Errors that prove that no connection existed over which the request could be sent."""
 
@@ -79,6 +82,10 @@ class UpstreamRequest(NamedTuple):
     received: Mapping[str, str]
 
 
+SubmittingRoute: TypeAlias = Endpoint | McpEndpoint | UnlistedPath
+Admitted: TypeAlias = Callable[[BudgetGuard], tuple[Caller, Answer | None]]
+
+
 class Submitting:
     """Submits jobs.
 
@@ -94,45 +101,52 @@ class Submitting:
     async def submit(
         self,
         guarded: GuardedUpstream,
-        route: Endpoint | McpEndpoint | UnlistedPath,
+        route: SubmittingRoute,
         request: UpstreamRequest,
-        caller: Caller,
+        admitted: Admitted,
         receive: Receive,
     ) -> Answer:
         """Submits a job. Once the body has arrived, this goes on even if the caller disconnects.
 
+        The caller is found before its body is read, unless the body is small. Then one thread does both steps.
+
+        Args:
+            guarded: the upstream.
+            route: the kind of submission.
+            request: the request.
+            admitted: returns the caller, and a refusal if its project may not send the request.
+            receive: receives the body.
+
         Raises:
             KlingPricingError: the request cannot be read, or its labels are not allowed; nothing was sent.
         """
-        if MEDIA_HEADER in request.received and not guarded.upstream.settings.trust_media:
-            raise KlingPricingError(
-                f"the header {MEDIA_HEADER} is not accepted from callers of {guarded.upstream.name}, because a "
-                "wrong length would reserve too little; leave the header out, or ask whoever runs the server "
-                "to set `trust_media`"
-            )
-        if isinstance(route, Endpoint):
-            _refuse_fields_in_query(route, request.target.query)
+        allowed = partial(_allowed, guarded, route, request, admitted)
+        stated = request.received.get("content-length", "")
+        if not (stated.isdecimal() and len(stated) < _SMALL_DIGITS):
+            found = await self._state.run(allowed)
+            if isinstance(found, Answer):
+                return found
         with self._bodies.counted() as parts:
-            body = await self._bodies.read(receive, request.received.get("content-length"), parts)
+            body = await self._bodies.read(receive, stated or None, parts)
             outgoing = OutgoingRequest(request.method, request.target.url, request.received, body)
-            return await self._state.promise(self._submitted(guarded, route, request, outgoing, caller, 0))
+            return await self._state.promise(self._submitted(guarded, route, request, outgoing, allowed, 0))
 
     async def _submitted(
         self,
         guarded: GuardedUpstream,
-        route: Endpoint | McpEndpoint | UnlistedPath,
+        route: SubmittingRoute,
         request: UpstreamRequest,
         outgoing: OutgoingRequest,
-        caller: Caller,
+        allowed: Callable[[BudgetGuard], Caller | Answer],
         redirects: int,
     ) -> Answer:
         """Admits and sends a submission, to which `redirects` redirects have led."""
         hook = guarded.hook
         rules = rules_of(guarded.guard.book, guarded.upstream.provider, _format_of(route))
-        decide = partial(self._decided, guarded, route, outgoing, caller)
-        decision = await self._state.run(lambda _: decide())
-        if isinstance(decision, ErrorResponse):
-            return hook_answer(decision)
+        found = await self._state.run(partial(self._decided, guarded, route, outgoing, allowed))
+        if isinstance(found, Answer):
+            return found
+        caller, decision = found
         if isinstance(decision, PassedMessage):
             return await self._passed_message(guarded, route, decision, request, outgoing, caller, rules)
         pending = decision.pending
@@ -158,33 +172,39 @@ class Submitting:
             moved = outgoing._replace(url=instead.url)
             next_route = hook.route(moved.method, moved.url, {})
             if isinstance(next_route, Endpoint | McpEndpoint | UnlistedPath):
-                return await self._submitted(guarded, next_route, request, moved, caller, redirects + 1)
+                return await self._submitted(guarded, next_route, request, moved, allowed, redirects + 1)
         answer = hook_answer(instead) if isinstance(instead, ErrorResponse) else read.answer
         return answer.with_headers(told | left)
 
     def _decided(
         self,
         guarded: GuardedUpstream,
-        route: Endpoint | McpEndpoint | UnlistedPath,
+        route: SubmittingRoute,
         outgoing: OutgoingRequest,
-        caller: Caller,
-    ) -> ApprovedSubmission | PassedMessage | ErrorResponse:
+        allowed: Callable[[BudgetGuard], Caller | Answer],
+        guard: BudgetGuard,
+    ) -> tuple[Caller, ApprovedSubmission | PassedMessage] | Answer:
         """Takes the step before a submission is sent, in a thread."""
+        caller = allowed(guard)
+        if isinstance(caller, Answer):
+            return caller
         if isinstance(route, UnlistedPath):
-            return guarded.hook.submission(route, outgoing)()
-        project, labels = caller.identity(outgoing.headers.get(LABELS_HEADER))
-        key = None
-        if outgoing.headers.get(RETRY_COUNT, "0") != "0" and not _is_keyed(outgoing):
-            try:
-                key = guarded.earlier_key(outgoing, caller, project)
-            except KlingPricingError as error:
-                rules = rules_of(guarded.guard.book, guarded.upstream.provider, _format_of(route))
-                return error_response(error, rules)
-            headers = {name: value for name, value in outgoing.headers.items() if name != RETRY_COUNT}
-            outgoing = outgoing._replace(headers=headers)
-        with spending(project=project, key=key, **labels):
             step = guarded.hook.submission(route, outgoing)
-        return step()
+        else:
+            project, labels = caller.identity(outgoing.headers.get(LABELS_HEADER))
+            key = None
+            if outgoing.headers.get(RETRY_COUNT, "0") != "0" and not _is_keyed(outgoing):
+                try:
+                    key = guarded.earlier_key(outgoing, caller, project)
+                except KlingPricingError as error:
+                    rules = rules_of(guarded.guard.book, guarded.upstream.provider, _format_of(route))
+                    return hook_answer(error_response(error, rules))
+                headers = {name: value for name, value in outgoing.headers.items() if name != RETRY_COUNT}
+                outgoing = outgoing._replace(headers=headers)
+            with spending(project=project, key=key, **labels):
+                step = guarded.hook.submission(route, outgoing)
+        decision = step()
+        return hook_answer(decision) if isinstance(decision, ErrorResponse) else (caller, decision)
 
     async def _sent(
         self, guarded: GuardedUpstream, outgoing: OutgoingRequest, headers: Mapping[str, str], body: bytes
@@ -230,7 +250,7 @@ class Submitting:
     async def _passed_message(
         self,
         guarded: GuardedUpstream,
-        route: Endpoint | McpEndpoint | UnlistedPath,
+        route: SubmittingRoute,
         decision: PassedMessage,
         request: UpstreamRequest,
         outgoing: OutgoingRequest,
@@ -265,6 +285,32 @@ class Submitting:
             observed = partial(guarded.hook.on_task_answer, task, read.plain)
             await self._state.finish(lambda _: observed())
         return read.answer
+
+
+def _allowed(
+    guarded: GuardedUpstream,
+    route: SubmittingRoute,
+    request: UpstreamRequest,
+    admitted: Admitted,
+    guard: BudgetGuard,
+) -> Caller | Answer:
+    """Returns the caller of a submission, or the refusal. Runs in a thread.
+
+    Raises:
+        KlingPricingError: the request has no valid access key, or states what would lower its price.
+    """
+    caller, refusal = admitted(guard)
+    if refusal is not None:
+        return refusal
+    if MEDIA_HEADER in request.received and not guarded.upstream.settings.trust_media:
+        raise KlingPricingError(
+            f"the header {MEDIA_HEADER} is not accepted from callers of {guarded.upstream.name}, because a "
+            "wrong length would reserve too little; leave the header out, or ask whoever runs the server "
+            "to set `trust_media`"
+        )
+    if isinstance(route, Endpoint) and request.target.query:
+        _refuse_fields_in_query(route, request.target.query)
+    return caller
 
 
 def _refuse_fields_in_query(endpoint: Endpoint, query: str) -> None:

@@ -123,12 +123,14 @@ TaskPath: TypeAlias = Annotated[
 ]
 """The path of a task's URL."""
 
-_OWN_ID_FIELD = r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*"
+_PAYLOAD_FIELD = r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*"
 
-OwnIdField: TypeAlias = Annotated[
+PayloadField: TypeAlias = Annotated[
     str,
-    BeforeValidator(matching_text(_OWN_ID_FIELD, "the name of a field, or a path such as options.external_id")),
-    WithJsonSchema({"type": "string", "pattern": f"^{_OWN_ID_FIELD}$"}),
+    BeforeValidator(
+        matching_text(_PAYLOAD_FIELD, "the name of a field, or a path such as options.external_id")
+    ),
+    WithJsonSchema({"type": "string", "pattern": f"^{_PAYLOAD_FIELD}$"}),
 ]
 """A field of a payload, or the path to a field inside objects."""
 

@@ -110,6 +110,37 @@ def reachable_cells(matrix: CapabilityMatrix, tiers: tuple[Choice[str], ...]) ->
                     yield from (Cell(capabilities.model, resolution, tier) for tier in new)
 
 
+def reachable_facts(
+    capabilities: ModelCapabilities, choices: tuple[Choice[Any], ...], resolution: str
+) -> Iterator[Mapping[str, Any]]:
+    """Yields every combination of the facts that some choices test which a request for a model may have.
+
+    Args:
+        capabilities: what the API accepts for the model.
+        choices: the choices.
+        resolution: the resolution of the request; `any`: it has none.
+    """
+    tested = sorted({fact for choice in choices for fact in choice.when} - {"model", "resolution", "action"})
+    actions = capabilities.limit("action")
+    domains = [
+        *(
+            [*dict.fromkeys((*_domain(fact, capabilities, choices), _usual(fact, capabilities)))]
+            for fact in tested
+        ),
+        list(actions.values) if isinstance(actions, OneOf) else [None],
+    ]
+    rules = capabilities.breakable({*tested, "model", "resolution", "action"})
+    for values in product(*domains):
+        facts = {
+            **dict.fromkeys(FACT_TYPES),
+            "model": capabilities.model,
+            "resolution": None if resolution == ANY else resolution,
+            **dict(zip((*tested, "action"), values, strict=True)),
+        }
+        if not any(rule.is_broken(facts) for rule in rules):
+            yield facts
+
+
 def may_hold(conditions: Conditions, capabilities: ModelCapabilities) -> bool:
     """Returns whether a request for a model can meet some conditions, each of them by itself."""
     return all(
@@ -134,10 +165,10 @@ def _resolutions(capabilities: ModelCapabilities) -> tuple[str, ...]:
     return limit.values if isinstance(limit, OneOf) else (ANY,)
 
 
-def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str], ...]) -> list[Any]:
+def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[Any], ...]) -> list[Any]:
     """Returns the values of a fact that can matter; only one if the model does not take the input."""
     if INPUT_OF.get(fact, fact) not in capabilities.fields:
-        return [capabilities.defaults.get(fact, EMPTY_FACTS[fact])]
+        return [_usual(fact, capabilities)]
     if FACT_TYPES[fact] is bool:
         return [False, True]
     conditions: list[Conditions] = [choice.when for choice in tiers]
@@ -145,3 +176,8 @@ def _domain(fact: str, capabilities: ModelCapabilities, tiers: tuple[Choice[str]
         conditions += [rule.when, rule.need]
     edges = [edge for group in conditions if fact in group for edge in group[fact].edges()]
     return list(dict.fromkeys(edges))
+
+
+def _usual(fact: str, capabilities: ModelCapabilities) -> Any:
+    """Returns the value of a fact in a request that does not state it."""
+    return capabilities.defaults.get(fact, EMPTY_FACTS[fact])

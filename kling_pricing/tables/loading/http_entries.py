@@ -12,7 +12,7 @@ from kling_pricing.tables.loading.conditions import (
     ErrorShape,
     ListedPath,
     LookupPath,
-    OwnIdField,
+    PayloadField,
     StatusCondition,
 )
 
@@ -30,12 +30,19 @@ class IdempotencyEntry(FileModel):
 class OwnIdEntry(FileModel):
     """The payload field for a task id that the caller chooses and by which the API can look up the task."""
 
-    field: OwnIdField
+    field: PayloadField
     lookup: LookupPath | None = Field(
         None,
         description="The path at which the API looks up a task by that id. By default, the status paths accept "
         "that id in place of the task's id.",
     )
+    source: Text
+
+
+class CallbackEntry(FileModel):
+    """The payload field for the URL to which the API sends callbacks."""
+
+    field: PayloadField
     source: Text
 
 
@@ -122,6 +129,7 @@ class HttpEntry(FileModel):
     )
     idempotency: IdempotencyEntry | None = None
     own_id: OwnIdEntry | None = None
+    callback: CallbackEntry | None = None
     free: list[PathsEntry] = Field(
         [], description="Paths where a POST, PUT or PATCH request is free of charge."
     )

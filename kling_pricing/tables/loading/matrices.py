@@ -120,10 +120,10 @@ def _problems_of_vocabulary(entry: CapabilityFile, document: YamlDocument) -> It
             words.append((name, names, ("endpoints", place, "models", position)))
     for place, ignored in enumerate(entry.ignored_fields):
         words.append((ignored.field, fields, ("ignored_fields", place, "field")))
-    if entry.http.own_id is not None:
+    for key, place_of in (("own_id", entry.http.own_id), ("callback", entry.http.callback)):
         inside: Mapping[str, Field] = fields
-        for name in entry.http.own_id.field.split("."):
-            words.append((name, inside, ("http", "own_id", "field")))
+        for name in place_of.field.split(".") if place_of else ():
+            words.append((name, inside, ("http", key, "field")))
             inside = inside[name].inside if name in inside else {}
     if entry.http.mcp is not None:
         words.append((entry.http.mcp.submits_to, paths, ("http", "mcp", "submits_to")))

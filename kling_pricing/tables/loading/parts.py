@@ -179,6 +179,7 @@ def http_rules(entry: HttpEntry) -> HttpRules:
         task_lists=tuple(listed.path for listed in entry.task_lists),
         billed_facts=tuple(entry.billed_facts.facts) if entry.billed_facts else (),
         account=patterns(entry.account),
+        callback_field=tuple(entry.callback.field.split(".")) if entry.callback else (),
     )
 
 

@@ -183,6 +183,22 @@ def _remove_old(folder: int) -> None:
             os.unlink(name, dir_fd=folder)
 
 
+def cache_problem() -> str | None:
+    """Returns why this process cannot keep a compiled price book; None: it can, or the cache is turned off.
+
+    Creates the folder of the cache if it is missing.
+    """
+    try:
+        with _cache(create=True) as folder:
+            if folder is None and cache_folder() is not None:
+                return "another user owns it or can write it"
+            if folder is not None and not os.access(".", os.W_OK, dir_fd=folder):
+                return "it cannot be written"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
 @contextmanager
 def _cache(*, create: bool) -> Iterator[int | None]:
     """Opens the folder of the cache; gives None if there is none or it cannot be trusted.
@@ -190,7 +206,7 @@ def _cache(*, create: bool) -> Iterator[int | None]:
     Raises:
         OSError: it cannot be opened.
     """
-    path = _cache_path()
+    path = cache_folder()
     if path is None or not hasattr(os, "geteuid") or os.open not in os.supports_dir_fd:
         yield None
         return
@@ -203,7 +219,7 @@ def _cache(*, create: bool) -> Iterator[int | None]:
         os.close(folder)
 
 
-def _cache_path() -> Path | None:
+def cache_folder() -> Path | None:
     """Returns the folder of the cache; None if it is turned off or the user has no home folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:

@@ -7,13 +7,16 @@ import re
 from collections.abc import Iterable
 from datetime import date
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
+from kling_pricing.tables.capabilities import CapabilityMatrix
 from kling_pricing.tables.loading.coverage import may_hold, reachable_cells
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Cell, Quantity
 from kling_pricing.tables.rules import Choice, Conditions, OneOf
+
+T = TypeVar("T")
 
 _PLAIN = re.compile(r"[a-z][a-z_]*")
 _CONSTANTS = {"true", "false", "null", "yes", "no", "on", "off"}
@@ -45,12 +48,15 @@ def table_template(
     cells = [*reachable_cells(matrix, tiers)]
     example = cells[0]
     reached = {cell.tier for cell in cells}
-    tiers = tuple(tier for tier in tiers if tier.result in reached or not tier.when)
-    counting = [
-        choice
-        for choice in quantity
-        if any(may_hold(choice.when, capabilities) for capabilities in matrix.models.values())
-    ]
+    tiers = tuple(_for_models([tier for tier in tiers if tier.result in reached], matrix))
+    counting = _for_models(
+        [
+            choice
+            for choice in quantity
+            if any(may_hold(choice.when, capabilities) for capabilities in matrix.models.values())
+        ],
+        matrix,
+    )
     hosts = book.unpriced[provider].hosts if provider in book.unpriced else ()
     origin = "Common tiers" if model is None else f"The tiers and units of {model.id}"
     units = " or ".join(dict.fromkeys(choice.result.unit for choice in counting))
@@ -91,6 +97,30 @@ def _similar(book: PriceBook, wire_format: str) -> PriceTable | None:
     own = (table for table in tables if wire_format in table.wire_formats)
     others = (table for table in tables if wire_format in table.also_prices)
     return next(own, None) or next(others, None)
+
+
+def _for_models(choices: Iterable[Choice[T]], matrix: CapabilityMatrix) -> list[Choice[T]]:
+    """Returns the part of a first-match list that concerns the models of a wire format.
+
+    The last entry always matches, as price files require: the entries after it concern other models.
+    """
+    kept: list[Choice[T]] = []
+    left = set(matrix.models)
+    for choice in choices:
+        named = choice.when.get("model")
+        models = tuple(model for model in matrix.models if named is None or named.holds(model))
+        if left.isdisjoint(models):
+            continue
+        if choice.when.keys() <= {"model"}:
+            left -= set(models)
+        when = {
+            fact: OneOf(models) if fact == "model" else condition
+            for fact, condition in choice.when.items()
+            if fact != "model" or len(models) < len(matrix.models)
+        }
+        kept.append(Choice(choice.result, when))
+    last = kept.pop()
+    return [*kept, Choice(last.result, {})]
 
 
 def _rates(cells: Iterable[Cell]) -> list[str]:

@@ -141,7 +141,40 @@ CREATE OR REPLACE FUNCTION books_present(p_books text) RETURNS book_seal LANGUAG
     (SELECT coalesce(max(month), '') FROM closed_month WHERE books = p_books), ''
 $$;
 
--- Adds the seal of an update.
+-- Writes the administrative action of a new statement.
+CREATE OR REPLACE FUNCTION log_statement(p_statement book_statement) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  value jsonb := (
+    SELECT jsonb_build_object(
+      'books', p_statement.books, 'digest', p_statement.digest, 'since', p_statement.since, 'until', p_statement.until,
+      'replaces', (SELECT name FROM book_statement WHERE number = p_statement.replaces),
+      'rows', coalesce(sum(rows), 0), 'sums', coalesce(jsonb_object_agg(currency, amount), '{}')
+    )
+    FROM (
+      SELECT currency, count(*) AS rows, trim_scale(sum(amount) / 1000000000::numeric)::text AS amount
+      FROM book_fact WHERE statement = p_statement.number GROUP BY currency
+    ) AS sums
+  );
+BEGIN
+  PERFORM administer(
+    current_instant(), p_statement.actor, 'remember', p_statement.name, NULL, value::text, nullif(p_statement.reason, '')
+  );
+END $$;
+
+-- Keeps as an administrative action that reservations were settled from statements. A repeated call has no effect.
+CREATE OR REPLACE FUNCTION note_settlement(p_books text, p_value text, p_actor text, p_reason text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+  LOCK TABLE administration IN SHARE ROW EXCLUSIVE MODE;
+  IF NOT EXISTS (
+    SELECT 1 FROM administration
+    WHERE action = 'settle_statement' AND subject = p_books AND actor = p_actor AND new = p_value
+  ) THEN
+    PERFORM administer(current_instant(), p_actor, 'settle_statement', p_books, NULL, p_value, p_reason);
+  END IF;
+END $$;
+
+-- Adds the seal of an update, and an administrative action for each new statement.
 CREATE OR REPLACE FUNCTION seal_books(p_books text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -152,6 +185,8 @@ BEGIN
   SELECT * INTO newest FROM book_seal WHERE books = p_books ORDER BY number DESC LIMIT 1;
   INSERT INTO book_seal (books, facts, statements, closed, seal)
   SELECT p_books, present.facts, present.statements, present.closed, books_sealed(p_books, newest, present);
+  PERFORM log_statement(book_statement.*) FROM book_statement
+  WHERE books = p_books AND number > coalesce(newest.statements, 0) ORDER BY number;
 END $$;
 
 -- Returns the differences between the seals and the books, with the columns of steps.COLUMNS.

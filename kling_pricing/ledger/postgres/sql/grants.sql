@@ -39,6 +39,7 @@ BEGIN
     'begin_books(text, text, jsonb, jsonb)',
     'add_facts(text, text, jsonb)',
     'seal_books(text)',
+    'note_settlement(text, text, text, text)',
     'settle_by(text, text[], numeric, text, text, text)',
     'record_by(text, jsonb, jsonb, text, timestamptz, text, text)',
     'unclaimed()',

@@ -1,0 +1,284 @@
+"""Writes tables of results as CSV, TSV, XLSX, Parquet or JSON Lines.
+
+A file appears under its name when it is complete; until then, an older file stays as it is.
+Amounts keep every digit.
+In text for spreadsheets, nothing is taken for a formula; see `reports.formats.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any, Literal, NamedTuple, TypeAlias
+
+from kling_pricing.display import joined_with_or, not_installed
+from kling_pricing.errors import KlingPricingError
+from kling_pricing.money import MAX_DECIMALS, format_decimal
+from kling_pricing.reports.formats.csv import escape_formulas
+from kling_pricing.shot_lists.errors import ShotListError
+
+_PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_SHORT_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,9})(?:\.[0-9]{1,5})?")
+"""A number that a spreadsheet keeps with every digit."""
+_MAX_SHEET_ROWS = 1_048_576
+_MAX_CELL_CHARS = 32_767
+
+ResultCell: TypeAlias = str | Decimal | None
+"""The value of a cell; None: it is empty."""
+
+ResultKind: TypeAlias = Literal["text", "amount"]
+
+
+class ResultColumn(NamedTuple):
+    """A column of a file with results: its name, and the kind of its cells."""
+
+    name: str
+    kind: ResultKind = "text"
+
+
+class ListWriter(ABC):
+    """A writer of one file.
+
+    Attributes:
+        columns: the columns.
+        path: the name under which the file appears.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[ResultColumn], part: Path) -> None:
+        self.path = path
+        self.columns = columns
+        self.part = part
+
+    @abstractmethod
+    def write(self, cells: Sequence[ResultCell]) -> None:
+        """Writes a row; it has a cell for each column."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Completes `part`."""
+
+    def abandon(self) -> None:
+        """Ends the work on `part`, which is then removed."""
+        with suppress(OSError):
+            self.close()
+
+
+@contextmanager
+def list_writer(path: str, columns: Sequence[ResultColumn]) -> Iterator[ListWriter]:
+    """Opens a file for results; the ending of its name decides the format.
+
+    If the block raises an error, the file does not appear, and an older file stays as it is.
+
+    Raises:
+        ShotListError: the format is unknown or needs a missing package, or the file cannot be written.
+    """
+    kind = writer_kind(path)
+    target = Path(path)
+    part: Path | None = None
+    try:
+        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            part = Path(file.name)
+        writer = kind(target, columns, part)
+        try:
+            yield writer
+        except BaseException:
+            writer.abandon()
+            raise
+        writer.close()
+        part.chmod(0o666 & ~_umask())
+        part.replace(target)
+    except OSError as error:
+        raise ShotListError(f"cannot be written: {error.strerror or error}", file=path) from None
+    finally:
+        if part is not None:
+            with suppress(FileNotFoundError):
+                part.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def writer_kind(path: str) -> type[ListWriter]:
+    """Returns the writer for a file.
+
+    Raises:
+        ShotListError: the ending of the name is unknown, or a package is missing.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _KINDS:
+        raise ShotListError(
+            f"cannot be written in this format; choose a name that ends in {joined_with_or(_KINDS)}", file=path
+        )
+    kind = _KINDS[suffix]
+    try:
+        if kind is _XlsxListWriter:
+            import xlsxwriter  # noqa: F401, PLC0415 (an extra)
+        elif kind is _ParquetListWriter:
+            import duckdb  # noqa: F401, PLC0415 (an extra)
+    except ModuleNotFoundError as error:
+        problem = not_installed(suffix.removeprefix(".").upper(), str(error.name), "reports")
+        raise ShotListError(problem, file=path) from None
+    return kind
+
+
+class _CsvListWriter(ListWriter):
+    def __init__(self, path: Path, columns: Sequence[ResultColumn], part: Path) -> None:
+        super().__init__(path, columns, part)
+        self._file: IO[str] = part.open("w", encoding="utf-8", newline="")
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        self._rows = csv.writer(self._file, delimiter=delimiter)
+        self._rows.writerow([escape_formulas(column.name) for column in columns])
+
+    def write(self, cells: Sequence[ResultCell]) -> None:
+        self._rows.writerow([_spreadsheet_text(cell) for cell in cells])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _spreadsheet_text(cell: ResultCell) -> str:
+    if not cell and not isinstance(cell, Decimal):
+        return ""
+    if isinstance(cell, Decimal):
+        return format_decimal(cell)
+    return cell if cell[0].isalnum() and ";" not in cell and cell.isprintable() else _escaped(cell)
+
+
+def _escaped(text: str) -> str:
+    return text if _PLAIN_NUMBER.fullmatch(text) else escape_formulas(text)
+
+
+class _JsonListWriter(ListWriter):
+    def __init__(self, path: Path, columns: Sequence[ResultColumn], part: Path) -> None:
+        super().__init__(path, columns, part)
+        self._file: IO[str] = part.open("w", encoding="utf-8", newline="\n")
+        self._names = [column.name for column in columns]
+
+    def write(self, cells: Sequence[ResultCell]) -> None:
+        values = [format_decimal(cell) if isinstance(cell, Decimal) else cell or None for cell in cells]
+        self._file.write(json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False))
+        self._file.write("\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _XlsxListWriter(ListWriter):
+    """Writes a sheet; an amount has a second column with its exact text, because XLSX rounds numbers."""
+
+    def __init__(self, path: Path, columns: Sequence[ResultColumn], part: Path) -> None:
+        from xlsxwriter import Workbook  # noqa: PLC0415 (an extra, and slow to load)
+
+        super().__init__(path, columns, part)
+        self._book = Workbook(str(part), {"constant_memory": True, "in_memory": False})
+        self._sheet = self._book.add_worksheet("Results")
+        self._sheet.freeze_panes(1, 0)
+        self._row = 0
+        bold = self._book.add_format({"bold": True})
+        names = [
+            name
+            for column in columns
+            for name in ([column.name, f"{column.name}_exact"] if column.kind == "amount" else [column.name])
+        ]
+        for place, name in enumerate(names):
+            self._sheet.write_string(0, place, name[:_MAX_CELL_CHARS], bold)
+
+    def write(self, cells: Sequence[ResultCell]) -> None:
+        self._row += 1
+        if self._row >= _MAX_SHEET_ROWS:
+            raise ShotListError(
+                f"a sheet has at most {_MAX_SHEET_ROWS} rows; choose a name that ends in .csv",
+                file=str(self.path),
+            )
+        place = 0
+        for column, cell in zip(self.columns, cells, strict=True):
+            if isinstance(cell, Decimal):
+                self._sheet.write_number(self._row, place, cell)
+                self._sheet.write_string(self._row, place + 1, format_decimal(cell))
+            elif cell and _SHORT_NUMBER.fullmatch(cell):
+                self._sheet.write_number(self._row, place, Decimal(cell))
+            elif cell:
+                self._sheet.write_string(self._row, place, cell[:_MAX_CELL_CHARS])
+            place += 2 if column.kind == "amount" else 1
+
+    def close(self) -> None:
+        self._book.close()
+
+
+class _ParquetListWriter(ListWriter):
+    """Collects the rows as JSON Lines, which the database then turns into Parquet."""
+
+    def __init__(self, path: Path, columns: Sequence[ResultColumn], part: Path) -> None:
+        super().__init__(path, columns, part)
+        self._lines = part.with_name(f"{part.name}.rows")
+        self._file: IO[str] = self._lines.open("w", encoding="utf-8", newline="\n")
+
+    def write(self, cells: Sequence[ResultCell]) -> None:
+        values = [_exact_text(cell) if isinstance(cell, Decimal) else cell or None for cell in cells]
+        self._file.write(json.dumps({f"c{place}": value for place, value in enumerate(values)}))
+        self._file.write("\n")
+
+    def close(self) -> None:
+        import duckdb  # noqa: PLC0415 (an extra, and slow to load)
+
+        self._file.close()
+        try:
+            types = ", ".join(f"'c{place}': 'VARCHAR'" for place, _ in enumerate(self.columns))
+            selected = ", ".join(
+                f"CAST(c{place} AS {_PARQUET_TYPES[column.kind]}) AS {_quoted(column)}"
+                for place, column in enumerate(self.columns)
+            )
+            source = f"read_json({_literal(self._lines)}, format = 'newline_delimited', columns = {{{types}}})"
+            with duckdb.connect(config={"threads": 1, "autoload_known_extensions": False}) as database:
+                database.execute(
+                    f"COPY (SELECT {selected} FROM {source}) TO {_literal(self.part)}"  # noqa: S608 (quoted names)
+                    " (FORMAT parquet, COMPRESSION zstd)"
+                )
+        finally:
+            self._lines.unlink()
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+        self._lines.unlink()
+
+
+_PARQUET_TYPES: dict[ResultKind, str] = {"text": "VARCHAR", "amount": "DECIMAL(38, 9)"}
+
+
+def _exact_text(amount: Decimal) -> str:
+    exponent: Any = amount.normalize().as_tuple().exponent
+    if -exponent > MAX_DECIMALS:
+        raise KlingPricingError(
+            f"{format_decimal(amount)} has more than {MAX_DECIMALS} decimal places, which is too many for "
+            "Parquet; choose a name that ends in .csv"
+        )
+    return format_decimal(amount)
+
+
+def _quoted(column: ResultColumn) -> str:
+    return '"' + column.name.replace('"', '""') + '"'
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+_KINDS: dict[str, type[ListWriter]] = {
+    ".csv": _CsvListWriter,
+    ".tsv": _CsvListWriter,
+    ".xlsx": _XlsxListWriter,
+    ".parquet": _ParquetListWriter,
+    ".jsonl": _JsonListWriter,
+}
