@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kling_pricing import PriceBook
-from kling_pricing.guard import freeze_budgets, revoke_key
+from kling_pricing.guard import freeze_budgets, revoke_key, thaw_budgets
 from tests.conftest import program, video
 from tests.page_scenes import OWN, PageScene, page_scene
 
@@ -278,8 +278,9 @@ def test_an_open_page_updates_itself(scene: PageScene, browser: Browser) -> None
     page = person.page
     person.open("/budgets")
     page.wait_for_selector("#live-status:has-text('Live.')")
-    freeze_budgets(scene.server.ledger, ["tight"], actor="wang", reason="stopped elsewhere")
+    freeze_budgets(scene.server.ledger, ["rival-cap"], actor="wang", reason="stopped elsewhere")
     page.wait_for_selector("text=stopped elsewhere")
+    thaw_budgets(scene.server.ledger, ["rival-cap"], actor="wang", reason="the other tests go on")
     revoke_key(scene.server.ledger, "watcher")
     page.wait_for_selector("#live-status:has-text('has ended')")
     person.open("/budgets")
