@@ -16,8 +16,8 @@ _BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 1 << 20, "GiB": 1 << 30}
 _MB = 10**6
 
 _BESIDE_DATABASE = 110 * _MB
-"""The memory that a reconciliation needs beside the database's own limit, measured with one to two million tasks
-on either side: memory that the database does not count, and blocks of lines."""
+"""The memory that a reconciliation needs beside the database's own limit, measured with a million tasks on
+either side: modules, memory that the database does not count, and blocks of lines."""
 
 _LEAST = 50 * _MB
 """The smallest memory with which the database can work."""
@@ -60,8 +60,8 @@ def database_share(limit: str) -> DatabaseShare:
         needed = used + _BESIDE_DATABASE + _LEAST * (100 + _UNCOUNTED_PERCENT) // 100
         least = -(-needed // (10 * _MB)) * 10
         raise KlingPricingError(
-            f"a memory limit of {limit} is too small, because this process uses {used // _MB} MB already; give a "
-            f"limit of at least {least}MB"
+            f"a memory limit of {limit} is too small, because this process uses {used // _MB} MB already; "
+            f"give a limit of at least {least}MB"
         )
     return DatabaseShare(share, max(1, min(os.cpu_count() or 1, share // _PER_THREAD)))
 

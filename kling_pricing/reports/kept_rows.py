@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle  # noqa: S403 (our own files, in a folder that no other user can open)
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
 from operator import attrgetter
@@ -99,4 +99,4 @@ def _write(rows: Iterable[tuple[Any, ...]], file: BinaryIO) -> None:
 def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
     with path.open("rb") as file:
         while file.peek(1):
-            yield from pickle.load(file)  # noqa: S301 (see the import)
+            yield from pickle.load(file)  # noqa: S301 (our own file, in a folder of this user)
