@@ -91,7 +91,7 @@ def settled(ledger: str, folder: Path, tasks: int, kind: str) -> None:
                 "SELECT column_name FROM information_schema.columns WHERE table_name = 'reservation'"
                 " AND is_identity = 'NO' ORDER BY ordinal_position"
             ).fetchall()
-            grow(server.execute, [name for (name,) in names], kind, tasks)  # type: ignore[arg-type]
+            grow(server.execute, [name for (name,) in names], kind, tasks)
             server.execute("ANALYZE")
     statement = folder / "november.csv"
     with statement.open("w", newline="") as file:

@@ -8,7 +8,7 @@ import pytest
 
 from kling_pricing import Alert, Budget, BudgetGuard, Budgets, KlingPricingError, PriceBook, Reservation
 from kling_pricing.guard import allow
-from kling_pricing.ledger.model import BASES
+from kling_pricing.ledger.model import BASES, Basis
 from tests.conftest import Clock
 from tests.guards import CLIP, COST
 from tests.test_allowances import LATER
@@ -95,7 +95,8 @@ def test_a_batch_has_the_effects_of_its_settlements_one_by_one(
     fates = [(f"{place} {fate}", fate) for place, fate in enumerate(dice.choices(FATES, k=40))]
     ids = {side: [job(guard, side, key, fate) for key, fate in fates] for side in SIDES}
     amounts = [*dice.choices(AMOUNTS, k=len(fates)), COST]
-    basis = dice.choice(["statement", "statement", "response", "operator"])
+    bases: list[Basis] = ["statement", "statement", "response", "operator"]
+    basis = dice.choice(bases)
     clock.pass_by(hours=2)
     newest = guard.journal()[-1].seq
     alerts.clear()

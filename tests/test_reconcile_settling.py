@@ -419,5 +419,5 @@ def test_a_killed_settlement_is_completed_by_the_same_command(world: World) -> N
     settlements = [entry for entry in world.guard.journal() if entry.kind == "settle"]
     assert len({entry.reservation_id for entry in settlements}) == len(settlements) == tasks
     (bucket,) = world.guard.status()
-    assert (bucket.held, bucket.spent) == (0, tasks * D("0.714"))
+    assert (bucket.held, bucket.spent) == (D(0), tasks * D("0.714"))
     assert booked(world, first) == ("settled", D("0.714"), "statement")
