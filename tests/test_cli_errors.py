@@ -182,7 +182,8 @@ BAD: dict[str, tuple[str, str]] = {
     "timezone": ("Mars/Base", "Mars/Base"),
     "tolerance": ("1e3", "'1e3' is not a plain decimal number"),
     **dict.fromkeys(
-        ("tasks", "tier", "project_column"), ("nowhere", "column nowhere: does not have this column")
+        ("account_column", "tasks", "tier", "project_column"),
+        ("nowhere", "column nowhere: does not have this column"),
     ),
     "day_zone": ("Mars/Base", "Mars/Base"),
     "totals": ("Total", "'Total' is not a mark; write COLUMN=TEXT"),
@@ -228,7 +229,7 @@ NEEDED: dict[object, list[str]] = {
     ("ledger", "recover"): ["--accept-loss", "--reason", "a copy was restored"],
     ("key", "issue"): ["--project", "trailer"],
     ("reconcile",): ["--provider", "qingbo", "--month", "2026-11"],
-    ("reprice",): ["--provider", "qingbo"],
+    ("reprice",): ["--provider", "qingbo", "--month", "2026-11"],
     **{
         command: ["--provider", "qingbo"]
         for command in (
@@ -239,7 +240,7 @@ NEEDED: dict[object, list[str]] = {
     },
     ("statement", "map"): [*("--unit", "quota", "--time-format", "ms", "--offset", "+00:00", "--yes")],
     ("budget", "allow"): ["--amount", "1", "--currency", "USD", "--budget", "trailer"],
-    **{name: ["--sums", "--timezone", "UTC"] for name in ("tasks", "tier", "project_column")},
+    **{name: ["--sums", "--timezone", "UTC"] for name in ("account_column", "tasks", "tier", "project_column")},
     "day_zone": ["--sums"],
     "batch_tolerance": ["--tolerance", "1"],
     "formats": ["--out", "reports"],

@@ -33,8 +33,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "postgres": ("psycopg", "psycopg-pool"),
     "reports": ("duckdb", "jinja2", "openpyxl", "xlsxwriter"),
     "server": (
-        *("aiohttp", "fastapi", "fastapi-offline", "prometheus-client"),
+        *("aiohttp", "cryptography", "fastapi", "fastapi-offline", "jinja2", "prometheus-client"),
         *("standardwebhooks", "uvicorn"),
+        *(() if sys.platform == "win32" else ("uvloop",)),
     ),
     "webhooks": ("standardwebhooks",),
 }
@@ -46,7 +47,7 @@ _CLOCK_TOLERANCE = timedelta(seconds=5)
 _OURS = "KLING_PRICING_"
 
 
-class Finding(NamedTuple):
+class DoctorFinding(NamedTuple):
     """The result of one check.
 
     Attributes:
@@ -62,7 +63,7 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def findings(ledger: str | None, tables: str | None) -> Iterator[Finding]:
+def findings(ledger: str | None, tables: str | None) -> Iterator[DoctorFinding]:
     """Yields the result of each check.
 
     Args:
@@ -78,31 +79,31 @@ def findings(ledger: str | None, tables: str | None) -> Iterator[Finding]:
     yield from _ledger(ledger)
 
 
-def _programs() -> Iterator[Finding]:
+def _programs() -> Iterator[DoctorFinding]:
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info < _MIN_PYTHON:
-        yield Finding("python", "wrong", python, "use Python 3.11 or newer")
+        yield DoctorFinding("python", "wrong", python, "use Python 3.11 or newer")
     else:
-        yield Finding("python", "ok", python)
+        yield DoctorFinding("python", "ok", python)
     place = Path(str(kling_pricing.__file__)).parent
-    yield Finding("kling-pricing", "ok", f"{kling_pricing.__version__} in {place}")
+    yield DoctorFinding("kling-pricing", "ok", f"{kling_pricing.__version__} in {place}")
     for package in ("pydantic", "pyyaml"):
         found = _version_of(package)
         if found is None:
-            yield Finding(package, "wrong", "not installed", f"run `pip install {package}`")
+            yield DoctorFinding(package, "wrong", "not installed", f"run `pip install {package}`")
         else:
-            yield Finding(package, "ok", found)
+            yield DoctorFinding(package, "ok", found)
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[DoctorFinding]:
     for extra, packages in EXTRAS.items():
         versions = {package: _version_of(package) for package in packages}
         present = ", ".join(f"{package} {found}" for package, found in versions.items() if found is not None)
         missing = [package for package, found in versions.items() if found is None]
         if not missing:
-            yield Finding(f"extra {extra}", "ok", present)
+            yield DoctorFinding(f"extra {extra}", "ok", present)
         else:
-            yield Finding(
+            yield DoctorFinding(
                 f"extra {extra}",
                 "note",
                 f"not installed: {', '.join(missing)}",
@@ -117,19 +118,19 @@ def _version_of(package: str) -> str | None:
         return None
 
 
-def _variables() -> Finding:
+def _variables() -> DoctorFinding:
     """Names the environment variables; their values may be secrets."""
     names = sorted(name for name in os.environ if name.startswith(_OURS))
-    return Finding("environment", "ok", ", ".join(names) or f"no variable {_OURS}... is set")
+    return DoctorFinding("environment", "ok", ", ".join(names) or f"no variable {_OURS}... is set")
 
 
-def _tables(tables: str | None) -> Iterator[Finding]:
+def _tables(tables: str | None) -> Iterator[DoctorFinding]:
     try:
         book = default_price_book() if tables is None else load_price_book(tables)
     except TableError as error:
         first, *others = error.problems
         more = f" (and {len(others)} more)" if others else ""
-        yield Finding(
+        yield DoctorFinding(
             "price tables",
             "wrong",
             f"{first}{more}",
@@ -140,82 +141,82 @@ def _tables(tables: str | None) -> Iterator[Finding]:
     contracts = sum(map(len, book.contracts.values()))
     own = f", {contracts} contracts" if contracts else ""
     folder = "" if tables is None else f", with those in {tables}"
-    yield Finding("price tables", "ok", f"{count} tables of {len(book.tables)} providers{own}{folder}")
+    yield DoctorFinding("price tables", "ok", f"{count} tables of {len(book.tables)} providers{own}{folder}")
     yield from _ages(book, datetime.now(UTC))
 
 
-def _ages(book: PriceBook, now: datetime) -> Iterator[Finding]:
+def _ages(book: PriceBook, now: datetime) -> Iterator[DoctorFinding]:
     for provider in book.tables:
         try:
             table = book.table(provider, now)
         except KlingPricingError as error:
-            yield Finding(f"prices of {provider}", "note", str(error), "add a table for today")
+            yield DoctorFinding(f"prices of {provider}", "note", str(error), "add a table for today")
             continue
         days = (now - table.checked).days
         detail = f"{table.id}, from a copy of {table.checked:%Y-%m-%d}, {days} days ago"
         if now > table.fresh_until:
-            yield Finding(
+            yield DoctorFinding(
                 f"prices of {provider}", "note", detail, "check that these prices are still published"
             )
         else:
-            yield Finding(f"prices of {provider}", "ok", detail)
+            yield DoctorFinding(f"prices of {provider}", "ok", detail)
 
 
-def _cache() -> Finding:
+def _cache() -> DoctorFinding:
     folder = cache_folder()
     if folder is None:
-        return Finding("cache", "note", "turned off, so each process reads the tables again")
+        return DoctorFinding("cache", "note", "turned off, so each process reads the tables again")
     problem = cache_problem()
     if problem is None:
-        return Finding("cache", "ok", f"{folder}")
-    return Finding(
+        return DoctorFinding("cache", "ok", f"{folder}")
+    return DoctorFinding(
         "cache", "wrong", f"{folder}: {problem}", f"set {CACHE_VARIABLE} to a folder of your own, or to off"
     )
 
 
-def _zones() -> Finding:
+def _zones() -> DoctorFinding:
     try:
         zone(_ZONE)
     except KlingPricingError as error:
-        return Finding("time zones", "wrong", str(error), "run `pip install tzdata`")
+        return DoctorFinding("time zones", "wrong", str(error), "run `pip install tzdata`")
     package = _version_of("tzdata")
     source = "the system" if package is None else f"the system, or tzdata {package}"
-    return Finding("time zones", "ok", f"known, from {source}")
+    return DoctorFinding("time zones", "ok", f"known, from {source}")
 
 
-def _ledger(ledger: str | None) -> Iterator[Finding]:
+def _ledger(ledger: str | None) -> Iterator[DoctorFinding]:
     if ledger is None:
-        yield Finding("ledger", "note", f"none is given; set {LEDGER_VARIABLE}, or pass --ledger")
+        yield DoctorFinding("ledger", "note", f"none is given; set {LEDGER_VARIABLE}, or pass --ledger")
         return
     try:
         if not is_on_a_server(ledger) and not file_of(ledger).exists():
-            yield Finding("ledger", "note", f"{file_of(ledger)} does not exist; its first use creates it")
+            yield DoctorFinding("ledger", "note", f"{file_of(ledger)} does not exist; its first use creates it")
             return
         asked_at = datetime.now(UTC)
         described = info(ledger)
     except LedgerUnavailableError as error:
-        yield Finding("ledger", "wrong", str(error), "correct the URL, or start the server")
+        yield DoctorFinding("ledger", "wrong", str(error), "correct the URL, or start the server")
         return
     except KlingPricingError as error:
-        yield Finding("ledger", "wrong", str(error), "see `kling-pricing ledger info`")
+        yield DoctorFinding("ledger", "wrong", str(error), "see `kling-pricing ledger info`")
         return
     facts = described.facts
     name = "postgresql" if is_on_a_server(ledger) else f"{file_of(ledger)}"
-    yield Finding("ledger", "ok", f"{name}: schema {facts['schema']}, budgets {facts['budgets']}")
+    yield DoctorFinding("ledger", "ok", f"{name}: schema {facts['schema']}, budgets {facts['budgets']}")
     for warning in described.warnings:
-        yield Finding("ledger", "wrong", warning, "see `kling-pricing ledger info`")
+        yield DoctorFinding("ledger", "wrong", warning, "see `kling-pricing ledger info`")
     yield _clock(described.now, asked_at)
 
 
-def _clock(there: datetime | None, asked_at: datetime) -> Finding:
+def _clock(there: datetime | None, asked_at: datetime) -> DoctorFinding:
     """Compares the ledger's clock with this machine's, as of the question that the ledger answered."""
     if there is None:
-        return Finding("clock", "ok", f"{asked_at:%Y-%m-%d %H:%M:%S} UTC, which the ledger uses, too")
+        return DoctorFinding("clock", "ok", f"{asked_at:%Y-%m-%d %H:%M:%S} UTC, which the ledger uses, too")
     late = asked_at - there if there < asked_at else max(there - datetime.now(UTC), timedelta())
     detail = f"{asked_at:%Y-%m-%d %H:%M:%S} UTC; on the ledger {there:%Y-%m-%d %H:%M:%S} UTC"
     if late > _CLOCK_TOLERANCE:
-        return Finding("clock", "wrong", detail, "set this machine's clock, for example with NTP")
-    return Finding("clock", "ok", detail)
+        return DoctorFinding("clock", "wrong", detail, "set this machine's clock, for example with NTP")
+    return DoctorFinding("clock", "ok", detail)
 
 
-__all__ = ["EXTRAS", "TABLES_VARIABLE", "Finding", "findings"]
+__all__ = ["EXTRAS", "TABLES_VARIABLE", "DoctorFinding", "findings"]

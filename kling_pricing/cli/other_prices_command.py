@@ -36,7 +36,7 @@ def _table(ctx: click.Context, _option: click.Parameter, value: str | None) -> s
     "--table", "table_id", metavar="ID", callback=_table, help="Price table or contract that applies instead."
 )
 @click.option("--project", help="Only the jobs of this project. Default: all projects.")
-@period_options(current=True)
+@period_options(current=False)
 @ledger_option
 @tables_option
 @json_option
@@ -64,12 +64,12 @@ def reprice_command(
     \b
     Examples:
       kling-pricing reprice --month 2026-11 --provider kling
-      kling-pricing reprice --month 2026-11 --tables ours --table ours/2026-12-01
+      kling-pricing reprice --month 2026-11 --tables FOLDER --table qingbo/ours
     """
     if (provider is None) == (table_id is None):
         raise click.UsageError("give either --provider or --table: the prices that apply instead")
     with errors_shown(as_json=as_json):
-        start, end = chosen_period(month, since, until, timezone, current=True)
+        start, end = chosen_period(month, since, until, timezone, current=False)
         repriced = reprice(
             ledger, table_id, provider=provider, since=start, until=end, project=project, book=book
         )

@@ -11,15 +11,18 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 
 from kling_pricing.reconcile.model import Reconciled
 from kling_pricing.reports import disputes, reconciliation_document, spend, spend_document
 from kling_pricing.reports.formats import focus
+from kling_pricing.reports.kept_rows import KeptLines
 from kling_pricing.reports.manifest import Manifest
 from kling_pricing.reports.spend import Spend, read_spend
 from kling_pricing.reports.writers import FORMATS, SPEND_FORMATS, Format, OnFormat, select_formats, write_all
 from kling_pricing.tables.loading.book import default_price_book
 from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.temporary import temporary_folder
 
 __all__ = [
     "FORMATS",
@@ -61,23 +64,24 @@ def write_reports(
             be written; the folder is as it was.
     """
     selected = select_formats(formats, FORMATS)
-    document = reconciliation_document.document(reconciled)
-    return write_all(
-        out_dir,
-        selected,
-        document,
-        sources=reconciled.statements,
-        special_writers={
-            "disputes": partial(disputes.write, reconciled),
-            "focus": _focus_writer(
-                partial(reconciliation_document.charges, reconciled),
-                focus.BillingPeriod(reconciled.since, reconciled.until),
-                book,
-                billing_account,
-            ),
-        },
-        on_format=on_format,
-    )
+    with temporary_folder("kling-pricing-lines-", gettempdir()) as folder:
+        kept = KeptLines(reconciled, folder) if len(selected) > 1 else reconciled
+        return write_all(
+            out_dir,
+            selected,
+            reconciliation_document.document(kept),
+            sources=reconciled.statements,
+            special_writers={
+                "disputes": partial(disputes.write, kept),
+                "focus": _focus_writer(
+                    partial(reconciliation_document.charges, kept),
+                    focus.BillingPeriod(reconciled.since, reconciled.until),
+                    book,
+                    billing_account,
+                ),
+            },
+            on_format=on_format,
+        )
 
 
 def write_spend(

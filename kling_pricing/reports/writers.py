@@ -9,11 +9,13 @@ from decimal import Context, localcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Literal, TypeAlias, get_args
 
 from kling_pricing.display import not_installed, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.document import Document
+from kling_pricing.reports.kept_rows import kept_section
 from kling_pricing.reports.manifest import NAME, Manifest, manifest_of
 from kling_pricing.reports.publish import publish, refuse_to_overwrite
 from kling_pricing.temporary import temporary_folder
@@ -87,7 +89,12 @@ def write_all(
     with _os_errors_named(folder), localcontext(Context(prec=60)):
         formats = list(formats)
         refuse_to_overwrite(folder, [file for name in formats for file in _FILES[name](document)])
-        with _staging_folder(folder) as staging:
+        with (
+            _staging_folder(folder) as staging,
+            temporary_folder("kling-pricing-rows-", gettempdir()) as rows_folder,
+        ):
+            if len(formats) > 1:
+                document = _with_kept_rows(document, rows_folder)
             for name in formats:
                 if on_format is not None:
                     on_format(name)
@@ -99,6 +106,12 @@ def write_all(
             (staging / NAME).write_text(manifest.text(), encoding="utf-8", newline="\n")
             publish(staging, folder, manifest)
     return manifest
+
+
+def _with_kept_rows(document: Document, folder: Path) -> Document:
+    """Returns a document whose long tables are made once for all formats."""
+    sections = (kept_section(section, folder) if section.per_task else section for section in document.sections)
+    return document._replace(sections=tuple(sections))
 
 
 _FILES: dict[str, Callable[[Document], list[str]]] = {

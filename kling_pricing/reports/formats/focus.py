@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal, Inexact
 from pathlib import Path
+from tempfile import gettempdir
 from typing import NamedTuple
 
 from kling_pricing.money import MAX_DECIMALS, divide, format_decimal, multiply
@@ -19,9 +20,11 @@ from kling_pricing.reports.document import Cell as ReportCell
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formats import csv, parquet
 from kling_pricing.reports.formatting import decimals_of, labels_text, safe, safe_or_none, safe_text
+from kling_pricing.reports.kept_rows import kept_section
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Cell
+from kling_pricing.temporary import temporary_folder
 
 SERVICE = "Kling video generation"
 
@@ -180,8 +183,10 @@ def write(
             for charge in charges()
         ),
     )
-    csv.write_section(section, folder / "focus.csv", number=_decimal_text)
-    parquet.write_section(section, folder / "focus.parquet")
+    with temporary_folder("kling-pricing-rows-", gettempdir()) as rows_folder:
+        kept = kept_section(section, rows_folder)
+        csv.write_section(kept, folder / "focus.csv", number=_decimal_text)
+        parquet.write_section(kept, folder / "focus.parquet")
 
 
 def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, account: str) -> Row:

@@ -70,6 +70,8 @@ def _objects(columns: tuple[Column, ...], rows: Any) -> Iterator[dict[str, Any]]
 
 
 def _value(cell: Cell) -> str | int | None:
+    if cell is None or isinstance(cell, str):  # the usual cases
+        return cell
     if isinstance(cell, Decimal):
         return format_decimal(cell)
     return instant_text(cell) if isinstance(cell, datetime) else cell
