@@ -132,9 +132,14 @@ class Sender(asyncio.Protocol):
 
 
 class ProviderConnection(asyncio.Protocol):
-    """A provider that accepts every job, and says of every task that it is in progress."""
+    """A provider that accepts every job, and says of every task that it is in progress, or that it has ended.
+
+    Attributes:
+        ends: whether the answer to a submission says that the task has ended.
+    """
 
     numbers = count(1)
+    ends = False
 
     def __init__(self) -> None:
         self._received = b""
@@ -165,6 +170,8 @@ class ProviderConnection(asyncio.Protocol):
             answer: Any = ANSWERED
         elif method == b"POST":
             answer = {"task_id": f"task-{next(self.numbers)}", "status": "queued"}
+            if self.ends:
+                answer |= {"status": "completed", "cost": 178_500}
         else:
             answer = {"task_id": path.rpartition(b"/")[2].decode(), "status": "processing"}
         body = json.dumps(answer).encode()
@@ -174,8 +181,9 @@ class ProviderConnection(asyncio.Protocol):
         )
 
 
-def provide() -> None:
+def provide(*, ends: bool) -> None:
     """Runs in the provider's process: prints the port, and answers until it is killed."""
+    ProviderConnection.ends = ends
 
     async def serve() -> None:
         server = await asyncio.get_running_loop().create_server(ProviderConnection, "127.0.0.1", 0)
@@ -197,9 +205,9 @@ def started(command: list[str], **options: Any) -> Iterator["subprocess.Popen[st
 
 
 @contextmanager
-def provider() -> Iterator[int]:
-    """Runs the provider, and yields its port."""
-    with started([sys.executable, __file__, "--provide"]) as process:
+def provider(kind: str = "goes-on") -> Iterator[int]:
+    """Runs the provider, whose tasks go on or end at once, and yields its port."""
+    with started([sys.executable, __file__, "--provide", kind]) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())
 
@@ -345,6 +353,7 @@ async def many_clients(process: int, request: Request, clients: int) -> tuple[Ti
     async def work() -> None:
         sender = await Sender.connected(request.port)
         await sender.send(request.data)
+        taken.append(await sender.send(request.data))
         while time.perf_counter_ns() < until_ns:
             taken.append(await sender.send(request.data))
         sender.close()
@@ -385,7 +394,10 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     ledger = f"sqlite:///{folder}/spend.db"
     BudgetGuard(ledger, [Budget(name="everyone", cap=Decimal(10**6), currency="USD")]).close()
     key = issue_key(ledger, project="trailer").text
-    with provider() as provider_port, server(folder, provider_port, options.workers) as (process, port):
+    with (
+        provider("ends" if options.requests else "goes-on") as provider_port,
+        server(folder, provider_port, options.workers) as (process, port),
+    ):
         submission = Request.of(port, key, "POST", "/p/studio/v1/tasks", JOB)
         if options.requests:
             asyncio.run(memory(process, submission, options.requests))
@@ -431,10 +443,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes of the server")
     parser.add_argument("--requests", type=int, default=0, help="measure the memory over so many submissions")
     parser.add_argument("--litellm", metavar="PYTHON", help="an interpreter with litellm[proxy]")
-    parser.add_argument("--provide", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--provide", choices=["ends", "goes-on"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.provide:
-        provide()
+        provide(ends=options.provide == "ends")
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         measure(Path(folder), options)

@@ -404,6 +404,11 @@ def _observing(guard: BudgetGuard) -> Callable[[], object]:
     return lambda: guard.observe(DONE, provider=PROVIDER)
 
 
+def _settling_all(guard: BudgetGuard) -> Callable[[], object]:
+    name = _bound(guard)
+    return lambda: guard.settle_all({name: CHARGED})
+
+
 def _correcting(guard: BudgetGuard) -> Callable[[], object]:
     name = _bound(guard)
     guard.settle(name)
@@ -441,6 +446,7 @@ SCENES: dict[str, Scene] = {
     "bind": _binding,
     "bind after the webhook": _binding_late,
     "settle": _settling,
+    "settle_all": _settling_all,
     "settle again, on a stronger basis": _correcting,
     "release": _releasing,
     "release_refused": _refusing,

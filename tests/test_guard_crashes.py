@@ -119,6 +119,7 @@ OUTCOMES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "bind": (("dispatching", HELD), ("bound with task", HELD)),
     "bind after the webhook": (("dispatching", HELD), ("settled with task 0.3", SPENT)),
     "settle": (("bound with task", HELD), ("settled with task 0.3", SPENT)),
+    "settle_all": (("bound with task", HELD), ("settled with task 0.3", SPENT)),
     "settle again, on a stronger basis": (
         ("settled with task 0.357", (Decimal(0), COST)),
         ("settled with task 0.3", SPENT),

@@ -502,6 +502,7 @@ def test_arguments_that_do_not_fit_each_other_are_refused(world: World, tmp_path
         ((path,), {"since": datetime(2026, 11, 1)}, "has no time zone"),  # noqa: DTZ001
         ((path,), {"grace": 5}, "grace must be a timedelta"),
         ((path,), {"memory_limit": "much"}, "a memory limit must be a size such as 500MB"),
+        ((path,), {"memory_limit": "10MB"}, "a memory limit of 10MB is too small, because this process uses"),
         ((path,), {"folder": "/no/such/folder"}, "cannot write temporary files to this folder"),
     ):
         with pytest.raises(KlingPricingError, match=problem):

@@ -180,7 +180,7 @@ def test_the_lines_are_always_in_the_same_order(
     statement = months.write_csv(month, tmp_path)
     with (
         reconciled(ledger, statement, prices) as one,
-        reconciled(ledger, statement, prices, memory_limit="200MB") as two,
+        reconciled(ledger, statement, prices, memory_limit="600MB") as two,
     ):
         assert list(one.lines()) == list(two.lines())
         assert [line.category for line in one.lines("matched", "timing")] == [

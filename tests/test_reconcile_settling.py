@@ -2,6 +2,10 @@
 
 import json
 import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +15,7 @@ import pytest
 
 from kling_pricing import KlingPricingError, PriceBook, Reservation, StatementError, load_price_book
 from kling_pricing.reconcile import Invoice, Tolerance, reconcile
+from kling_pricing.reconcile.settle import BATCH
 from tests.commands import run
 from tests.conftest import Clock
 from tests.test_reconcile import MONEY, NOON, SINCE, UNTIL, World
@@ -363,3 +368,56 @@ def test_a_task_paid_from_the_balance_settles_at_the_quota(
         with world.reconcile(path) as result:
             result.settle(also=["unexplained"])
         assert booked(world, reservation) == ("settled", D("0.588"), "statement")
+
+
+_KILLED = """
+import os, signal, sys
+from datetime import UTC, datetime
+from kling_pricing.reconcile import reconcile
+
+def die(stage, done, total):
+    if stage == "settling" and done:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+november = {"since": datetime(2026, 11, 1, tzinfo=UTC), "until": datetime(2026, 12, 1, tzinfo=UTC)}
+with reconcile(sys.argv[1], sys.argv[2], provider="qingbo", **november) as result:
+    result.settle(on_progress=die)
+"""
+
+
+def test_a_killed_settlement_is_completed_by_the_same_command(world: World) -> None:
+    """After kill -9, whole batches are settled; the next run settles the rest, and each task exactly once."""
+    tasks = 2 * BATCH + 100
+    first = world.send("task-0")
+    with sqlite3.connect(world.folder / "spend.db") as ledger:
+        columns = [row[1] for row in ledger.execute("PRAGMA table_info (reservation)")]
+        new = {"id": "printf('%032x', n)", "key": "'task-' || n", "task_id": "'task-' || n"}
+        ledger.execute(
+            f"WITH RECURSIVE s (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM s WHERE n < {tasks - 1})"
+            f" INSERT INTO reservation ({', '.join(columns)})"
+            f" SELECT {', '.join(new.get(column, column) for column in columns)} FROM reservation, s"
+        )
+        ledger.execute(
+            "INSERT INTO reservation_line (reservation, bucket, held)"
+            " SELECT reservation.id, line.bucket, line.held FROM reservation, reservation_line AS line"
+            " WHERE reservation.id <> line.reservation"
+        )
+        ledger.execute("UPDATE bucket SET cap = held * ?1, held = held * ?1", (tasks,))
+    for number in range(tasks):
+        world.bill(f"task-{number}", 357000)
+    script = world.folder / "killed.py"
+    script.write_text(_KILLED)
+    settled = []
+    for _ in range(2):
+        killed = subprocess.run([sys.executable, script, world.ledger, world.statement()], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        settled.append(sum(entry.kind == "settle" for entry in world.guard.journal()))
+    assert settled == [BATCH, 2 * BATCH]
+    november = ("--provider", "qingbo", "--month", "2026-11", "--statement", world.statement())
+    ran = run("reconcile", *november, "--settle", ledger=world.ledger)
+    assert "settled: 100, bound: 0, refused: 0" in ran.stdout
+    settlements = [entry for entry in world.guard.journal() if entry.kind == "settle"]
+    assert len({entry.reservation_id for entry in settlements}) == len(settlements) == tasks
+    (bucket,) = world.guard.status()
+    assert (bucket.held, bucket.spent) == (D(0), tasks * D("0.714"))
+    assert booked(world, first) == ("settled", D("0.714"), "statement")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -397,7 +398,7 @@ def test_a_ledger_keeps_sessions(open_guard: OpenGuard, ledger: str, clock: Cloc
 
 def test_a_ledger_sums_changes_by_hour(open_guard: OpenGuard, ledger: str, clock: Clock) -> None:
     """The sums of an hour are those of its entries, and the entries and answers of one job are found."""
-    guard = open_guard()
+    guard = open_guard(alerts=[Decimal("0.01"), Decimal("0.1")])
     jobs = []
     for number in range(5):
         admission, _ = guard.admit_and_dispatch(CLIP, project=OWN, key=f"{number}")
@@ -423,4 +424,8 @@ def test_a_ledger_sums_changes_by_hour(open_guard: OpenGuard, ledger: str, clock
     (seen,) = store.observations_of("qingbo", "task-2")
     assert (seen.task_id, seen.state) == ("task-2", "succeeded")
     assert store.observations_of("qingbo", "task-9") == []
+    alerts = store.alerts()
+    assert len(alerts) == 2
+    assert store.newest_alerts(limit=5) == alerts[::-1]
+    assert store.newest_alerts(before=alerts[1].seq, limit=5) == alerts[:1]
     store.close()

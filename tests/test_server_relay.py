@@ -357,7 +357,7 @@ def _seal(hosts: list[str], *variables: str) -> CallbackSeal:
         ({}, "the upstream a has `callbacks: relay`.*set public_url and callback_key and callback_hosts"),
         ({"public_url": "https://x.example", "callback_key": "env:K"}, "set callback_hosts"),
         ({"callback_hosts": ["Hooks.example"]}, "must be a host in lower case"),
-        ({"callback_networks": ["10.0.0.1/8"]}, "must be a network, such as"),
+        ({"callback_networks": ["10.0.0.1/8"]}, "must be an IP address, or a network such as"),
         ({"callback_key": "the key itself"}, "must be env:NAME or file:PATH"),
     ],
 )

@@ -116,6 +116,7 @@ class AsyncBudgetGuard:
     close_admission = _awaited(BudgetGuard.close_admission)
     bind = _awaited(BudgetGuard.bind)
     settle = _awaited(BudgetGuard.settle)
+    settle_all = _awaited(BudgetGuard.settle_all)
     release = _awaited(BudgetGuard.release)
     release_expired = _awaited(BudgetGuard.release_expired)
     release_refused = _awaited(BudgetGuard.release_refused)

@@ -71,6 +71,18 @@ def settle(
     return state.reservation_after(state.ledger.settle(ref_of(reference), charged, amount_basis, by))
 
 
+def settle_all(
+    state: GuardState, amounts: Mapping[str, Decimal | int | str], basis: Basis
+) -> dict[str, KlingPricingError]:
+    """Records the costs of many jobs as spent; see `BudgetGuard.settle_all`."""
+    if basis not in BASES:
+        raise KlingPricingError(f"basis must be one of {', '.join(BASES)}; got {shown(basis)}")
+    charged = {short_text("reservation", name): ledger_amount(amount) for name, amount in amounts.items()}
+    batch = state.ledger.settle_all(charged, basis)
+    state.deliver(batch.alerts)
+    return dict(batch.refused)
+
+
 def release(state: GuardState, reference: Reference, reason: str) -> Reservation:
     """Releases the money of an unsent request; see `BudgetGuard.release`."""
     return state.ledger.release(ref_of(reference), kept_reason(reason), states=("reserved",))

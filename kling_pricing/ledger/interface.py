@@ -12,6 +12,7 @@ from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.ledger.access_keys import AccessKeys
 from kling_pricing.ledger.actions import AdministrativeAction, Author
 from kling_pricing.ledger.alerting import Outbox
+from kling_pricing.ledger.batches import Batches
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
@@ -39,7 +40,7 @@ from kling_pricing.ledger.sessions import Sessions
 from kling_pricing.ledger.verification import OnProgress, Verification, ignore_progress
 
 
-class Ledger(Interventions, Outbox, AccessKeys, Sessions, Pages, Protocol):
+class Ledger(Interventions, Outbox, AccessKeys, Sessions, Pages, Batches, Protocol):
     """The interface of every store.
 
     Every verb raises:

@@ -81,12 +81,16 @@ def explain(workspace: Workspace, book: PriceBook, provider: str, facts: Mapping
 
 
 def _explain_variances(workspace: Workspace, explainer: Explainer, facts: Mapping[int, RowFacts]) -> None:
-    """Explains the lines with a gap, then the patterns that many of them have in common."""
+    """Explains the lines with a gap, then the patterns that many of them have in common.
+
+    These lines are a table of their own, so that the database sees that they are few and joins them first.
+    """
+    workspace.run("CREATE TABLE gapped AS SELECT rowid AS id, * FROM line WHERE gap IS NOT NULL")
     workspace.run(
         f"""
         CREATE TABLE variance AS
         WITH {_REFUNDS}
-        SELECT line.rowid AS line, terms.model, terms.resolution, terms.tier, quantity, terms.unit, price_table,
+        SELECT line.id AS line, terms.model, terms.resolution, terms.tier, quantity, terms.unit, price_table,
           terms.expected, due = 0 AND terms.expected <> 0 AND NOT written_off AS failed, written_off,
           coalesce(line.whole_native, line.whole) AS native,
           CASE WHEN merged IS NULL THEN 0 WHEN line.whole_native IS NULL THEN ifnull(refund_in_money.amount, 0)
@@ -95,16 +99,17 @@ def _explain_variances(workspace: Workspace, explainer: Explainer, facts: Mappin
           CASE WHEN line.whole_native IS NULL THEN {10**WORTH_DIGITS} ELSE atto END AS worth,
           CASE WHEN line.whole_native IS NULL THEN {MAX_DECIMALS} ELSE decimals END AS decimals,
           duration_s, row_facts.id AS row_facts
-        FROM line JOIN reserved ON reserved.rowid = line.reservation JOIN terms ON terms.id = reserved.terms
+        FROM gapped AS line JOIN reserved ON reserved.rowid = line.reservation
+        JOIN terms ON terms.id = reserved.terms
         JOIN charge ON charge.rowid = line.place
         JOIN row_facts ON row_facts.file = charge.file AND row_facts.stated = charge.stated
         LEFT JOIN worth ON worth.id = line.worth
         LEFT JOIN refund ON refund.task_id = reserved.task_id AND refund.unit = line.unit
         LEFT JOIN refund_in_money ON refund_in_money.task_id = reserved.task_id
           AND refund_in_money.currency = line.currency
-        WHERE gap IS NOT NULL
         """
     )
+    workspace.run("DROP TABLE gapped")
     workspace.run(
         "CREATE TABLE different_variance AS SELECT row_number() OVER () AS id, *"
         f" FROM (SELECT DISTINCT {_VARIANCE} FROM variance)"

@@ -187,11 +187,11 @@ def _learn_rows(workspace: Workspace, since: datetime, until: datetime) -> None:
     """Adds the rows of the period of the statements that are new.
 
     Each row has the amount by which it raises the sum of its task's rows, so that the rounding of a unit's
-    value changes no sum.
+    value changes no sum. The sums are a table of their own, because one query for all needs more memory.
     """
     workspace.run(
         f"""
-        INSERT INTO fact ({_COLUMNS})
+        CREATE TABLE summed AS
         WITH {OWNED}, bill AS (
           SELECT charge.rowid AS place, file, "row", task_id, native, unit, row_id, billed_at, submitted_at,
             coalesce(billed_at, submitted_at, $end) AS "at",
@@ -206,11 +206,17 @@ def _learn_rows(workspace: Workspace, since: datetime, until: datetime) -> None:
           FROM bill LEFT JOIN owned ON owned.task_id = bill.task_id
           {WITH_WORTH}
           WHERE "at" >= $since AND "at" <= $end
-        ), summed AS (
-          SELECT *, CASE WHEN is_copy THEN native ELSE
-            sum(native) OVER (PARTITION BY task_id, unit, is_copy ORDER BY place) END AS upto
-          FROM valued
-        ), owner AS (
+        )
+        SELECT *, CASE WHEN is_copy THEN native ELSE
+          sum(native) OVER (PARTITION BY task_id, unit, is_copy ORDER BY place) END AS upto
+        FROM valued
+        """,
+        {"since": in_utc_naive(since), "end": in_utc_naive(until) - timedelta(microseconds=1)},
+    )
+    workspace.run(
+        f"""
+        INSERT INTO fact ({_COLUMNS})
+        WITH owner AS (
           SELECT task_id, min(ledger) AS ledger FROM reserved WHERE task_id IS NOT NULL GROUP BY task_id
         )
         SELECT learnt_file.ledger,
@@ -227,9 +233,9 @@ def _learn_rows(workspace: Workspace, since: datetime, until: datetime) -> None:
         JOIN open_month ON open_month.ledger = learnt_file.ledger
         JOIN given_file ON given_file.file = summed.file
         WHERE currency IS NOT NULL
-        """,
-        {"since": in_utc_naive(since), "end": in_utc_naive(until) - timedelta(microseconds=1)},
+        """
     )
+    workspace.run("DROP TABLE summed")
 
 
 def _learn_write_offs(workspace: Workspace, until: datetime) -> None:

@@ -148,8 +148,7 @@ def reconcile(
         window: the maximum time between a request without a task and an unknown charge that may belong to it.
         book: the price tables that explain charges; by default the bundled ones and those of
             `KLING_PRICING_TABLES`.
-        memory_limit: the maximum memory that the database may use, such as `500MB`; other data is stored on
-            disk.
+        memory_limit: the maximum memory of this process, such as `500MB`; other data is stored on disk.
         folder: the folder for data on disk; by default, the system's folder for temporary files.
         replaces: the name or digest of a remembered statement that the given file corrects. The charges of that
             statement no longer count.

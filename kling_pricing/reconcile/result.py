@@ -339,9 +339,9 @@ class Reconciliation(ReconciliationSummary):
         First remembers the statements. Then binds paired tasks, and settles the lines that are matched,
         explained, within the tolerance, or a matter of timing. It skips tasks that a person must check first:
         tasks that are in dispute, charged twice or in another currency, or have several reservations; tasks
-        that an operator corrected; and late charges that differ from the quote. Each task is a separate
-        transaction, and a second run changes nothing. The lines stay as they are. A refusal of a ledger is in
-        the result and needs action.
+        that an operator corrected; and late charges that differ from the quote. Each batch of tasks is a
+        separate transaction, and a second run settles only the rest. The lines stay as they are. A refusal of
+        a ledger is in the result and needs action.
 
         Args:
             also: additional categories to settle: `unexplained`, or none.
@@ -349,7 +349,7 @@ class Reconciliation(ReconciliationSummary):
                 or are missing may then change what a settled task costs.
             actor: the person who settles; by default, the system's user.
             reason: the reason.
-            on_progress: called as each task is done.
+            on_progress: called as each batch of tasks is done.
             on_alert: called for each budget threshold that is reached, as by a guard.
 
         Raises:

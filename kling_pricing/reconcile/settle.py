@@ -1,6 +1,7 @@
 """Settles tasks: writes the statement's charges into the ledgers that count another amount.
 
-Each task is one transaction, so an interruption loses nothing, and a second run changes nothing.
+Each batch of tasks is one transaction, so an interruption leaves no batch half settled, and a second run
+settles only the rest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple, Self, TypeAlias, get_args
+from itertools import islice
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from kling_pricing.errors import KlingPricingError, ReservationStateError
 from kling_pricing.guard import BudgetGuard
@@ -72,6 +74,10 @@ class SettlementNote(NamedTuple):
 
 _MAX_NAMED = 10
 """The largest number of settled tasks that are named."""
+
+BATCH = 1000
+"""The number of tasks in one transaction, for which a guard on the same ledger waits a tenth of a second."""
+
 _ORDER = "ORDER BY ledger, dispatched_at, reserved.task_id, reserved.id"
 _NAMED = "reserved.id, reserved.task_id, line.whole, line.currency"
 
@@ -132,11 +138,10 @@ def settle(
     _note_done(workspace)
     to_settle = _to_settle(also)
     total = workspace.one(f"SELECT (SELECT count(*) {_TO_BIND}) + (SELECT count(*) {to_settle})")
-    progress = _Progress(workspace)
+    progress = _Progress()
     for place, url in enumerate(ledgers):
         with (
             BudgetGuard(url, book=book, on_alert=on_alert) as guard,
-            progress,
             _noting(opened[place], noted, progress),
         ):
             for reservation, task_id in workspace.all(f"SELECT id, task_id {_TO_BIND} AND ledger = ?", [place]):
@@ -147,15 +152,10 @@ def settle(
                 except ReservationStateError as error:
                     progress.refused[reservation] = str(error)
                 on_done(progress.count, total)
-            for row in workspace.rows(f"SELECT {_NAMED} {to_settle} AND ledger = ? {_ORDER}", [place]):
-                task = _settled_task(*row)
-                reservation = task.reservation_id
-                if reservation not in progress.refused:
-                    try:
-                        guard.settle(reservation, task.amount, basis="statement")
-                        progress.add_settled(task)
-                    except ReservationStateError as error:
-                        progress.refused[reservation] = f"{error}{_remedy(reservation, task.amount)}"
+            rows = workspace.rows(f"SELECT {_NAMED} {to_settle} AND ledger = ? {_ORDER}", [place])
+            tasks = (task for task in map(_settled_task, rows) if task.reservation_id not in progress.refused)
+            while batch := list(islice(tasks, BATCH)):
+                _settle_batch(workspace, guard, batch, progress)
                 on_done(progress.count, total)
     return Settled(progress.settled, progress.bound, progress.refused)
 
@@ -199,10 +199,11 @@ def first_to_settle(workspace: Workspace, also: Collection[SettleAlso]) -> list[
     """
     _note_done(workspace)
     rows = workspace.all(f"SELECT {_NAMED} {_to_settle(also)} {_ORDER} LIMIT {_MAX_NAMED}")
-    return [_settled_task(*row) for row in rows]
+    return [_settled_task(row) for row in rows]
 
 
-def _settled_task(reservation: str, task_id: str, whole: int, currency: str) -> SettledTask:
+def _settled_task(row: tuple[str, str, int, str]) -> SettledTask:
+    reservation, task_id, whole, currency = row
     return SettledTask(reservation, task_id, from_nanos(whole), currency)
 
 
@@ -229,29 +230,30 @@ def _remedy(reservation: str, whole: Decimal) -> str:
 
 
 class _Progress:
-    """Counts the finished tasks, and records settled reservations so that a second run skips them."""
+    """Counts the finished tasks."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._settled_ids: list[str] = []
+    def __init__(self) -> None:
         self.settled = self.bound = 0
         self.refused: dict[str, str] = {}
         self.sums: dict[str, Decimal] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._workspace.insert("settled", [(reservation,) for reservation in self._settled_ids])
-        self._settled_ids.clear()
 
     @property
     def count(self) -> int:
         """The number of tasks that were tried."""
         return self.settled + self.bound + len(self.refused)
 
-    def add_settled(self, task: SettledTask) -> None:
-        """Counts the reservation of a task as settled."""
-        self.settled += 1
-        self.sums[task.currency] = add(self.sums.get(task.currency, Decimal(0)), task.amount)
-        self._settled_ids.append(task.reservation_id)
+
+def _settle_batch(
+    workspace: Workspace, guard: BudgetGuard, batch: Sequence[SettledTask], progress: _Progress
+) -> None:
+    """Settles some tasks in one transaction, and records them so that a second call skips them."""
+    amounts = {task.reservation_id: task.amount for task in batch}
+    refused = guard.settle_all(amounts, basis="statement")
+    for reservation, error in refused.items():
+        remedy = _remedy(reservation, amounts[reservation]) if isinstance(error, ReservationStateError) else ""
+        progress.refused[reservation] = f"{error}{remedy}"
+    settled = [task for task in batch if task.reservation_id not in refused]
+    progress.settled += len(settled)
+    for task in settled:
+        progress.sums[task.currency] = add(progress.sums.get(task.currency, Decimal(0)), task.amount)
+    workspace.insert("settled", [(task.reservation_id,) for task in settled])

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from kling_pricing.display import not_installed
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.reconcile.process_memory import database_share
 from kling_pricing.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_LIMIT = re.compile(r"[1-9][0-9]{0,5} ?(MB|GB|MiB|GiB)")
 _PATTERN = re.compile(r"[*?\[\\]")
 """Characters that make the database treat a path as a pattern."""
 _FETCHED = 2000
@@ -35,11 +35,12 @@ class Workspace:
     """A database and a folder; closing it removes both.
 
     Args:
-        memory_limit: the most memory that the database may use, such as `500MB`; None: most of the machine's.
+        memory_limit: the most memory that the process may use, such as `500MB`; None: most of the machine's.
         folder: the folder for data beyond that; None: the system's folder for temporary files.
 
     Raises:
-        KlingPricingError: DuckDB is not installed, or an argument cannot be used.
+        KlingPricingError: DuckDB is not installed, an argument cannot be used, or the process uses too much of
+            the memory already.
     """
 
     def __init__(self, memory_limit: str | None = None, folder: str | os.PathLike[str] | None = None) -> None:
@@ -47,8 +48,7 @@ class Workspace:
             import duckdb  # noqa: PLC0415 (an extra, and slow to import)
         except ModuleNotFoundError as error:
             raise KlingPricingError(not_installed("reconciling", "duckdb", "reports")) from error
-        if memory_limit is not None and not _LIMIT.fullmatch(memory_limit):
-            raise KlingPricingError(f"a memory limit must be a size such as 500MB or 2GB, got {memory_limit!r}")
+        share = None if memory_limit is None else database_share(memory_limit)
         self._kept = ExitStack()
         try:
             parent = Path(gettempdir() if folder is None else folder).absolute()
@@ -68,8 +68,8 @@ class Workspace:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        if memory_limit is not None:
-            settings["memory_limit"] = memory_limit.replace(" ", "")
+        if share is not None:
+            settings |= {"memory_limit": f"{share.size_bytes // 1000}KB", "threads": share.threads}
         self._failure, self._full = duckdb.Error, duckdb.OutOfMemoryException
         self._connections: set[DuckDBPyConnection] = set()
         self._interrupted = False

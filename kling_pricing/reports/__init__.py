@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 
 from kling_pricing.reconcile.model import Reconciled
 from kling_pricing.reports import disputes, focus_charges, reconciliation_document, spend, spend_document
@@ -18,12 +19,14 @@ from kling_pricing.reports.accounts_file import AccountsFile, accounts_schema, l
 from kling_pricing.reports.booked_journal import NO_BOOKING, Booking
 from kling_pricing.reports.chargeback import USUAL_CHARGEBACK, Chargeback
 from kling_pricing.reports.exchange_rates import ExchangeRates, exchange_rates_schema, load_exchange_rates
-from kling_pricing.reports.formats import csv, focus
+from kling_pricing.reports.formats import focus
+from kling_pricing.reports.kept_rows import KeptLines
 from kling_pricing.reports.manifest import Manifest
 from kling_pricing.reports.spend import Spend, read_spend
 from kling_pricing.reports.writers import FORMATS, SPEND_FORMATS, Format, OnFormat, select_formats, write_all
 from kling_pricing.tables.loading.book import default_price_book
 from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.temporary import temporary_folder
 
 __all__ = [
     "FORMATS",
@@ -77,24 +80,25 @@ def write_reports(
             installed, or the folder cannot be written; the folder is as it was.
     """
     selected = select_formats(formats, FORMATS)
-    document = reconciliation_document.document(reconciled, booking)
-    return write_all(
-        out_dir,
-        selected,
-        document,
-        sources=reconciled.statements,
-        special_writers={
-            "csv": partial(csv.write, document, bom=bom),
-            "disputes": partial(disputes.write, reconciled, bom=bom),
-            "focus": _focus_writer(
-                partial(focus_charges.charges, reconciled),
-                focus.BillingPeriod(reconciled.since, reconciled.until),
-                book,
-                billing_account,
-            ),
-        },
-        on_format=on_format,
-    )
+    with temporary_folder("kling-pricing-lines-", gettempdir()) as folder:
+        kept = KeptLines(reconciled, folder) if len(selected) > 1 else reconciled
+        return write_all(
+            out_dir,
+            selected,
+            reconciliation_document.document(kept, booking),
+            sources=reconciled.statements,
+            special_writers={
+                "disputes": partial(disputes.write, kept, bom=bom),
+                "focus": _focus_writer(
+                    partial(focus_charges.charges, kept),
+                    focus.BillingPeriod(reconciled.since, reconciled.until),
+                    book,
+                    billing_account,
+                ),
+            },
+            options={"csv": {"bom": bom}},
+            on_format=on_format,
+        )
 
 
 def write_spend(
@@ -124,14 +128,12 @@ def write_spend(
         KlingPricingError: as for `write_reports`.
     """
     selected = select_formats(formats, SPEND_FORMATS)
-    document = spend_document.document(spent, chargeback)
     return write_all(
         out_dir,
         selected,
-        document,
+        spend_document.document(spent, chargeback),
         sources={},
         special_writers={
-            "csv": partial(csv.write, document, bom=bom),
             "focus": _focus_writer(
                 partial(spend.charges, spent),
                 focus.BillingPeriod(spent.since, spent.until),
@@ -139,6 +141,7 @@ def write_spend(
                 billing_account,
             ),
         },
+        options={"csv": {"bom": bom}},
         on_format=on_format,
     )
 

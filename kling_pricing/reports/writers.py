@@ -9,13 +9,15 @@ from decimal import Context, localcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from tempfile import gettempdir
+from typing import Any, Literal, TypeAlias, get_args
 
 from kling_pricing.display import not_installed, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.document import Document
 from kling_pricing.reports.formats.focus import VERSIONS
 from kling_pricing.reports.formats.html import page_names
+from kling_pricing.reports.kept_rows import kept_section
 from kling_pricing.reports.manifest import NAME, Manifest, manifest_of
 from kling_pricing.reports.publish import publish, refuse_to_overwrite
 from kling_pricing.temporary import temporary_folder
@@ -66,6 +68,7 @@ def write_all(
     *,
     sources: Mapping[str, str],
     special_writers: Mapping[str, Callable[[Path], None]],
+    options: Mapping[str, Mapping[str, Any]],
     on_format: OnFormat | None,
 ) -> Manifest:
     """Writes every file into a staging folder first, then moves them all into place; the manifest comes last.
@@ -79,6 +82,7 @@ def write_all(
         document: the report.
         sources: name of each statement that the report comes from -> its SHA-256.
         special_writers: format -> the function that writes it, for formats that do not print the document.
+        options: format -> further arguments of the function that writes it.
         on_format: called before each format.
 
     Raises:
@@ -89,18 +93,31 @@ def write_all(
     with _os_errors_named(folder), localcontext(Context(prec=60)):
         formats = list(formats)
         refuse_to_overwrite(folder, [file for name in formats for file in _FILES[name](document)])
-        with _staging_folder(folder) as staging:
+        with (
+            _staging_folder(folder) as staging,
+            temporary_folder("kling-pricing-rows-", gettempdir()) as rows_folder,
+        ):
+            if len(formats) > 1:
+                document = _with_kept_rows(document, rows_folder)
             for name in formats:
                 if on_format is not None:
                     on_format(name)
                 if name in special_writers:
                     special_writers[name](staging)
                 else:
-                    import_module(f"kling_pricing.reports.formats.{name}").write(document, staging)
+                    import_module(f"kling_pricing.reports.formats.{name}").write(
+                        document, staging, **options.get(name, {})
+                    )
             manifest = manifest_of(document, sources, staging)
             (staging / NAME).write_text(manifest.text(), encoding="utf-8", newline="\n")
             publish(staging, folder, manifest)
     return manifest
+
+
+def _with_kept_rows(document: Document, folder: Path) -> Document:
+    """Returns a document whose long tables are made once for all formats."""
+    sections = (kept_section(section, folder) if section.per_task else section for section in document.sections)
+    return document._replace(sections=tuple(sections))
 
 
 _FILES: dict[str, Callable[[Document], list[str]]] = {

@@ -15,6 +15,7 @@ from uuid import uuid4
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
+from kling_pricing.ledger.batches import SettledBatch
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry, Observation, UnpricedRequests
@@ -197,6 +198,15 @@ class PostgresLedger(
         if author is None:
             return codec.change(self._call("settle", _new_call(), _array(ref), amount, basis))
         return codec.change(self._call("settle_by", _new_call(), _array(ref), amount, basis, *author))
+
+    def settle_all(self, amounts: Mapping[str, Decimal], basis: Basis) -> SettledBatch:
+        """See `Batches.settle_all`."""
+        response = self._call("settle_all", _new_call(), [*amounts], [*amounts.values()], basis)
+        refused = response["refused"]
+        return SettledBatch(
+            {name: error_for(refused[name]) for name in amounts if name in refused},
+            codec.alerts(response["alerts"]),
+        )
 
     def observe(
         self, seen: Observation, ref: Ref | None, compared: Comparison | None = None

@@ -29,7 +29,15 @@ _FIRST_WITH_CALENDAR = 3
 _FUNCTIONS = (
     *("shared.sql", "rolling.sql", "administration.sql", "cap_overlays.sql", "allowances.sql", "decide.sql"),
     *("reserve.sql", "dispatch.sql", "bind.sql", "doubt.sql", "release.sql", "settle.sql", "observe.sql"),
-    *("record.sql", "open_bucket.sql", "unpriced.sql", "reading.sql", "revisions.sql", "frozen.sql"),
+    *(
+        "settle_all.sql",
+        "record.sql",
+        "open_bucket.sql",
+        "unpriced.sql",
+        "reading.sql",
+        "revisions.sql",
+        "frozen.sql",
+    ),
     *("observing.sql", "verified.sql", "outbox.sql", "books.sql", "corrections.sql", "access_keys.sql"),
     *("sessions.sql", "pages.sql", "grants.sql"),
 )

@@ -12,6 +12,7 @@ from typing import Any
 from kling_pricing.budgets import BudgetsFile, Consent
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger.actions import AdministrativeAction, Author, CapOverlay
+from kling_pricing.ledger.batches import SettledBatch
 from kling_pricing.ledger.books import Books, BooksUpdate
 from kling_pricing.ledger.calendars import CalendarChange, ScheduledWindow
 from kling_pricing.ledger.decided import NOTHING_ASSUMED, Assumed, Decided
@@ -36,6 +37,7 @@ from kling_pricing.ledger.outcomes import Comparison, Uncompared
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.ledger.sqlite import (
     action_rows,
+    batch_settling,
     book_rows,
     book_seals,
     calendar_rows,
@@ -175,6 +177,10 @@ class SQLiteLedger(SQLiteInterventions, SQLiteOutbox, SQLiteAccessKeys, SQLiteSe
     def settle(self, ref: Ref, amount: Decimal | None, basis: Basis, author: Author | None = None) -> Change:
         """See `Ledger.settle`."""
         return self._file.transaction(verbs.settle, ref, amount, basis, author)
+
+    def settle_all(self, amounts: Mapping[str, Decimal], basis: Basis) -> SettledBatch:
+        """See `Batches.settle_all`."""
+        return self._file.transaction(batch_settling.settle_all, amounts, basis)
 
     def observe(
         self, seen: Observation, ref: Ref | None, compared: Comparison | None = None

@@ -81,4 +81,6 @@ def _with_zeros(number: Decimal) -> str:
 
 def escape_formulas(text: str) -> str:
     """Returns the text with an apostrophe at each place where a spreadsheet could see a formula."""
+    if text[:1].isalnum() and text.isprintable() and ";" not in text:  # the usual case has no such place
+        return text
     return _FORMULA.sub(r"\1'", text)

@@ -71,6 +71,8 @@ def _objects(columns: tuple[Column, ...], rows: Any) -> Iterator[dict[str, Any]]
 
 
 def _value(cell: Cell, with_zeros: bool) -> str | int | None:  # noqa: FBT001 (mapped over the columns)
+    if cell is None or isinstance(cell, str):  # the usual cases
+        return cell
     if isinstance(cell, Decimal):
         return f"{cell:f}" if with_zeros else format_decimal(cell)
     return instant_text(cell) if isinstance(cell, datetime) else cell

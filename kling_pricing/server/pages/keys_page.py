@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http.cookies import SimpleCookie
 from typing import Any
 
 from kling_pricing.ledger.access_keys import ROLES
@@ -48,11 +47,10 @@ def issue_one(visit: Visit) -> Answer:
 
 def show_issued(visit: Visit) -> Answer:
     """Shows the text of a new access key, and removes it from the browser."""
-    cookies = SimpleCookie(visit.request.headers.get("cookie", ""))
-    morsel = cookies.get(_cookie_name(visit))
-    if morsel is None:
+    value = visit.request.cookies.get(_cookie_name(visit))
+    if value is None:
         return SeeOther("/keys")
-    name, _, text = morsel.value.partition(":")
+    name, _, text = value.partition(":")
     return Content("key_issued", {"name": name, "text": text}, cookies=(_cookie(visit, "", 0),))
 
 

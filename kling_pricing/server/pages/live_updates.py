@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from hashlib import sha256
 from time import monotonic_ns
 
@@ -115,21 +114,26 @@ class LiveUpdates:
     async def _look(self) -> None:
         """Looks for changes until there is no stream any more."""
         while self._streams and not self._state.stopping.is_set():
-            with suppress(KlingPricingError):  # the page itself says that the ledger cannot be used
-                versions = await self._state.read_ledger(lambda _: self._versions())
-                for stream in [*self._streams]:
-                    version = versions.get(stream.person.caller.project or "")
-                    if version is None:
-                        continue
-                    if stream.version not in {None, version}:
-                        stream.news.set()
-                    stream.version = version
-            with suppress(KlingPricingError):
-                await self._state.read_ledger(lambda _: self._check_people())
-            for stream in self._streams:
-                if stream.has_ended:
-                    stream.news.set()
+            try:
+                await self._look_once()
+            except KlingPricingError:
+                pass  # the page itself says that the ledger cannot be used
+            except Exception:  # noqa: BLE001 (one failure must not end the updates of every page)
+                _log.exception("the live updates of open pages failed; they go on")
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _look_once(self) -> None:
+        """Marks the streams that have news, and those whose person is not signed in any more."""
+        await self._state.read_ledger(lambda _: self._check_people())
+        for stream in self._streams:
+            if stream.has_ended:
+                stream.news.set()
+        versions = await self._state.read_ledger(lambda _: self._versions())
+        for stream in self._streams:
+            version = versions.get(stream.person.caller.project or "", stream.version)
+            if stream.version != version:  # also at first: the page is older than its stream
+                stream.news.set()
+            stream.version = version
 
     def _versions(self) -> dict[str, str]:
         """Returns a digest of the newest jobs, alerts and balances, for each project that has a stream."""

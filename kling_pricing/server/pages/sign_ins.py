@@ -6,7 +6,6 @@ import hmac
 import secrets
 from datetime import datetime, timedelta
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
@@ -155,14 +154,7 @@ class SignIns:
         return any(parsed in network for network in self._proxies)
 
     def _token(self, request: Request) -> str:
-        for header in request.headers.getlist("cookie"):
-            try:
-                cookies = SimpleCookie(header)
-            except CookieError:
-                continue
-            if self._cookie in cookies:
-                return cookies[self._cookie].value
-        return ""
+        return request.cookies.get(self._cookie, "")
 
     def _set_cookie(self, token: str) -> str:
         secure = "; Secure" if self._is_secure else ""

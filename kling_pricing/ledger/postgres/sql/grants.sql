@@ -21,6 +21,7 @@ BEGIN
     'doubt(text[], text)',
     'release(text[], text, text[])',
     'settle(text, text[], numeric, text)',
+    'settle_all(text, text[], numeric[], text)',
     'observe(text, text[], text, text, text, jsonb, numeric, text, jsonb, jsonb)',
     'record_spend(text, jsonb, jsonb, text, timestamptz)',
     'count_unpriced(text, jsonb)',
