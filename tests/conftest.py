@@ -344,7 +344,7 @@ def program(name: str) -> str:
     """Returns the path of a program; without the program the test is skipped, in CI it fails."""
     found = shutil.which(name)
     if found is None:
-        packages = "chromium libreoffice-calc strace nginx-light"
+        packages = "chromium libreoffice-calc poppler-utils strace nginx-light"
         reason = f"{name} is not installed (Debian: apt-get install {packages})"
         if os.environ.get("CI"):
             pytest.fail(f"in CI nothing is skipped: {reason}")

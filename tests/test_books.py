@@ -27,6 +27,7 @@ from kling_pricing.reconcile import (
     write_off,
 )
 from kling_pricing.reconcile.months import month_period
+from tests.bookings import BookedMonths
 from tests.commands import run
 from tests.conftest import Clock, examples
 from tests.test_reconcile import HEADER, World
@@ -711,7 +712,7 @@ def test_the_books_of_any_sequence_are_those_of_a_plain_book(
     plain.learn(MONTHS[-1])
     before: dict[str, Decimal] = dict.fromkeys((*ACCOUNTS, "pay"), D(0))
     empty = finance.statement()
-    paid = D(0)
+    paid, booked = D(0), BookedMonths(folder)
     for month in MONTHS:
         balances = plain.targets(month)
         with finance.month(month, empty) as result:
@@ -719,6 +720,7 @@ def test_the_books_of_any_sequence_are_those_of_a_plain_book(
             for line in result.journal():
                 journal[line.account] += line.amount
             (payable,) = result.payable() or [Payable("USD", D(0), D(0), D(0), D(0))]
+            booked.add(result)
         assert journal == {name: balances[name] - before[name] for name in ACCOUNTS}, month
         assert (payable.pay, payable.disputed, payable.accrue) == (
             balances["pay"] - before["pay"],

@@ -82,6 +82,8 @@ BAD: dict[str, tuple[str, str]] = {
     "refusals": ("request.json/below", "request.json/below: cannot be written in this format"),
     "top": ("0", "0 is not in the range"),
     "values": ("duratoin=5", "unknown field duratoin; did you mean 'duration'?"),
+    "accounts": ("strange.yaml", "strange.yaml: cannot be read"),
+    "rates": ("strange.yaml", "strange.yaml: cannot be read"),
     "account": ("", "the account must be text of 1 to 200 printable characters"),
     "as_of": ("yesterday", "'yesterday' is not an ISO 8601 date or time"),
     "actor": ("", "actor must be text of 1 to 200 printable characters"),
@@ -202,6 +204,8 @@ UNCHECKED = {
     *("is_available", "is_markdown", "is_most", "is_shorter"),  # flags
     *("sheet", "match_by"),  # only shot lists have sheets and columns
     *("all_projects", "behind_proxy", "schema", "read_only", "demo", "no_open"),  # flags
+    *("no_bom", "accounts_schema", "fx_schema"),  # flags
+    "by_labels",  # a label that no job has is an error only if there are jobs
     *("model", "resolution", "action"),  # part of the request, which the API refuses
     *("images", "first_frame", "last_frame", "videos"),  # any text can be a URL
     *("reason", "billing_account", "invoice_id"),  # any text will do

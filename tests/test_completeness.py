@@ -100,7 +100,7 @@ def test_a_total_above_unreadable_rows_stays_in_the_file(
         assert [line.rows for line in result.lines("invalid_row")] == [("november.csv:6",), ("november.csv:4",)]
         assert (result.exceptions, result.rows.invalid, result.rows.ignored) == (2, 2, 1)
         write_reports(result, tmp_path / "out", formats=["disputes"])
-    with (tmp_path / "out" / "disputes.csv").open(encoding="utf-8") as file:
+    with (tmp_path / "out" / "disputes.csv").open(encoding="utf-8-sig") as file:
         assert [row["rows"] for row in csv.DictReader(file)] == ["november.csv:4"]
     shown = commands.run("statement", "check", path, "--provider", "qingbo")
     assert (shown.returncode, gap in shown.stdout) == (1, True)

@@ -456,12 +456,12 @@ def test_every_format_has_the_same_causes(exceptional: World, tmp_path: Path) ->
     assert section.about == "14 lines that need action, 6 causes; the largest variance first."
     assert [row[4] for row in section.rows()] == [cause.lines for cause in causes]
     assert [total[4] for total in section.totals] == [14]
-    with (out / "causes.csv").open() as file:
+    with (out / "causes.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert [(row["cause"], int(row["lines"]), D(row["variance"])) for row in rows] == [
         (cause.cause, cause.lines, cause.variance) for cause in causes
     ]
-    with (out / "exceptions.csv").open() as file:
+    with (out / "exceptions.csv").open(encoding="utf-8-sig") as file:
         numbers = [row["cause_number"] for row in csv.DictReader(file)]
     assert {number: numbers.count(number) for number in numbers} == {
         str(cause.number): cause.lines for cause in causes

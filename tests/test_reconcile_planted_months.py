@@ -406,7 +406,7 @@ def test_every_fate_has_its_category_in_every_format(kind: str, tmp_path: Path, 
     assert sorted(by_task.pop(None)) == ["in_doubt_candidate", *["invalid_row"] * 2]
     assert list(by_task.values()) == [("invalid_row",)]  # the intact id beside the rounded one
     out = tmp_path / "out"
-    with (out / "lines.csv").open(encoding="utf-8", newline="") as file:
+    with (out / "lines.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [row["category"] for row in csv.DictReader(file)] == categories
     texts = (out / "lines.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(text)["category"] for text in texts] == categories

@@ -61,7 +61,7 @@ def whole(reconciled: Reconciliation) -> Total:
 
 def rows(path: Path) -> list[dict[str, str]]:
     """Reads the rows of a CSV file."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -199,13 +199,13 @@ def test_parquet_has_exact_decimals_and_instants(whole: Total, studio: Month, ou
 
 
 def test_the_workbook_has_numbers_and_their_exact_text(whole: Total, studio: Month, out: Path) -> None:
-    """Each amount is a number with its exact text beside it, and no cell is a formula."""
+    """Each amount is a number with its exact text beside it, and only totals and figures are formulas."""
     workbook = load_workbook(out / "report.xlsx")
     assert workbook.sheetnames == [
-        *("Summary", "By project", "By model", "By day", "Exceptions by cause", "Exceptions", "Accruals"),
-        "All lines",
+        *("Summary", "By project", "By model", "By day", "Exceptions by cause", "Exceptions", "Journal"),
+        *("Accruals", "All lines"),
     ]
-    heading, *lines = workbook["All lines"].iter_rows()
+    heading, *lines, sums = workbook["All lines"].iter_rows()
     place = {cell.value: number for number, cell in enumerate(heading)}
     assert len(lines) == whole.lines
     exact_texts = [line[place["Billed, exactly"]].value for line in lines]
@@ -216,8 +216,17 @@ def test_the_workbook_has_numbers_and_their_exact_text(whole: Total, studio: Mon
     assert (number.data_type, text.data_type) == ("n", "s")
     (task,) = [line[place["Task"]] for line in lines if line[place["Task"]].value == studio.formula]
     assert task.data_type == "s"
+    assert sums[0].value == "Total"
+    formula = rf"=SUMIF\(\$[A-Z]\$2:\$[A-Z]\${whole.lines + 1},[A-Z]+{whole.lines + 2},\$[A-Z]\$2:.*\)"
+    assert re.fullmatch(formula, sums[place["Billed"]].value)
+    assert sums[place["Billed, exactly"]].value == str(whole.billed.normalize())
     for sheet in workbook:
-        assert [cell.value for row in sheet.iter_rows() for cell in row if cell.data_type == "f"] == []
+        formulas = [
+            (cell.row, cell.value) for row in sheet.iter_rows() for cell in row if cell.data_type == "f"
+        ]
+        assert {value[:4] for _, value in formulas} == {"=SUM"}
+        if sheet.title != "Summary":
+            assert {row for row, _ in formulas} == {sheet.max_row}
 
 
 def test_a_long_table_continues_in_another_sheet(
@@ -230,7 +239,10 @@ def test_a_long_table_continues_in_another_sheet(
     assert names == ["All lines", "All lines 2", "All lines 3", "All lines 4"][: -(-whole.lines // 19)]
     sheets = [[row[0].value for row in workbook[name].iter_rows()] for name in names]
     assert {cells[0] for cells in sheets} == {"Category"}
-    assert sum(len(cells) - 1 for cells in sheets) == whole.lines
+    assert sum(len(cells) - 1 for cells in sheets) == whole.lines + 1  # the total is on the last sheet
+    place = [cell.value for cell in workbook[names[-1]][1]].index("Billed")
+    formula = workbook[names[-1]].cell(workbook[names[-1]].max_row, place + 1).value
+    assert [formula.count(f"'{name}'!") for name in names] == [*[2] * (len(names) - 1), 0]
 
 
 def test_libreoffice_opens_the_workbook(whole: Total, studio: Month, out: Path, tmp_path: Path) -> None:
@@ -251,8 +263,9 @@ def test_libreoffice_opens_the_workbook(whole: Total, studio: Month, out: Path, 
     assert projects[-1]["Billed, exactly"] == str(whole.billed.normalize())
     shown = [Decimal(row["Billed"].replace(",", "")) for row in projects]
     assert sum(shown[:-1]) == shown[-1] == whole.billed
-    lines = rows(tmp_path / "report-All lines.csv")
+    *lines, sums = rows(tmp_path / "report-All lines.csv")
     assert total(line["Billed, exactly"] for line in lines) == whole.billed
+    assert Decimal(sums["Billed"].replace(",", "")) == whole.billed
     assert studio.formula in {line["Task"] for line in lines}
 
 

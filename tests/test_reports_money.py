@@ -30,7 +30,7 @@ def written(world: World, name: str, since: datetime = SINCE, until: datetime = 
     out = world.folder / f"{since:%m}-{name}"
     with world.reconcile(since=since, until=until) as result:
         write_reports(result, out, formats=["csv", "disputes", "focus"], book=world.book)
-    with (out / name).open(encoding="utf-8", newline="") as file:
+    with (out / name).open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 

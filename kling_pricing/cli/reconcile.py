@@ -35,7 +35,8 @@ from kling_pricing.cli.terminal import bar_columns, wide_console
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.actions import author
 from kling_pricing.reconcile import Invoice, Tolerance
-from kling_pricing.reports import FORMATS, Format, write_reports
+from kling_pricing.reports import FORMATS, AccountsFile, Booking, ExchangeRates, Format, write_reports
+from kling_pricing.reports.booked_journal import booked_journal
 from kling_pricing.tables.price_book import PriceBook
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def reconcile_command(
     timezone: str,
     out: str | None,
     formats: tuple[Format, ...],
+    no_bom: bool,
+    accounts: AccountsFile | None,
+    rates: ExchangeRates | None,
     mapping: str | None,
     encoding: str | None,
     account_currency: str | None,
@@ -139,7 +143,7 @@ def reconcile_command(
             raise click.UsageError(
                 f"--{wrong} applies to a single provider; run the command for one provider at a time"
             )
-    refuse_without_folder(out, format=formats)
+    refuse_without_folder(out, format=formats, no_bom=no_bom or None, accounts=accounts, fx=rates)
     invoice = None
     if invoice_total is not None and invoice_currency is not None:
         invoice = Invoice(invoice_total, invoice_currency, invoice_id)
@@ -164,6 +168,8 @@ def reconcile_command(
                 actions,
                 out=None if out is None else str(Path(out, name)) if len(files) > 1 else out,
                 formats=formats or FORMATS,
+                bom=not no_bom,
+                booking=Booking(accounts or AccountsFile(), rates),
                 title=name if len(files) > 1 else "",
                 as_json=as_json,
                 ledgers=ledgers,
@@ -254,6 +260,8 @@ def _reconcile(
     *,
     out: str | None,
     formats: Sequence[Format],
+    bom: bool,
+    booking: Booking,
     title: str,
     as_json: bool,
     **arguments: Any,
@@ -265,6 +273,8 @@ def _reconcile(
     with _progress() as report, reconcile(**arguments, on_progress=report) as reconciled:
         remembered = disputed = settled = None
         plan = reconciled.replacement()
+        if out is not None:
+            booked_journal(reconciled, booking)  # a rate that is missing is an error before anything changes
         if actions.settle and not actions.dry_run and not actions.despite_gaps:
             reconciled.refuse_gaps()
         if actions.remember and not actions.dry_run:
@@ -280,6 +290,8 @@ def _reconcile(
                 out,
                 formats=formats,
                 book=arguments["book"],
+                booking=booking,
+                bom=bom,
                 on_format=lambda name: report(f"writing {name}", 0, None),
             )
             files = dict(manifest.files)

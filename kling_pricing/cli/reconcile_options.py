@@ -11,6 +11,13 @@ from typing import TypeVar
 import click
 
 from kling_pricing.cli.account_choice import statement_account_option
+from kling_pricing.cli.booking_options import (
+    accounts_option,
+    accounts_schema_option,
+    exchange_rates_option,
+    exchange_rates_schema_option,
+    no_bom_option,
+)
 from kling_pricing.cli.ledger_options import json_option, ledgers_option
 from kling_pricing.cli.options import known_provider, tables_option
 from kling_pricing.cli.period import period_options
@@ -101,6 +108,11 @@ _OPTIONS = (
         type=click.Choice(FORMATS),
         help="Report format. Repeat the option for several formats. Default: all formats.",
     ),
+    no_bom_option,
+    accounts_option,
+    exchange_rates_option,
+    accounts_schema_option,
+    exchange_rates_schema_option,
     click.option(
         "--mapping",
         metavar="NAME|FILE",

@@ -10,6 +10,7 @@ import click
 from rich.table import Column as Heading
 from rich.table import Table
 
+from kling_pricing.cli.booking_options import accounts_option, accounts_schema_option, no_bom_option
 from kling_pricing.cli.exit_codes import exit_codes_help
 from kling_pricing.cli.failures import fail
 from kling_pricing.cli.ledger_options import json_option, ledger_option, read_account
@@ -18,7 +19,16 @@ from kling_pricing.cli.output import echo, to_json
 from kling_pricing.cli.period import as_of_option, chosen_period, end_of, period_options
 from kling_pricing.cli.terminal import wide_console
 from kling_pricing.errors import KlingPricingError
-from kling_pricing.reports import SPEND_FORMATS, Format, Spend, read_spend, spend_document, write_spend
+from kling_pricing.reports import (
+    SPEND_FORMATS,
+    AccountsFile,
+    Format,
+    Spend,
+    read_spend,
+    spend_document,
+    write_spend,
+)
+from kling_pricing.reports.chargeback import DEFAULT_LABELS, Chargeback, require_labels
 from kling_pricing.reports.document import Cell, Section
 from kling_pricing.reports.formats.json import as_data
 from kling_pricing.reports.formatting import counted, number_text
@@ -55,6 +65,17 @@ _PRINTED_TABLE = "by_project_and_model"
     "--billing-account",
     help="The provider's name for your account, for the FOCUS file. Default: the account of each job.",
 )
+@no_bom_option
+@accounts_option
+@accounts_schema_option
+@click.option(
+    "--by",
+    "by_labels",
+    metavar="LABEL",
+    multiple=True,
+    help="Label for the chargeback table, such as user or team. Repeat the option for several labels. Default: "
+    "user.",
+)
 @tables_option
 @json_option
 def report_command(
@@ -69,6 +90,9 @@ def report_command(
     out: str | None,
     formats: tuple[Format, ...],
     billing_account: str | None,
+    no_bom: bool,
+    accounts: AccountsFile | None,
+    by_labels: tuple[str, ...],
     book: PriceBook,
     as_json: bool,
 ) -> None:
@@ -82,31 +106,49 @@ def report_command(
     the month of that time.
 
     With --out, the command writes an HTML page with charts, including a burn-down chart for each budget. The
-    command also writes an XLSX workbook and CSV, Parquet, JSON and FOCUS 1.2 files. manifest.json lists the
+    command also writes an XLSX workbook and CSV, Parquet, JSON and FOCUS files. manifest.json lists the
     SHA-256 digests of all files.
+
+    With --by, the table `chargeback` adds up the spend by project and by these labels. With --accounts, it also
+    has the cost centre.
 
     \b
     Examples:
       kling-pricing report --month 2026-11
       kling-pricing report --project trailer --out reports/2026-11
+      kling-pricing report --by team --by user --month 2026-11 --out november
       kling-pricing report --month 2026-11 --as-of 2026-11-30
     """
-    refuse_without_folder(out, format=formats, billing_account=billing_account)
+    refuse_without_folder(
+        out,
+        format=formats,
+        billing_account=billing_account,
+        no_bom=no_bom or None,
+    )
+    chargeback = Chargeback(by_labels or DEFAULT_LABELS, accounts or AccountsFile())
     try:
         known_at = None if as_of is None else end_of(as_of, timezone)
         start, end = chosen_period(month, since, until, timezone, current=True, as_of=known_at)
         spent = read_spend(
             ledger, start, end, project=project, account=account, as_of=known_at, timezone=timezone
         )
+        require_labels(spent.jobs, by_labels)
         if out is not None:
-            _write(spent, out, formats or SPEND_FORMATS, book, billing_account)
+            _write(spent, out, formats or SPEND_FORMATS, book, billing_account, chargeback, bom=not no_bom)
     except KlingPricingError as error:
         fail(error, as_json=as_json)
-    _show(spent, as_json=as_json)
+    _show(spent, chargeback, as_json=as_json)
 
 
 def _write(
-    spent: Spend, out: str, formats: tuple[Format, ...], book: PriceBook, billing_account: str | None
+    spent: Spend,
+    out: str,
+    formats: tuple[Format, ...],
+    book: PriceBook,
+    billing_account: str | None,
+    chargeback: Chargeback,
+    *,
+    bom: bool,
 ) -> None:
     with click.progressbar(length=len(formats), label="Writing", file=sys.stderr) as bar:
         manifest = write_spend(
@@ -115,19 +157,23 @@ def _write(
             formats=formats,
             book=book,
             billing_account=billing_account,
+            chargeback=chargeback,
+            bom=bom,
             on_format=lambda _: bar.update(1),
         )
     echo(f"wrote {counted(len(manifest.files), 'file')} and manifest.json to {out}", err=True)
 
 
-def _show(spent: Spend, *, as_json: bool) -> None:
-    document = spend_document.document(spent)
+def _show(spent: Spend, chargeback: Chargeback, *, as_json: bool) -> None:
+    document = spend_document.document(spent, chargeback)
     if as_json:
         echo(to_json(as_data(document)))
         return
     echo(f"{document.title}: {document.verdict.headline[0].lower()}{document.verdict.headline[1:]}")
     echo(document.verdict.about)
-    _show_table(next(section for section in document.sections if section.name == _PRINTED_TABLE))
+    for section in document.sections:
+        if section.name == _PRINTED_TABLE or (section.name == "chargeback" and chargeback.is_chosen):
+            _show_table(section)
 
 
 def _show_table(section: Section) -> None:

@@ -29,9 +29,10 @@ that is later. So the disputed part of an invoice counts in the month of the inv
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import get_args
 
@@ -40,7 +41,7 @@ from kling_pricing.ledger.books import FACT, Books
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.money import format_decimal, from_nanos
 from kling_pricing.reconcile.chosen_account import choose_account
-from kling_pricing.reconcile.model import Account, JournalLine, Payable
+from kling_pricing.reconcile.model import Account, BookingGroup, JournalLine, Payable
 from kling_pricing.reconcile.months import BooksPeriod, following
 from kling_pricing.reconcile.staging import separated
 from kling_pricing.reconcile.workspace import Workspace
@@ -142,15 +143,7 @@ def journal(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
     """
     changes = workspace.all(
         f"""
-        WITH {targets("start", 0, period, ledger)}, {targets("end", 1, period, ledger)}, change AS (
-          SELECT project, currency, task, sum(expense) AS expense, sum(variance) AS variance,
-            sum(disputed) AS disputed, sum(liability) AS liability
-          FROM (
-            SELECT project, currency, task, expense, variance, disputed, liability FROM end_target
-            UNION ALL
-            SELECT project, currency, task, -expense, -variance, -disputed, -liability FROM start_target
-          ) GROUP BY project, currency, task
-        )
+        WITH {_changes(period, ledger)}
         SELECT project, currency,
           {
             ", ".join(
@@ -166,6 +159,42 @@ def journal(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
         for project, currency, *amounts in changes
         for place, account in enumerate(accounts)
         if amounts[2 * place]
+    ]
+
+
+def booking_groups(workspace: Workspace, period: BooksPeriod) -> list[BookingGroup]:
+    """Returns the journal of a period in groups of tasks, which add up to the lines of `journal`.
+
+    The labels of a task are those of its reservation; of a task without one, there are none. Its day is the one
+    on which it was sent, else charged; for a task of an earlier period, the first day of the period.
+
+    Args:
+        workspace: the database with the books and the reservations.
+        period: the period.
+    """
+    rows = workspace.all(
+        f"""
+        WITH {_changes(period, None)}, task_day AS (
+          SELECT task, coalesce(min("at") FILTER (kind = 'use'), min("at")) AS "at" FROM fact GROUP BY task
+        ), task_labels AS (
+          SELECT coalesce(task_id, 'reservation:' || id) AS task, min(labels) AS labels FROM reserved
+          WHERE NOT spare GROUP BY 1
+        )
+        SELECT project, currency, ifnull(labels, '{{}}') AS labels,
+          CAST(least(greatest("at", $since), $last) AS DATE) AS day, count(*),
+          {", ".join(f"sum({account})" for account in get_args(Account))}
+        FROM change LEFT JOIN task_day USING (task) LEFT JOIN task_labels USING (task)
+        WHERE {" OR ".join(f"{account} <> 0" for account in get_args(Account))}
+        GROUP BY ALL ORDER BY currency, project, labels, day
+        """,
+        {
+            "since": in_utc_naive(period.since),
+            "last": in_utc_naive(period.until) - timedelta(microseconds=1),
+        },
+    )
+    return [
+        BookingGroup(project, json.loads(labels), day, currency, tasks, *map(from_nanos, amounts))
+        for project, currency, labels, day, tasks, *amounts in rows
     ]
 
 
@@ -220,6 +249,21 @@ def owed(workspace: Workspace, task_id: str) -> list[tuple[int, str, str, int]]:
 def first_open_month(books: Books) -> str:
     """Returns the first month that is not closed; empty: no month is closed."""
     return following(books.closed[-1].month) if books.closed else ""
+
+
+def _changes(period: BooksPeriod, ledger: int | None) -> str:
+    """Returns the SQL of a table `change` of what a period adds to the accounts of each task."""
+    return f"""
+        {targets("start", 0, period, ledger)}, {targets("end", 1, period, ledger)}, change AS (
+          SELECT project, currency, task, sum(expense) AS expense, sum(variance) AS variance,
+            sum(disputed) AS disputed, sum(liability) AS liability
+          FROM (
+            SELECT project, currency, task, expense, variance, disputed, liability FROM end_target
+            UNION ALL
+            SELECT project, currency, task, -expense, -variance, -disputed, -liability FROM start_target
+          ) GROUP BY project, currency, task
+        )
+    """
 
 
 def targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = None) -> str:

@@ -197,6 +197,33 @@ class JournalLine(NamedTuple):
     tasks: int
 
 
+class BookingGroup(NamedTuple):
+    """The amounts that a period's journal adds for tasks with the same project, labels, day and currency.
+
+    Attributes:
+        project: the project; empty: unknown.
+        labels: the labels of the tasks' reservations, the project among them; empty: unknown.
+        day: the UTC day on which the tasks were sent, else charged; the first day of the period for tasks of an
+            earlier one.
+        currency: the currency.
+        tasks: the number of tasks.
+        expense: as in `JournalLine`.
+        variance: as in `JournalLine`.
+        disputed: as in `JournalLine`.
+        liability: as in `JournalLine`; the sum of the three others.
+    """
+
+    project: str
+    labels: Mapping[str, str]
+    day: date
+    currency: str
+    tasks: int
+    expense: Decimal
+    variance: Decimal
+    disputed: Decimal
+    liability: Decimal
+
+
 class Payable(NamedTuple):
     """The amounts of a period to pay, in dispute and to accrue, in one currency.
 
@@ -276,6 +303,12 @@ class Reconciled(Protocol):
 
     def journal(self) -> list[JournalLine]:
         """Returns the journal of the period, by project and currency; debits equal credits exactly."""
+
+    def charged_before(self) -> frozenset[str]:
+        """Returns the tasks with a charge in the period that were also charged before it."""
+
+    def booking_groups(self) -> list[BookingGroup]:
+        """Returns the journal in groups of tasks with the same project, labels, day and currency."""
 
     def payable(self) -> list[Payable]:
         """Returns the amounts to pay, in dispute and to accrue, by currency; preliminary if `gaps` are left."""

@@ -20,7 +20,17 @@ from kling_pricing.reconcile.completeness import Completeness, refuse_other_owne
 from kling_pricing.reconcile.disputing import Dispute, DisputeAlso, dispute_overcharges, needless_disputes
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, LongerFile, Replacement, replacement
-from kling_pricing.reconcile.model import Dimension, Grain, Invoice, JournalLine, Line, Payable, Rows, Total
+from kling_pricing.reconcile.model import (
+    BookingGroup,
+    Dimension,
+    Grain,
+    Invoice,
+    JournalLine,
+    Line,
+    Payable,
+    Rows,
+    Total,
+)
 from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reconcile.remember import Remembered, conflict_text, refuse_conflicts, remember
 from kling_pricing.reconcile.settle import (
@@ -166,6 +176,37 @@ class Reconciliation(ReconciliationSummary):
             return []
         self._learn()
         return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
+
+    def charged_before(self) -> frozenset[str]:
+        """Returns the tasks with a charge in the period that were also charged before it.
+
+        The rows of remembered statements count, and rows of the given files that are before the period.
+        """
+        if self.grain:
+            return frozenset()
+        rows = self._workspace.all(
+            """
+            WITH bill AS (
+              SELECT task_id, coalesce(billed_at, submitted_at) AS "at" FROM charge
+              WHERE problem IS NULL AND native <> 0 AND task_id IS NOT NULL
+            )
+            SELECT DISTINCT task_id FROM bill WHERE "at" < $since AND task_id IN (
+              SELECT task_id FROM bill WHERE "at" >= $since AND "at" < $until
+            )
+            """,
+            {"since": self.since.replace(tzinfo=None), "until": self.until.replace(tzinfo=None)},
+        )
+        return frozenset(task for (task,) in rows)
+
+    def booking_groups(self) -> list[BookingGroup]:
+        """Returns the journal of the period in groups of tasks with the same project, labels, day and currency.
+
+        The groups add up to `journal`, and there are none where it is empty.
+        """
+        if self.grain or self.conflicts:
+            return []
+        self._learn()
+        return bookkeeping.booking_groups(self._workspace, BooksPeriod(self.since, self.until))
 
     def payable(self) -> list[Payable]:
         """Returns the amounts to pay, in dispute and to accrue, by currency.

@@ -14,7 +14,11 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from kling_pricing.reconcile.model import Reconciled
-from kling_pricing.reports import disputes, reconciliation_document, spend, spend_document
+from kling_pricing.reports import disputes, focus_charges, reconciliation_document, spend, spend_document
+from kling_pricing.reports.accounts_file import AccountsFile, accounts_schema, load_accounts
+from kling_pricing.reports.booked_journal import NO_BOOKING, Booking
+from kling_pricing.reports.chargeback import USUAL_CHARGEBACK, Chargeback
+from kling_pricing.reports.exchange_rates import ExchangeRates, exchange_rates_schema, load_exchange_rates
 from kling_pricing.reports.formats import focus
 from kling_pricing.reports.kept_rows import KeptLines
 from kling_pricing.reports.manifest import Manifest
@@ -27,9 +31,17 @@ from kling_pricing.temporary import temporary_folder
 __all__ = [
     "FORMATS",
     "SPEND_FORMATS",
+    "AccountsFile",
+    "Booking",
+    "Chargeback",
+    "ExchangeRates",
     "Format",
     "Manifest",
     "Spend",
+    "accounts_schema",
+    "exchange_rates_schema",
+    "load_accounts",
+    "load_exchange_rates",
     "read_spend",
     "write_reports",
     "write_spend",
@@ -43,6 +55,8 @@ def write_reports(
     formats: Iterable[Format] = FORMATS,
     book: PriceBook | None = None,
     billing_account: str | None = None,
+    booking: Booking = NO_BOOKING,
+    bom: bool = True,
     on_format: OnFormat | None = None,
 ) -> Manifest:
     """Writes the reports of a reconciliation into a folder, all of them or none.
@@ -54,14 +68,16 @@ def write_reports(
         book: the price tables used for the quotes, for the published prices in FOCUS; by default the bundled
             tables and those of `KLING_PRICING_TABLES`.
         billing_account: the provider's name for your account, for FOCUS; by default, the account of each job.
+        booking: your accounts and exchange rates, for the journal.
+        bom: whether CSV files, but for FOCUS, begin with a byte order mark, which Excel needs to read UTF-8.
         on_format: called with the name of each format before it is written.
 
     Returns:
         The files with their SHA-256, as in `manifest.json`.
 
     Raises:
-        KlingPricingError: the totals do not tie out, a format is unknown or not installed, or the folder cannot
-            be written; the folder is as it was.
+        KlingPricingError: the totals do not tie out, an exchange rate is missing, a format is unknown or not
+            installed, or the folder cannot be written; the folder is as it was.
     """
     selected = select_formats(formats, FORMATS)
     with temporary_folder("kling-pricing-lines-", gettempdir()) as folder:
@@ -69,17 +85,18 @@ def write_reports(
         return write_all(
             out_dir,
             selected,
-            reconciliation_document.document(kept),
+            reconciliation_document.document(kept, booking),
             sources=reconciled.statements,
             special_writers={
-                "disputes": partial(disputes.write, kept),
+                "disputes": partial(disputes.write, kept, bom=bom),
                 "focus": _focus_writer(
-                    partial(reconciliation_document.charges, kept),
+                    partial(focus_charges.charges, kept),
                     focus.BillingPeriod(reconciled.since, reconciled.until),
                     book,
                     billing_account,
                 ),
             },
+            options={"csv": {"bom": bom}},
             on_format=on_format,
         )
 
@@ -91,6 +108,8 @@ def write_spend(
     formats: Iterable[Format] = SPEND_FORMATS,
     book: PriceBook | None = None,
     billing_account: str | None = None,
+    chargeback: Chargeback = USUAL_CHARGEBACK,
+    bom: bool = True,
     on_format: OnFormat | None = None,
 ) -> Manifest:
     """Writes a spend statement, from the ledger alone, into a folder, all of its files or none.
@@ -101,6 +120,8 @@ def write_spend(
         formats: the formats to write: `html`, `xlsx`, `csv`, `parquet`, `json`, `focus`.
         book: as for `write_reports`.
         billing_account: as for `write_reports`.
+        chargeback: the labels by which the spend is added up, and the rules that give cost centres.
+        bom: as for `write_reports`.
         on_format: as for `write_reports`.
 
     Raises:
@@ -110,7 +131,7 @@ def write_spend(
     return write_all(
         out_dir,
         selected,
-        spend_document.document(spent),
+        spend_document.document(spent, chargeback),
         sources={},
         special_writers={
             "focus": _focus_writer(
@@ -118,8 +139,9 @@ def write_spend(
                 focus.BillingPeriod(spent.since, spent.until),
                 book,
                 billing_account,
-            )
+            ),
         },
+        options={"csv": {"bom": bom}},
         on_format=on_format,
     )
 

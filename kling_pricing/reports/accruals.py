@@ -41,7 +41,7 @@ def section(reconciled: Reconciled) -> Section:
         "liabilities. The remaining liabilities are usage that is not billed yet.",
         (
             Column("entry", "Entry", "count"),
-            Column("day", "Day"),
+            Column("day", "Day", "day"),
             Column("account", "Account"),
             Column("project", "Project", missing="no project"),
             Column("currency", "Currency"),
@@ -52,6 +52,7 @@ def section(reconciled: Reconciled) -> Section:
         ),
         lambda: rows,
         tuple(_totals(rows)),
+        in_print=False,
     )
 
 

@@ -2,52 +2,115 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import groupby
+from typing import NamedTuple
 
 from kling_pricing.ledger.journal import Bucket, BucketHistory, Entry
 from kling_pricing.money import add, subtract
 from kling_pricing.reports.charts import Bar, BarChart, Limit, Series, Step, StepChart
+from kling_pricing.reports.currency_decimals import cents
 from kling_pricing.reports.document import Column, Row, Section
-from kling_pricing.reports.formatting import labels_text, percent, safe
+from kling_pricing.reports.formatting import amount_text, counted, labels_text, percent, safe
+from kling_pricing.reports.run_rate import RunRate, forecast_line, run_rate
 from kling_pricing.windows import FOREVER, start_of
 
 MAX_CHARTS = 12
-"""The most budgets that get a chart, most used first; a budget per user may have thousands of buckets."""
+"""The most charts, but for the first chart of each budget; a budget per user may have thousands of buckets."""
 
 _FEW_WINDOWS = 4
 
 
-def charts(
-    histories: Sequence[BucketHistory], since: datetime, until: datetime, zone: tzinfo
-) -> Iterator[StepChart | BarChart]:
-    """Returns one chart per budget and set of labels.
+class ReportTime(NamedTuple):
+    """What the report's times refer to.
 
-    With few windows it shows how much of the cap was left over time; with many, how much each window used.
+    Attributes:
+        since: start of the period, UTC.
+        until: end of the period (exclusive), UTC.
+        zone: the time zone of the days.
+        begun_at: the instant at which the ledger began to count, UTC.
+        now: the instant of the report, UTC; None: the report has no forecasts.
     """
+
+    since: datetime
+    until: datetime
+    zone: tzinfo
+    begun_at: datetime = FOREVER.start
+    now: datetime | None = None
+
+
+def charts(histories: Sequence[BucketHistory], time: ReportTime) -> Iterator[StepChart | BarChart]:
+    """Yields a chart for each budget at least; of a budget with many sets of labels, for the most used ones.
+
+    With few windows, a chart shows how much of the cap was left over time; with many, how much each window
+    used.
+    """
+    for number, windows in enumerate(_charted(histories), start=1):
+        few = len(windows) <= _FEW_WINDOWS
+        yield _over_time(number, windows, time) if few else _by_window(number, windows, time.zone)
+
+
+def remarks(histories: Sequence[BucketHistory]) -> Iterator[str]:
+    """Yields a sentence for each budget that has sets of labels without a chart, with their number."""
+    drawn = Counter(windows[0].bucket.budget for windows in _charted(histories))
+    for budget, count in Counter(windows[0].bucket.budget for windows in _groups(histories)).items():
+        if without := count - drawn[budget]:
+            yield (
+                f"Budget {safe(budget)}: {counted(drawn[budget], 'chart')} for the most used labels. "
+                f"{counted(without, 'other set')} of labels {'is' if without == 1 else 'are'} in the table "
+                "Budgets."
+            )
+
+
+def _groups(histories: Sequence[BucketHistory]) -> list[list[BucketHistory]]:
+    """Returns the windows of each budget and set of labels, the most used first."""
     groups = [
         list(windows)
         for _, windows in groupby(sorted(histories, key=_order), lambda history: _budget_key(history.bucket))
     ]
     groups.sort(key=lambda windows: max(_share_used(window.bucket) for window in windows), reverse=True)
-    for number, windows in enumerate(groups[:MAX_CHARTS], start=1):
-        few = len(windows) <= _FEW_WINDOWS
-        yield _over_time(number, windows, since, until) if few else _by_window(number, windows, zone)
+    return groups
 
 
-def _over_time(number: int, windows: Sequence[BucketHistory], since: datetime, until: datetime) -> StepChart:
+def _charted(histories: Sequence[BucketHistory]) -> list[list[BucketHistory]]:
+    """Returns the groups that get a chart, the most used first."""
+    groups = _groups(histories)
+    budgets = {windows[0].bucket.budget for windows in groups}
+    room = max(MAX_CHARTS - len(budgets), 0)
+    chosen = []
+    for windows in groups:
+        if (name := windows[0].bucket.budget) in budgets:
+            budgets.remove(name)
+        elif room:
+            room -= 1
+        else:
+            continue
+        chosen.append(windows)
+    return chosen
+
+
+def _over_time(number: int, windows: Sequence[BucketHistory], time: ReportTime) -> StepChart:
     bucket = windows[0].bucket
+    rates = [_rate(window, time) for window in windows]
+    forecast = next(
+        (
+            forecast_line(window, rate, time.now)
+            for window, rate in zip(windows, rates, strict=True)
+            if rate is not None and time.now is not None and time.now < time.until
+        ),
+        None,
+    )
+    paced = " The dashed line shows an even pace." if any(_has_pace(each.bucket) for each in windows) else ""
     return StepChart(
         f"budget_{number}",
         _title(bucket),
-        f"Remaining budget over time, in {bucket.currency}. The dashed line shows an even pace."
-        if any(_has_pace(window.bucket) for window in windows)
-        else f"Remaining budget over time, in {bucket.currency}.",
+        f"Remaining budget over time, in {bucket.currency}.{paced}{_forecast_text(rates, windows, time.zone)}",
         bucket.currency,
-        since,
-        until,
+        time.since,
+        time.until,
         tuple(
             Limit(
                 window.bucket.window_start,
@@ -57,8 +120,30 @@ def _over_time(number: int, windows: Sequence[BucketHistory], since: datetime, u
             )
             for window in windows
         ),
-        tuple(_steps(window, since, until) for window in windows),
+        tuple(_steps(window, time.since, time.until) for window in windows),
+        forecast,
+        time.zone,
     )
+
+
+def _rate(history: BucketHistory, time: ReportTime) -> RunRate | None:
+    return None if time.now is None else run_rate(history, time.begun_at, time.now)
+
+
+def _forecast_text(rates: Sequence[RunRate | None], windows: Sequence[BucketHistory], zone: tzinfo) -> str:
+    """Returns a sentence with the forecast for the window that is not over, or an empty text."""
+    for rate, window in zip(rates, windows, strict=True):
+        if rate is not None:
+            currency, end = window.bucket.currency, window.bucket.window_end.astimezone(zone)
+            if rate.exhausted_at is not None:
+                at = rate.exhausted_at.astimezone(zone)
+                return f" At the present pace, nothing is left on {at:%Y-%m-%d at %H:%M}."
+            left = cents(subtract(window.bucket.cap, rate.used_at_end), currency)
+            return (
+                f" At the present pace, {amount_text(left)} {currency} is left at the end, "
+                f"{end:%Y-%m-%d %H:%M}."
+            )
+    return ""
 
 
 def _by_window(number: int, windows: Sequence[BucketHistory], zone: tzinfo) -> BarChart:
@@ -83,9 +168,9 @@ def _by_window(number: int, windows: Sequence[BucketHistory], zone: tzinfo) -> B
     )
 
 
-def balances(histories: Sequence[BucketHistory], zone: tzinfo) -> Section:
+def balances(histories: Sequence[BucketHistory], time: ReportTime) -> Section:
     """Returns the table of the current balance of each bucket."""
-    rows: list[Row] = [_balance(history.bucket, zone) for history in sorted(histories, key=_order)]
+    rows: list[Row] = [_balance(history, time) for history in sorted(histories, key=_order)]
     return Section(
         "budgets",
         "Budgets",
@@ -100,6 +185,9 @@ def balances(histories: Sequence[BucketHistory], zone: tzinfo) -> Section:
             Column("held", "Held", "amount"),
             Column("left", "Remaining", "amount"),
             Column("used", "Used, %", "percent"),
+            Column("pace_per_day", "Pace per day", "amount", on_page=False),
+            Column("forecast", "Forecast at the end", "amount"),
+            Column("exhausted_at", "Exhausted (UTC)", "instant"),
         ),
         lambda: rows,
         length=len(rows),
@@ -117,7 +205,7 @@ def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, z
             Column("budget", "Budget"),
             Column("labels", "Labels"),
             Column("window", "Window"),
-            Column("day", f"Day ({zone})"),
+            Column("day", f"Day ({zone})", "day"),
             Column("currency", "Currency"),
             Column("cap", "Cap", "amount"),
             Column("spent", "Spent", "amount"),
@@ -126,6 +214,7 @@ def days(histories: Sequence[BucketHistory], since: datetime, until: datetime, z
         ),
         lambda: rows,
         length=len(rows),
+        in_print=False,
     )
 
 
@@ -182,17 +271,19 @@ def _window(bucket: Bucket, zone: tzinfo) -> str:
     return f"{start.astimezone(zone):%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
 
 
-def _balance(bucket: Bucket, zone: tzinfo) -> Row:
+def _balance(history: BucketHistory, time: ReportTime) -> Row:
+    bucket, rate = history.bucket, _rate(history, time)
     return (
         safe(bucket.budget),
         _labels(bucket) or None,
-        _window(bucket, zone),
+        _window(bucket, time.zone),
         bucket.currency,
         bucket.cap,
         bucket.spent,
         bucket.held,
         bucket.available,
         percent(add(bucket.spent, bucket.held), bucket.cap),
+        *((None, None, None) if rate is None else rate),
     )
 
 

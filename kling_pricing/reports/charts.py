@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -22,7 +22,7 @@ class Bar(NamedTuple):
 
     Attributes:
         label: its name on the axis.
-        parts: one amount per series, stacked; none is negative.
+        parts: one amount per series, stacked. Negative amounts are drawn on the other side of zero.
         mark: an amount to compare the bar with; None if there is none.
     """
 
@@ -138,6 +138,18 @@ class Limit(NamedTuple):
     paced: bool
 
 
+class Forecast(NamedTuple):
+    """The amount that is left if spending goes on at its present pace, drawn as a straight line.
+
+    Attributes:
+        start: the instant and the amount from which the line starts.
+        end: the instant and the amount at which it ends: nothing is left, or the window ends.
+    """
+
+    start: Step
+    end: Step
+
+
 class StepChart(NamedTuple):
     """An amount that changes in steps over a period.
 
@@ -150,6 +162,8 @@ class StepChart(NamedTuple):
         end: end of the time axis, UTC.
         limits: the caps that the amount comes down from, in order of time.
         runs: one line of steps per window, in order of time.
+        forecast: the forecast for the window that is not over; None: there is none.
+        zone: the time zone of the days on the time axis.
     """
 
     name: str
@@ -160,6 +174,8 @@ class StepChart(NamedTuple):
     end: datetime
     limits: tuple[Limit, ...]
     runs: tuple[tuple[Step, ...], ...]
+    forecast: Forecast | None = None
+    zone: tzinfo = UTC
 
 
 Chart: TypeAlias = BarChart | DeltaChart | ShareChart | StepChart

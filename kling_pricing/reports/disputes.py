@@ -30,9 +30,9 @@ _REASONS: dict[Category, str] = {
 """Category that can be disputed -> the reason, in words for the provider."""
 
 
-def write(reconciled: Reconciled, folder: Path) -> None:
+def write(reconciled: Reconciled, folder: Path, *, bom: bool = True) -> None:
     """Writes `disputes.csv`."""
-    csv.write_section(section(reconciled), folder / "disputes.csv")
+    csv.write_section(section(reconciled), folder / "disputes.csv", bom=bom)
 
 
 def section(reconciled: Reconciled) -> Section:

@@ -16,8 +16,11 @@ Cell: TypeAlias = str | int | Decimal | datetime | None
 Row: TypeAlias = tuple[Cell, ...]
 """The values of a row, in the order of the columns."""
 
-Kind: TypeAlias = Literal["text", "prose", "count", "amount", "quantity", "percent", "instant"]
-"""The values of a column: names, sentences, integers, exact money, exact units, rounded percents, or times."""
+Kind: TypeAlias = Literal["text", "prose", "day", "labels", "count", "amount", "quantity", "percent", "instant"]
+"""The values of a column: names, sentences, days, labels as JSON, integers, exact money, exact units, rounded
+percents, or times."""
+
+_NOT_NUMBERS = {"text", "prose", "day", "labels", "instant"}
 
 
 class DisplayName(NamedTuple):
@@ -35,21 +38,25 @@ class Column(NamedTuple):
         title: for people.
         kind: the kind of its values.
         on_page: whether the page shows it, which has less room than a sheet.
+        in_print: whether the printed page shows it, which has less room than a screen.
         display_names: code -> the name that people read instead.
         missing: the text that people read where a value is missing.
+        keeps_zeros: whether programs get decimals with their trailing zeros, as in `0.80`.
     """
 
     name: str
     title: str
     kind: Kind = "text"
     on_page: bool = True
+    in_print: bool = True
     display_names: Mapping[str, DisplayName] = MappingProxyType({})
     missing: str = ""
+    keeps_zeros: bool = False
 
     @property
     def is_number(self) -> bool:
         """Whether it holds numbers."""
-        return self.kind not in {"text", "prose", "instant"}
+        return self.kind not in _NOT_NUMBERS
 
 
 class Section(NamedTuple):
@@ -63,6 +70,7 @@ class Section(NamedTuple):
         rows: returns its rows, always the same in the same order; there may be millions.
         totals: one row per currency, below the table; not in CSV and Parquet, whose readers sum the rows.
         length: the number of rows of a table with a row per task, which may be long; None for other tables.
+        in_print: whether the printed page has it. Paper leaves out what a chart shows already.
     """
 
     name: str
@@ -72,6 +80,7 @@ class Section(NamedTuple):
     rows: Callable[[], Iterable[Row]]
     totals: tuple[Row, ...] = ()
     length: int | None = None
+    in_print: bool = True
 
     @property
     def per_task(self) -> bool:
@@ -140,6 +149,7 @@ class Document(NamedTuple):
         equations: its most important numbers, one or several equations per currency.
         charts: its charts.
         sections: its tables, the summary first.
+        remarks: sentences below the charts, such as what they leave out.
     """
 
     kind: str
@@ -150,3 +160,4 @@ class Document(NamedTuple):
     equations: tuple[Equation, ...]
     charts: tuple[Chart, ...]
     sections: tuple[Section, ...]
+    remarks: tuple[str, ...] = ()

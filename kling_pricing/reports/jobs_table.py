@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports.document import Column, DisplayName, Row, Section
 from kling_pricing.reports.formatting import labels_text, safe, safe_or_none, safe_text
-from kling_pricing.reports.spend import JOB_STATUSES, amounts_of, status_of
+from kling_pricing.reports.spend import JOB_STATUSES, amounts_of, status_of, totals_by
 
 STATUS = Column(
     "standing",
@@ -22,7 +22,7 @@ _COLUMNS = (
     Column("project", "Project"),
     Column("key", "Job key"),
     Column("task_id", "Task"),
-    Column("provider", "Provider"),
+    Column("provider", "Provider", in_print=False),
     Column("account", "Account", on_page=False),
     Column("model", "Model"),
     Column("resolution", "Resolution"),
@@ -33,7 +33,7 @@ _COLUMNS = (
     Column("expected", "Expected", "amount"),
     Column("spent", "Spent", "amount"),
     Column("held", "Held", "amount"),
-    Column("basis", "Basis"),
+    Column("basis", "Basis", on_page=False),
     Column("created_at", "Reserved (UTC)", "instant"),
     Column("dispatched_at", "Sent (UTC)", "instant", on_page=False),
     Column("closed_at", "Closed (UTC)", "instant", on_page=False),
@@ -42,18 +42,26 @@ _COLUMNS = (
     Column("changes", "Changes to fit the budget", on_page=False),
     Column("reason", "Reason", "prose", on_page=False),
     Column("reservation_id", "Reservation", on_page=False),
-    Column("labels", "Labels", on_page=False),
+    Column("labels", "Labels", "labels", on_page=False),
 )
 
 
-def jobs_table(jobs: Sequence[Reservation]) -> Section:
-    """Returns the table of all jobs."""
+def jobs_table(jobs: Sequence[Reservation], currencies: Sequence[str]) -> Section:
+    """Returns the table of all jobs, with totals in the order of the currencies."""
+    totals = totals_by(jobs, lambda _: ())
     return Section(
         "jobs",
         "All jobs",
         "Every job reserved in the period.",
         _COLUMNS,
         lambda: map(_row, jobs),
+        tuple(
+            tuple(
+                {"standing": "Total", "currency": currency, **totals[currency,]._asdict()}.get(column.name)
+                for column in _COLUMNS
+            )
+            for currency in currencies
+        ),
         length=len(jobs),
     )
 

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from kling_pricing.reconcile.categories import Category
-from kling_pricing.reconcile.model import Dimension, JournalLine, Line, Payable, Reconciled, Total
+from kling_pricing.reconcile.model import (
+    BookingGroup,
+    Dimension,
+    JournalLine,
+    Line,
+    Payable,
+    Reconciled,
+    Total,
+)
 from kling_pricing.reports.document import Row, Section
 
 _BLOCK = 500
@@ -55,6 +63,14 @@ class KeptLines:
     def journal(self) -> list[JournalLine]:
         """Returns the journal of the period."""
         return self._reconciled.journal()
+
+    def booking_groups(self) -> list[BookingGroup]:
+        """Returns the journal in groups of tasks with the same project, labels, day and currency."""
+        return self._reconciled.booking_groups()
+
+    def charged_before(self) -> frozenset[str]:
+        """Returns the tasks with a charge in the period that were also charged before it."""
+        return self._reconciled.charged_before()
 
     def payable(self) -> list[Payable]:
         """Returns the amounts to pay, in dispute and to accrue."""

@@ -19,7 +19,7 @@ from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.manifest import NAME, WRITER, Manifest, digest_of
 
-_REPORT_FILE = re.compile(r"[a-z][a-z_]*\.(html|xlsx|csv|parquet|json|jsonl)")
+_REPORT_FILE = re.compile(r"[a-z][a-z0-9_]*\.(html|xlsx|csv|parquet|json|jsonl)")
 """The names that report files can have: a forged manifest cannot name a file elsewhere or of another kind."""
 
 

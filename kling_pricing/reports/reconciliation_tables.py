@@ -88,12 +88,12 @@ def totals(
     chronological: bool = False,
 ) -> Section:
     """Returns a table of totals; the largest first, or in the order of days."""
+    sizes = list(overall)
     ordered = sorted(
         totals,
         key=lambda total: (
-            (total.currency, total.name)
-            if chronological
-            else (total.currency, -total.billed, -total.expected, total.name)
+            sizes.index(total.currency),
+            *((total.name,) if chronological else (-total.billed, -total.expected, total.name)),
         ),
     )
     rows: list[Row] = [
@@ -113,7 +113,7 @@ def totals(
         title,
         "",
         (
-            Column(column, heading, missing=NAMED[column]),
+            Column(column, heading, "day" if column == "day" else "text", missing=NAMED[column]),
             Column("currency", "Currency"),
             Column("lines", "Lines", "count"),
             *_AMOUNTS,
@@ -138,7 +138,7 @@ _LINE_COLUMNS = (
     Column("currency", "Currency"),
     *_AMOUNTS,
     Column("cause", "Cause", "prose"),
-    Column("remedy", "What to do", "prose"),
+    Column("remedy", "What to do", "prose", in_print=False),
     Column("submitted_at", "Submitted (UTC)", "instant"),
     Column("billed_at", "Billed (UTC)", "instant", on_page=False),
     Column("booked", "Booked", "amount", on_page=False),
@@ -146,7 +146,7 @@ _LINE_COLUMNS = (
     Column("price_table", "Price table", on_page=False),
     Column("key", "Job key", on_page=False),
     Column("reservation_id", "Reservation", on_page=False),
-    Column("labels", "Labels", on_page=False),
+    Column("labels", "Labels", "labels", on_page=False),
     Column("rows", "Rows of the statement", on_page=False),
     Column("provider", "Provider", on_page=False),
 )
@@ -154,7 +154,7 @@ _LINE_COLUMNS = (
 
 _SUM_COLUMNS = (
     _CATEGORY,
-    Column("day", "Day"),
+    Column("day", "Day", "day"),
     Column("model", "Model"),
     Column("resolution", "Resolution"),
     Column("tier", "Tier"),
@@ -165,7 +165,7 @@ _SUM_COLUMNS = (
     Column("billed_tasks", "Billed tasks", "count"),
     *_AMOUNTS,
     Column("cause", "Cause", "prose"),
-    Column("remedy", "What to do", "prose"),
+    Column("remedy", "What to do", "prose", in_print=False),
     Column("rows", "Rows of the statement", on_page=False),
     Column("provider", "Provider", on_page=False),
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime, timedelta, tzinfo
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -38,6 +38,10 @@ class Spend(NamedTuple):
             account, only the buckets that its jobs moved. A rolling window is one bucket.
         waived: the refusals that budgets in observe mode waived in the period; for a single project, only those
             of its jobs; for a single account, none, because they are not counted by account.
+        begun_at: the instant at which the ledger began to count, UTC; None: it has no budgets.
+        previous: the period before this one, with which it is compared: the month before a month, else a period
+            of the same length.
+        previous_jobs: the jobs reserved in that period, of the same project and account.
     """
 
     since: datetime
@@ -49,6 +53,9 @@ class Spend(NamedTuple):
     jobs: tuple[Reservation, ...]
     buckets: tuple[BucketHistory, ...]
     waived: tuple[WaivedRefusals, ...] = ()
+    begun_at: datetime | None = None
+    previous: Period | None = None
+    previous_jobs: tuple[Reservation, ...] = ()
 
 
 def read_spend(
@@ -102,27 +109,68 @@ def read_spend(
             for row in (store.waived(start, waived_until) if account is None else ())
             if project is None or row.project == project
         ]
-        all_jobs = store.reservations(since=start, until=end)
+        begun_at = store.begun_at()
+        previous = _previous(Period(start, end), place)
+        all_jobs = _jobs(store, Period(start, end), buckets, known_at)
+        earlier = () if known_at is None else store.bucket_histories(previous.start, previous.end)
+        previous_jobs = _jobs(store, previous, earlier, known_at)
         if known_at is not None:
-            all_jobs = list(jobs_as_of(all_jobs, store.journal(start), buckets, known_at))
             buckets = list(histories_as_of(buckets, store.actions(), known_at))
     finally:
         store.close()
-    expired: dict[str | None, Reservation] = {
-        job.id: job for job in all_jobs if job.state == "reserved" and job.deadline <= now
-    }
-    jobs = [
-        job._replace(state="released", reason="expired", closed_at=job.deadline) if job.id in expired else job
-        for job in all_jobs
-        if project in {None, job.project} and account in {None, job.account}
-    ]
+    expired: dict[str | None, Reservation] = {job.id: job for job in all_jobs if _is_expired(job, now)}
+    jobs, previous_jobs = (
+        [
+            _released(job) if _is_expired(job, now) else job
+            for job in each
+            if project in {None, job.project} and account in {None, job.account}
+        ]
+        for each in (all_jobs, previous_jobs)
+    )
     buckets = with_rolling_windows([_release_expired(history, expired) for history in buckets], min(now, end))
     if project is not None or account is not None:
         ids = {job.id for job in jobs}
         buckets = [
             history for history in buckets if any(entry.reservation_id in ids for entry in history.entries)
         ]
-    return Spend(start, end, place, project, account, known_at, tuple(jobs), tuple(buckets), tuple(waived))
+    return Spend(
+        *(start, end, place, project, account, known_at, tuple(jobs), tuple(buckets), tuple(waived)),
+        begun_at=begun_at,
+        previous=previous,
+        previous_jobs=tuple(previous_jobs),
+    )
+
+
+def _jobs(
+    store: Ledger, period: Period, buckets: Sequence[BucketHistory], known_at: datetime | None
+) -> list[Reservation]:
+    """Returns the jobs reserved in a period, as the ledger knew them."""
+    jobs = store.reservations(since=period.start, until=period.end)
+    if known_at is None:
+        return jobs
+    return list(jobs_as_of(jobs, store.journal(period.start), buckets, known_at))
+
+
+def _is_expired(job: Reservation, now: datetime) -> bool:
+    return job.state == "reserved" and job.deadline <= now
+
+
+def _released(job: Reservation) -> Reservation:
+    """Returns an expired job as the ledger records it later."""
+    return job._replace(state="released", reason="expired", closed_at=job.deadline)
+
+
+def _previous(period: Period, place: tzinfo) -> Period:
+    """Returns the month before a month, or the period of the same length before any other period."""
+    before = calendar_period("month", period.start - timedelta(microseconds=1), place)
+    if calendar_period("month", period.start, place) == period:
+        return before
+    length = period.end - period.start
+    return Period(max(period.start - length, FIRST_INSTANT), period.start)
+
+
+FIRST_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
+"""The earliest instant of a period that is compared."""
 
 
 def _require_known(store: Ledger, project: str | None, account: str | None) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from decimal import Decimal
 
 from kling_pricing.ledger.journal import WaivedRefusals
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.reports import burn_down
+from kling_pricing.reports.burn_down import ReportTime
+from kling_pricing.reports.chargeback import USUAL_CHARGEBACK, Chargeback, chargeback_table
 from kling_pricing.reports.charts import Bar, BarChart, Chart, Series, Share, ShareChart
+from kling_pricing.reports.comparison_table import comparison_table
 from kling_pricing.reports.document import (
     Column,
     Document,
@@ -46,10 +50,15 @@ from kling_pricing.reports.spend import (
 _UNKNOWN_MODEL = "unknown model"
 
 
-def document(spent: Spend) -> Document:
-    """Returns the spend statement of a period."""
+def document(spent: Spend, chargeback: Chargeback = USUAL_CHARGEBACK) -> Document:
+    """Returns the spend statement of a period.
+
+    Args:
+        spent: the spend.
+        chargeback: how the spend is divided in the table `chargeback`.
+    """
     jobs = spent.jobs
-    overall = dict(sorted(totals_by(jobs, lambda _: ()).items()))
+    overall = dict(sorted(totals_by(jobs, lambda _: ()).items(), key=_by_size))
     by_project = totals_by(jobs, lambda job: (job.project,))
     by_day = totals_by(jobs, lambda job: (f"{job.created_at.astimezone(spent.zone):%Y-%m-%d}",))
     by_provider = totals_by(jobs, lambda job: (job.provider,))
@@ -84,12 +93,36 @@ def document(spent: Spend) -> Document:
                 else []
             ),
             _table("by_day", "By day", (f"Day ({spent.zone})",), by_day, overall, chronological=True),
-            burn_down.balances(spent.buckets, spent.zone),
+            chargeback_table(jobs, overall, chargeback),
+            *([] if spent.previous is None else [comparison_table(spent, spent.previous, overall)]),
+            burn_down.balances(spent.buckets, _time(spent)),
             burn_down.days(spent.buckets, spent.since, spent.until, spent.zone),
             *([_waived(spent.waived)] if spent.waived else []),
-            jobs_table(jobs),
+            jobs_table(jobs, [currency for (currency,) in overall]),
         ),
+        remarks=tuple(burn_down.remarks(spent.buckets)),
     )
+
+
+def _by_size(total: tuple[tuple[str, ...], Amounts]) -> tuple[int, tuple[str, ...]]:
+    """Orders currencies: the one with the most jobs first, because their amounts cannot be compared."""
+    return -total[1].jobs, total[0]
+
+
+def _latest(spent: Spend) -> datetime | None:
+    """Returns the instant of the latest entry about the jobs and budgets; None: there is none."""
+    instants = [
+        *(at for job in spent.jobs for at in (job.created_at, job.dispatched_at, job.closed_at) if at),
+        *(entry.at for history in spent.buckets for entry in history.entries if entry.kind != LEAVES),
+    ]
+    return max(instants, default=None)
+
+
+def _time(spent: Spend) -> ReportTime:
+    """Returns what the times of the budgets refer to; the instant of the report never comes from a clock."""
+    begun_at = min((entry.at for history in spent.buckets for entry in history.entries), default=spent.since)
+    now = spent.as_of or _latest(spent) or spent.since
+    return ReportTime(spent.since, spent.until, spent.zone, spent.begun_at or begun_at, now)
 
 
 def _verdict(spent: Spend, overall: Totals) -> Verdict:
@@ -130,15 +163,15 @@ def _is_or_are(count: int) -> str:
 
 
 def _facts(spent: Spend) -> tuple[Fact, ...]:
-    instants = [
-        *(at for job in spent.jobs for at in (job.created_at, job.dispatched_at, job.closed_at) if at),
-        *(entry.at for history in spent.buckets for entry in history.entries if entry.kind != LEAVES),
-    ]
     if spent.as_of is not None:
         as_of = f"{spent.as_of.astimezone(spent.zone):%Y-%m-%d %H:%M:%S} {spent.zone}, as the ledger stood then"
         return (*_scope(spent), Fact("As of", as_of))
-    latest = f"{max(instants).astimezone(spent.zone):%Y-%m-%d %H:%M:%S}" if instants else ""
-    as_of = f"{latest} {spent.zone} (latest ledger entry)" if latest else "no ledger entries yet"
+    latest = _latest(spent)
+    as_of = (
+        "no ledger entries yet"
+        if latest is None
+        else f"{latest.astimezone(spent.zone):%Y-%m-%d %H:%M:%S} {spent.zone} (latest ledger entry)"
+    )
     return (*_scope(spent), Fact("As of", as_of))
 
 
@@ -203,7 +236,7 @@ def _charts(
         if len(bars) > 1:
             yield _bar_chart("project", currency, upright=False, bars=bars)
         yield _bar_chart("model", currency, upright=False, bars=_largest(by_model, currency))
-    yield from burn_down.charts(spent.buckets, spent.since, spent.until, spent.zone)
+    yield from burn_down.charts(spent.buckets, _time(spent))
 
 
 def _bar_chart(group: str, currency: str, *, upright: bool, bars: tuple[Bar, ...]) -> BarChart:
@@ -248,10 +281,10 @@ _AMOUNTS = (
 
 def _summary(jobs: Sequence[Reservation], overall: Totals) -> Section:
     totals = totals_by(jobs, lambda job: (status_of(job),))
-    order = list(JOB_STATUSES)
+    order, sizes = list(JOB_STATUSES), [currency for (currency,) in overall]
     rows: list[Row] = [
         (status, JOB_STATUSES[status].about, currency, *totals[currency, status])
-        for currency, status in sorted(totals, key=lambda group: (group[0], order.index(group[1])))
+        for currency, status in sorted(totals, key=lambda group: (sizes.index(group[0]), order.index(group[1])))
     ]
     return Section(
         "summary",
@@ -273,10 +306,12 @@ def _table(
     chronological: bool = False,
 ) -> Section:
     """Returns a table of totals, largest first, or by day."""
+    sizes = [currency for (currency,) in overall]
     ordered = sorted(
         totals.items(),
         key=lambda total: (
-            total[0] if chronological else (total[0][0], *total[0][1:-1], -total[1].committed, total[0])
+            sizes.index(total[0][0]),
+            *(total[0] if chronological else (*total[0][1:-1], -total[1].committed, total[0])),
         ),
     )
     rows: list[Row] = [(*map(safe, names), currency, *amounts) for (currency, *names), amounts in ordered]
@@ -286,7 +321,10 @@ def _table(
         title,
         "",
         (
-            *(Column(column, heading) for column, heading in zip(columns, headings, strict=True)),
+            *(
+                Column(column, heading, "day" if column == "day" else "text")
+                for column, heading in zip(columns, headings, strict=True)
+            ),
             Column("currency", "Currency"),
             *_AMOUNTS,
         ),

@@ -1,11 +1,11 @@
 """Charts as inline SVG: no scripts, self-contained, readable by screen readers, in the colours of the page.
 
-Coordinates are integers, so that the same chart always gives the same bytes.
+Each chart with text is drawn twice, for wide and for small screens, because text that shrinks with a drawing
+cannot be read on a phone. Coordinates are integers, so that the same chart always gives the same bytes.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,14 +24,18 @@ from kling_pricing.reports.charts import (
     Tone,
 )
 from kling_pricing.reports.formatting import amount_text, number_text
+from kling_pricing.reports.text_width import axis_days, day_labels, lines_of, width_of
 
-WIDE, NARROW = 1080, 528
-_LABELS, _VALUES = 156, 108
-_ROW, _BAR = 30, 14
+WIDE, NARROW, SMALL = 1080, 528, 300
+"""The widths of a chart over the whole page, of one beside another chart, and of one on a phone."""
+
+_LINE, _BAR, _ROW_GAP = 16, 12, 12
+_DIGIT = 7
+"""The width of a character of an axis, at most."""
+_DAY_WIDTH = 80
+"""The width of a day's label on an axis of time, with the space around it."""
 _TICKS = 4
-_MAX_LABEL_CHARS = 22
-_FEW_ROWS = 8
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_FEW_ROWS = 6
 
 
 class LegendEntry(NamedTuple):
@@ -47,27 +51,30 @@ class Panel(NamedTuple):
     Attributes:
         caption: the text above it; may be empty.
         svg: the drawing, as markup.
+        small: the drawing for small screens, as markup; empty: the same drawing fits every screen.
         legend: the entries below it.
     """
 
     caption: str
     svg: str
+    small: str
     legend: tuple[LegendEntry, ...]
 
 
 def panels(chart: Chart) -> tuple[Panel, ...]:
     """Draws a chart: one drawing, or one per whole of a share chart."""
+    if isinstance(chart, ShareChart):
+        return tuple(_share(chart, share) for share in chart.shares)
+    legend: list[LegendEntry] = []
     if isinstance(chart, BarChart):
         legend = [LegendEntry(series.tone, series.name) for series in chart.series]
         if chart.mark is not None:
             legend.append(LegendEntry(None, chart.mark))
-        svg = _upright_bars(chart) if chart.upright else _lying_bars(chart)
-        return (Panel("", svg, tuple(legend) if len(legend) > 1 else ()),)
-    if isinstance(chart, DeltaChart):
-        return (Panel("", _deltas(chart), ()),)
-    if isinstance(chart, ShareChart):
-        return tuple(_share(chart, share) for share in chart.shares)
-    return (Panel("", _steps(chart), ()),)
+    elif isinstance(chart, StepChart) and chart.forecast is not None:
+        legend = [LegendEntry("main", "Remaining"), LegendEntry("wait", "Forecast at the present pace")]
+    large = _markup(_drawn(chart, WIDE if is_wide(chart) else NARROW))
+    small = _markup(_drawn(chart._replace(name=f"{chart.name}-small"), SMALL))
+    return (Panel("", large, small, tuple(legend) if len(legend) > 1 else ()),)
 
 
 def is_tall(chart: Chart) -> bool:
@@ -80,92 +87,135 @@ def is_wide(chart: Chart) -> bool:
     return isinstance(chart, ShareChart) or (isinstance(chart, BarChart) and chart.wide)
 
 
-def _upright_bars(chart: BarChart) -> str:
+def _drawn(chart: BarChart | DeltaChart | StepChart, width: int) -> Element:
+    if isinstance(chart, BarChart):
+        return _upright_bars(chart, width) if chart.upright else _lying_bars(chart, width)
+    return _deltas(chart, width) if isinstance(chart, DeltaChart) else _steps(chart, width)
+
+
+class _Axis:
+    """A vertical axis of amounts with horizontal lines at round amounts, from `bottom` up to `top`."""
+
+    def __init__(self, root: Element, amounts: Sequence[Decimal], right: int, top: int, bottom: int) -> None:
+        ticks = _ticks(min([Decimal(0), *amounts]), max([Decimal(0), *amounts]))
+        self._floor, self._ceiling = ticks[0], ticks[-1] if len(ticks) > 1 else Decimal(1)
+        self._top, self._bottom = top, bottom
+        self.left = max(width_of(number_text(tick)) for tick in ticks) * _DIGIT + 12
+        for tick in ticks:
+            line = self.y(tick)
+            _add(root, "line", "grid" if tick else "base", x1=self.left, x2=right, y1=line, y2=line)
+            _text(root, self.left - 6, line + 4, number_text(tick), "axis end")
+
+    def y(self, amount: Decimal) -> int:
+        """Returns the height of an amount."""
+        return self._bottom - _scaled(
+            amount - self._floor, self._ceiling - self._floor, self._bottom - self._top
+        )
+
+
+def _upright_bars(chart: BarChart, width: int) -> Element:
     """Draws vertical bars, over time."""
-    width, height = (WIDE if is_wide(chart) else NARROW), 280
-    left, right, top, bottom = 72, width - 8, 12, height - 30
-    highest = max(_highest(chart), Decimal(0))
-    ticks, ceiling = _ticks(highest)
+    height = 280 if width > SMALL else 200
     root = _root(chart.name, chart.title, chart.about, width, height)
-
-    def y(amount: Decimal) -> int:
-        return bottom - _scaled(amount, ceiling, bottom - top)
-
-    for tick in ticks:
-        _add(root, "line", "grid" if tick else "base", x1=left, x2=right, y1=y(tick), y2=y(tick))
-        _text(root, left - 8, y(tick) + 4, number_text(tick), "axis end")
+    right = width - 8
+    axis = _Axis(root, _extremes(chart), right, 12, height - 30)
+    left, y = axis.left, axis.y
     count = len(chart.bars)
     thick = max(min((right - left) * 62 // (100 * count), 44), 2)
-    labels = _day_labels([bar.label for bar in chart.bars])
-    label_interval = -(-count * (14 + 7 * max(map(len, labels), default=1)) // (right - left))
+    labels = day_labels([bar.label for bar in chart.bars])
+    label_interval = -(-count * (14 + _DIGIT * max(map(width_of, labels), default=1)) // (right - left))
     for place, bar in enumerate(chart.bars):
         middle = left + (right - left) * (2 * place + 1) // (2 * count)
         group = _group(root, _tooltip(chart, bar))
-        under = Decimal(0)
-        for series, part in zip(chart.series, bar.parts, strict=True):
-            if part:
-                low, high = y(under), min(y(under + part), y(under) - 1)
-                _add(
-                    group,
-                    "rect",
-                    series.tone,
-                    x=middle - thick // 2,
-                    y=high,
-                    width=thick,
-                    height=low - high,
-                    rx=2,
-                )
-            under += part
+        for tone, start, end in _stacked(chart, bar):
+            high, low = sorted((y(start), y(end)))
+            x, size = middle - thick // 2, max(low - high, 1)
+            _add(group, "rect", tone, x=x, y=low - size, width=thick, height=size, rx=2)
         if bar.mark is not None:
             at = y(bar.mark)
             _add(group, "line", "mark", x1=middle - thick // 2 - 3, x2=middle + thick // 2 + 3, y1=at, y2=at)
         if place % label_interval == 0:
             _text(root, middle, height - 10, labels[place], "axis middle")
-    return _markup(root)
+    return root
 
 
-def _lying_bars(chart: BarChart) -> str:
-    """Draws horizontal bars, beside names."""
-    left, right = _LABELS, NARROW - _VALUES
-    root = _root(chart.name, chart.title, chart.about, NARROW, _ROW * len(chart.bars) + 8)
-    highest = _highest(chart)
-    for place, bar in enumerate(chart.bars):
-        top = _ROW * place + 8
-        group = _group(root, _tooltip(chart, bar))
-        _text(group, left - 12, top + 12, _truncated(bar.label), "name end")
-        _add(group, "rect", "track", x=left, y=top, width=right - left, height=_BAR, rx=2)
-        x, total = left, Decimal(0)
-        for series, part in zip(chart.series, bar.parts, strict=True):
-            total += part
-            if part:
-                end = max(left + _scaled(total, highest, right - left), x + 1)
-                _add(group, "rect", series.tone, x=x, y=top, width=end - x, height=_BAR, rx=2)
-                x = end
+def _stacked(chart: BarChart, bar: Bar) -> list[tuple[Tone, Decimal, Decimal]]:
+    """Returns the parts of a bar that are not zero, each with its tone and both of its ends."""
+    parts, above, below = [], Decimal(0), Decimal(0)
+    for series, part in zip(chart.series, bar.parts, strict=True):
+        start = above if part > 0 else below
+        if part:
+            parts.append((series.tone, start, start + part))
+        above, below = above + max(part, Decimal(0)), below + min(part, Decimal(0))
+    return parts
+
+
+class _Rows:
+    """Rows below each other, each with a name, an amount, and a bar below both."""
+
+    def __init__(self, chart: BarChart | DeltaChart, amounts: Sequence[Decimal], width: int) -> None:
+        self.root = _root(chart.name, chart.title, chart.about, width, 0)
+        self.top, self._width = 4, width
+        self._lowest, self._highest = min([Decimal(0), *amounts]), max([Decimal(0), *amounts])
+
+    def add(self, label: str, value: str, tooltip: str) -> Element:
+        """Adds a row; `top` is then where its bar begins."""
+        group = _group(self.root, tooltip)
+        lines = lines_of(label, (self._width - 8 * width_of(value) - 12) // 8)
+        for number, line in enumerate(lines):
+            _text(group, 0, self.top + 12 + _LINE * number, line, "name")
+        _text(group, self._width, self.top + 12, value, "value end")
+        self.top += _LINE * len(lines) + 2
+        return group
+
+    def x(self, amount: Decimal) -> int:
+        """Returns where an amount is."""
+        return _scaled(amount - self._lowest, self._highest - self._lowest, self._width)
+
+    def bar(self, group: Element, css_class: str, start: Decimal, end: Decimal) -> None:
+        """Draws a bar between two amounts."""
+        left, right = sorted((self.x(start), self.x(end)))
+        size = max(right - left, 2)
+        x = min(left, self._width - size)
+        _add(group, "rect", css_class, x=x, y=self.top, width=size, height=_BAR, rx=2)
+
+    def end_row(self) -> None:
+        """Ends the row, with the line of zero if amounts are on both of its sides."""
+        if self._lowest < 0:
+            at = self.x(Decimal(0))
+            _add(self.root, "line", "base", x1=at, x2=at, y1=self.top - 2, y2=self.top + _BAR + 2)
+        self.top += _BAR + _ROW_GAP
+
+    def drawn(self) -> Element:
+        """Returns the drawing."""
+        self.root.set("viewBox", f"0 0 {self._width} {self.top}")
+        return self.root
+
+
+def _lying_bars(chart: BarChart, width: int) -> Element:
+    """Draws horizontal bars, below names."""
+    extremes = _extremes(chart)
+    rows = _Rows(chart, extremes, width)
+    for bar in chart.bars:
+        group = rows.add(bar.label, amount_text(sum(bar.parts, Decimal(0))), _tooltip(chart, bar))
+        rows.bar(group, "track", min([Decimal(0), *extremes]), max([Decimal(0), *extremes]))
+        for tone, start, end in _stacked(chart, bar):
+            rows.bar(group, tone, start, end)
         if bar.mark is not None:
-            at = left + _scaled(bar.mark, highest, right - left)
-            _add(group, "line", "mark", x1=at, x2=at, y1=top - 3, y2=top + _BAR + 3)
-        _text(group, NARROW, top + 12, amount_text(total), "value end")
-    return _markup(root)
+            at = min(max(rows.x(bar.mark), 1), width - 1)
+            _add(group, "line", "mark", x1=at, x2=at, y1=rows.top - 3, y2=rows.top + _BAR + 3)
+        rows.end_row()
+    return rows.drawn()
 
 
-def _deltas(chart: DeltaChart) -> str:
+def _deltas(chart: DeltaChart, width: int) -> Element:
     """Draws bars to both sides of zero."""
-    left, right = _LABELS, NARROW - _VALUES
-    amounts = [delta.amount for delta in chart.deltas]
-    lowest, highest = min([Decimal(0), *amounts]), max([Decimal(0), *amounts])
-    zero = left + _scaled(-lowest, highest - lowest, right - left)
-    height = _ROW * len(chart.deltas) + 8
-    root = _root(chart.name, chart.title, chart.about, NARROW, height)
-    for place, delta in enumerate(chart.deltas):
-        top = _ROW * place + 8
-        group = _group(root, f"{delta.label}: {_signed(delta)} {chart.unit}")
-        _text(group, left - 12, top + 12, _truncated(delta.label), "name end")
-        size = max(_scaled(abs(delta.amount), highest - lowest, right - left), 2)
-        x = zero if delta.amount > 0 else zero - size
-        _add(group, "rect", delta.tone, x=x, y=top, width=size, height=_BAR, rx=2)
-        _text(group, NARROW, top + 12, _signed(delta), "value end")
-    _add(root, "line", "base", x1=zero, x2=zero, y1=2, y2=height - 2)
-    return _markup(root)
+    rows = _Rows(chart, [delta.amount for delta in chart.deltas], width)
+    for delta in chart.deltas:
+        group = rows.add(delta.label, _signed(delta), f"{delta.label}: {_signed(delta)} {chart.unit}")
+        rows.bar(group, delta.tone, Decimal(0), delta.amount)
+        rows.end_row()
+    return rows.drawn()
 
 
 def _share(chart: ShareChart, share: Share) -> Panel:
@@ -191,28 +241,23 @@ def _share(chart: ShareChart, share: Share) -> Panel:
         for series, part, text in zip(chart.series, share.parts, share.shown, strict=True)
         if part
     )
-    return Panel(share.label, _markup(root), legend)
+    return Panel(share.label, _markup(root), "", legend)
 
 
-def _steps(chart: StepChart) -> str:
-    """Draws remaining amounts as lines that go down in steps, with the caps and an even pace."""
-    width, height = NARROW, 230
-    left, right, top, bottom = 72, width - 12, 14, height - 30
-    amounts = [step.amount for run in chart.runs for step in run]
-    floor = min([Decimal(0), *amounts])
-    ticks, ceiling = _ticks(max([Decimal(0), *amounts, *(limit.amount for limit in chart.limits)]))
+def _steps(chart: StepChart, width: int) -> Element:
+    """Draws remaining amounts as lines that go down in steps, with the caps, an even pace and a forecast."""
+    height = 230 if width > SMALL else 200
+    right = width - 12
     root = _root(chart.name, chart.title, chart.about, width, height)
+    amounts = [step.amount for run in chart.runs for step in run]
+    amounts += [limit.amount for limit in chart.limits]
+    axis = _Axis(root, amounts, right, 14, height - 30)
+    left, y = axis.left, axis.y
 
     def x(at: datetime) -> int:
         inside = min(max(at, chart.start), chart.end) - chart.start
         return left + (right - left) * (inside // _SECOND) // ((chart.end - chart.start) // _SECOND)
 
-    def y(amount: Decimal) -> int:
-        return bottom - _scaled(amount - floor, ceiling - floor, bottom - top)
-
-    for tick in ticks:
-        _add(root, "line", "grid" if tick else "base", x1=left, x2=right, y1=y(tick), y2=y(tick))
-        _text(root, left - 8, y(tick) + 4, number_text(tick), "axis end")
     for limit in chart.limits:
         ends = {"x1": x(limit.start), "y1": y(limit.amount), "x2": x(limit.end)}
         if limit.paced:
@@ -223,22 +268,27 @@ def _steps(chart: StepChart) -> str:
         first, *rest = points.items()
         line = f"M{first[0]} {first[1]}" + "".join(f"H{across}V{down}" for across, down in rest)
         _add(root, "path", "area", d=f"{line}V{y(Decimal(0))}H{first[0]}Z")
-        group = _group(root, f"{amount_text(run[-1].amount)} {chart.unit} remaining on {run[-1].at:%Y-%m-%d}")
+        day = run[-1].at.astimezone(chart.zone)
+        group = _group(root, f"{amount_text(run[-1].amount)} {chart.unit} remaining on {day:%Y-%m-%d}")
         _add(group, "path", "step", d=line)
         if run is chart.runs[-1]:
             _add(group, "circle", "now", cx=list(points)[-1], cy=points[list(points)[-1]], r=4)
-    for part in range(_TICKS + 1):
-        at = chart.start + (chart.end - chart.start) * part // _TICKS
-        _text(root, x(at), height - 10, f"{at:%m-%d}", "axis middle" if part < _TICKS else "axis end")
-    return _markup(root)
+    if chart.forecast is not None:
+        start, end = chart.forecast
+        places = {"x1": x(start.at), "y1": y(start.amount), "x2": x(end.at), "y2": y(end.amount)}
+        _add(root, "line", "forecast", **places)
+    for at, label in axis_days(chart.start, chart.end, chart.zone, max((right - left) // _DAY_WIDTH, 1)):
+        _text(root, x(at), height - 10, label, "axis middle" if x(at) > left else "axis")
+    return root
 
 
 _SECOND = timedelta(seconds=1)
 
 
-def _highest(chart: BarChart) -> Decimal:
-    amounts = [sum(bar.parts, Decimal(0)) for bar in chart.bars]
-    return max([Decimal(0), *amounts, *(bar.mark for bar in chart.bars if bar.mark is not None)])
+def _extremes(chart: BarChart) -> list[Decimal]:
+    """Returns the amounts that the bars and marks of a chart reach."""
+    ends = [end for bar in chart.bars for _, *both in _stacked(chart, bar) for end in both]
+    return [*ends, *(bar.mark for bar in chart.bars if bar.mark is not None)]
 
 
 def _scaled(amount: Decimal, whole: Decimal, length: int) -> int:
@@ -246,17 +296,19 @@ def _scaled(amount: Decimal, whole: Decimal, length: int) -> int:
     return int(max(amount, Decimal(0)) * length / whole) if whole > 0 else 0
 
 
-def _ticks(highest: Decimal) -> tuple[list[Decimal], Decimal]:
-    """Returns round amounts from zero up to at least the highest, and the last of them."""
-    if highest <= 0:
-        return [Decimal(0)], Decimal(1)
-    step = Decimal(1).scaleb((highest / _TICKS).adjusted())
-    step *= next(factor for factor in (1, 2, 5, 10) if step * factor * _TICKS >= highest)
-    count = -int(-highest // step)
-    ticks = [step * place for place in range(count + 1)]
-    if ticks[-1] < highest:
-        ticks.append(ticks[-1] + step)
-    return ticks, ticks[-1]
+def _ticks(lowest: Decimal, highest: Decimal) -> list[Decimal]:
+    """Returns round amounts from at most the lowest, which is not above zero, up to at least the highest."""
+    span = highest - lowest
+    if span <= 0:
+        return [Decimal(0)]
+    step = Decimal(1).scaleb((span / _TICKS).adjusted())
+    step *= next(factor for factor in (1, 2, 5, 10) if step * factor * _TICKS >= span)
+    first, last = int(lowest // step), -int(-highest // step)
+    if step * first > lowest:
+        first -= 1
+    if step * last < highest:
+        last += 1
+    return [step * place for place in range(first, last + 1)]
 
 
 def _tooltip(chart: BarChart, bar: Bar) -> str:
@@ -268,21 +320,6 @@ def _tooltip(chart: BarChart, bar: Bar) -> str:
     if bar.mark is not None and chart.mark is not None:
         amounts.append(f"{chart.mark.lower()} {amount_text(bar.mark)}")
     return f"{bar.label}: {', '.join(amounts)} {chart.unit}"
-
-
-def _day_labels(days: Sequence[str]) -> list[str]:
-    """Shortens days of one month to their numbers, and days of one year to month and day.
-
-    Labels that are not days stay as they are.
-    """
-    for shared, start in ((len("2026-11-"), 8), (len("2026-"), 5)):
-        if len({day[:shared] for day in days}) == 1 and all(_DAY.fullmatch(day) for day in days):
-            return [day[start:].removeprefix("0") for day in days]
-    return list(days)
-
-
-def _truncated(label: str) -> str:
-    return label if len(label) <= _MAX_LABEL_CHARS else f"{label[: _MAX_LABEL_CHARS - 1]}…"
 
 
 def _signed(delta: Delta) -> str:

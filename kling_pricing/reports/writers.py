@@ -10,11 +10,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from kling_pricing.display import not_installed, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.reports.document import Document
+from kling_pricing.reports.formats.focus import VERSIONS
+from kling_pricing.reports.formats.html import page_names
 from kling_pricing.reports.kept_rows import kept_section
 from kling_pricing.reports.manifest import NAME, Manifest, manifest_of
 from kling_pricing.reports.publish import publish, refuse_to_overwrite
@@ -66,6 +68,7 @@ def write_all(
     *,
     sources: Mapping[str, str],
     special_writers: Mapping[str, Callable[[Path], None]],
+    options: Mapping[str, Mapping[str, Any]],
     on_format: OnFormat | None,
 ) -> Manifest:
     """Writes every file into a staging folder first, then moves them all into place; the manifest comes last.
@@ -79,6 +82,7 @@ def write_all(
         document: the report.
         sources: name of each statement that the report comes from -> its SHA-256.
         special_writers: format -> the function that writes it, for formats that do not print the document.
+        options: format -> further arguments of the function that writes it.
         on_format: called before each format.
 
     Raises:
@@ -101,7 +105,9 @@ def write_all(
                 if name in special_writers:
                     special_writers[name](staging)
                 else:
-                    import_module(f"kling_pricing.reports.formats.{name}").write(document, staging)
+                    import_module(f"kling_pricing.reports.formats.{name}").write(
+                        document, staging, **options.get(name, {})
+                    )
             manifest = manifest_of(document, sources, staging)
             (staging / NAME).write_text(manifest.text(), encoding="utf-8", newline="\n")
             publish(staging, folder, manifest)
@@ -115,7 +121,7 @@ def _with_kept_rows(document: Document, folder: Path) -> Document:
 
 
 _FILES: dict[str, Callable[[Document], list[str]]] = {
-    "html": lambda _: ["report.html"],
+    "html": page_names,
     "xlsx": lambda _: ["report.xlsx"],
     "csv": lambda document: [f"{section.name}.csv" for section in document.sections],
     "parquet": lambda document: [
@@ -126,7 +132,7 @@ _FILES: dict[str, Callable[[Document], list[str]]] = {
         *(f"{section.name}.jsonl" for section in document.sections if section.per_task),
     ],
     "disputes": lambda _: ["disputes.csv"],
-    "focus": lambda _: ["focus.csv", "focus.parquet"],
+    "focus": lambda _: [f"{name}.{suffix}" for name in VERSIONS for suffix in ("csv", "parquet")],
 }
 """The files of each format, so that a conflict shows before any slow work starts."""
 

@@ -1,5 +1,7 @@
 """Tables as CSV files: UTF-8, comma-separated, quoted where needed, one heading, no totals.
 
+Excel reads UTF-8 only after a byte order mark, so the files begin with one unless `bom` is false.
+
 Spreadsheets run text that starts with `=`, `+`, `-` or `@` as a formula, even if it is quoted.
 So an apostrophe is put in front of such text, and in front of text that starts with an apostrophe, a tab or
 a line break.
@@ -12,13 +14,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TextIO
 
 from kling_pricing.money import format_decimal
-from kling_pricing.reports.document import Cell, Document, Section
+from kling_pricing.reports.document import Cell, Column, Document, Section
 from kling_pricing.reports.formatting import instant_text
 
 _FORMULA = re.compile(r"(\A(?=[\t\r\n])|(?:\A|[;\t\r\n])(?=[^\S\t\r\n]*[=+\-@\uff1d\uff0b\uff0d\uff20']))")
@@ -27,19 +30,41 @@ _FORMULA = re.compile(r"(\A(?=[\t\r\n])|(?:\A|[;\t\r\n])(?=[^\S\t\r\n]*[=+\-@\uf
 Such a place is the start of a text, or follows a character that ends a cell in some spreadsheets."""
 
 
-def write(document: Document, folder: Path) -> None:
+def write(document: Document, folder: Path, *, bom: bool = True) -> None:
     """Writes each table of a report into its own file."""
     for section in document.sections:
-        write_section(section, folder / f"{section.name}.csv")
+        write_section(section, folder / f"{section.name}.csv", bom=bom)
 
 
-def write_section(section: Section, path: Path, *, number: Callable[[Decimal], str] = format_decimal) -> None:
-    """Writes one table; `number` formats its decimals."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow([column.name for column in section.columns])
+def write_section(
+    section: Section, path: Path, *, number: Callable[[Decimal], str] = format_decimal, bom: bool = True
+) -> None:
+    """Writes one table.
+
+    Args:
+        section: the table.
+        path: the file.
+        number: formats a decimal.
+        bom: whether the file begins with a byte order mark.
+    """
+    with path.open("w", encoding="utf-8-sig" if bom else "utf-8", newline="") as file:
+        write_row = row_writer(section.columns, file, number)
         for row in section.rows():
-            rows.writerow([_cell(cell, number) for cell in row])
+            write_row(row)
+
+
+def row_writer(
+    columns: Sequence[Column], file: TextIO, number: Callable[[Decimal], str]
+) -> Callable[[Sequence[Cell]], None]:
+    """Writes the heading of a table, and returns the function that writes a row; `number` formats a decimal."""
+    rows = csv.writer(file)
+    rows.writerow([column.name for column in columns])
+    numbers = [_with_zeros if column.keeps_zeros else number for column in columns]
+
+    def write_row(row: Sequence[Cell]) -> None:
+        rows.writerow([_cell(cell, write) for cell, write in zip(row, numbers, strict=True)])
+
+    return write_row
 
 
 def _cell(cell: Cell, number: Callable[[Decimal], str]) -> str | int | None:
@@ -48,6 +73,10 @@ def _cell(cell: Cell, number: Callable[[Decimal], str]) -> str | int | None:
     if isinstance(cell, Decimal):
         return number(cell)
     return instant_text(cell) if isinstance(cell, datetime) else cell
+
+
+def _with_zeros(number: Decimal) -> str:
+    return f"{number:f}"
 
 
 def escape_formulas(text: str) -> str:

@@ -1,4 +1,6 @@
-"""Charges in FOCUS 1.2, the FinOps Open Cost and Usage Specification: one row for each task that was charged.
+"""Charges in FOCUS 1.2 and 1.3, the FinOps Open Cost and Usage Specification: one row per charged task.
+
+FOCUS 1.3 names the provider in two more columns; the two of FOCUS 1.2 are deprecated there, and still required.
 
 `BilledCost` is the provider's charge. `ContractedCost` is the quote, and `ListCost` the quote at the published
 prices: both are a unit price times the same quantity, whatever was billed.
@@ -7,8 +9,8 @@ Data without a column in FOCUS comes last, in columns that begin with `x_`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal, Inexact
 from pathlib import Path
@@ -20,7 +22,6 @@ from kling_pricing.reports.document import Cell as ReportCell
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formats import csv, parquet
 from kling_pricing.reports.formatting import decimals_of, labels_text, safe, safe_or_none, safe_text
-from kling_pricing.reports.kept_rows import kept_section
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import Cell
@@ -58,6 +59,7 @@ class FocusCharge(NamedTuple):
         standing: the category of its line, or the basis of its amount.
         cause: the explanation of a variance.
         invoice_id: the number of its invoice; None: unknown.
+        is_correction: whether it corrects a charge of a period that was invoiced before.
     """
 
     provider: str
@@ -81,6 +83,7 @@ class FocusCharge(NamedTuple):
     standing: str
     cause: str | None
     invoice_id: str | None = None
+    is_correction: bool = False
 
 
 class BillingPeriod(NamedTuple):
@@ -118,6 +121,7 @@ _COLUMNS = (
     Column("ContractedCost", "Contracted cost", "amount"),
     Column("ContractedUnitPrice", "Contracted unit price", "amount"),
     Column("EffectiveCost", "Effective cost", "amount"),
+    Column("HostProviderName", "Host provider"),
     Column("InvoiceId", "Invoice"),
     Column("InvoiceIssuerName", "Invoice issuer"),
     Column("ListCost", "List cost", "amount"),
@@ -136,6 +140,7 @@ _COLUMNS = (
     Column("ResourceType", "Type of the resource"),
     Column("ServiceCategory", "Service category"),
     Column("ServiceName", "Service"),
+    Column("ServiceProviderName", "Service provider"),
     Column("ServiceSubcategory", "Service subcategory"),
     Column("SkuId", "SKU"),
     Column("SkuMeter", "SKU meter"),
@@ -151,6 +156,15 @@ _COLUMNS = (
 )
 
 
+_SINCE_1_3 = {"HostProviderName", "ServiceProviderName"}
+
+VERSIONS: Mapping[str, tuple[Column, ...]] = {
+    "focus": tuple(column for column in _COLUMNS if column.name not in _SINCE_1_3),
+    "focus_1_3": _COLUMNS,
+}
+"""Name of the files of a version -> its columns; `focus` is FOCUS 1.2."""
+
+
 def write(
     charges: Callable[[], Iterable[FocusCharge]],
     period: BillingPeriod,
@@ -158,10 +172,10 @@ def write(
     billing_account: str | None,
     folder: Path,
 ) -> None:
-    """Writes `focus.csv` and `focus.parquet`.
+    """Writes `focus.csv`, `focus.parquet`, `focus_1_3.csv` and `focus_1_3.parquet`; reads the charges once.
 
     Args:
-        charges: makes the charges anew.
+        charges: returns the charges.
         period: the billing period.
         book: the tables that they were quoted by, for the published prices.
         billing_account: the provider's name for the account; None: the account of each charge.
@@ -173,20 +187,27 @@ def write(
         for periods in kind.values()
         for table in periods
     }
-    section = Section(
-        "focus",
-        "FOCUS 1.2",
-        "One row for each task that was charged.",
-        _COLUMNS,
-        lambda: (
-            _row(charge, period, tables.get(charge.table or ""), billing_account or safe(charge.account))
-            for charge in charges()
-        ),
-    )
-    with temporary_folder("kling-pricing-rows-", gettempdir()) as rows_folder:
-        kept = kept_section(section, rows_folder)
-        csv.write_section(kept, folder / "focus.csv", number=_decimal_text)
-        parquet.write_section(kept, folder / "focus.parquet")
+    with ExitStack() as open_files:
+        writers = []
+        for name, columns in VERSIONS.items():
+            file = open_files.enter_context((folder / f"{name}.csv").open("w", encoding="utf-8", newline=""))
+            places = [_COLUMNS.index(column) for column in columns]
+            writers.append((places, csv.row_writer(columns, file, _decimal_text)))
+
+        def rows() -> Iterator[Row]:
+            for charge in charges():
+                account = billing_account or safe(charge.account)
+                row = _row(charge, period, tables.get(charge.table or ""), account)
+                for places, write_row in writers:
+                    write_row([row[place] for place in places])
+                yield row
+
+        section = Section("focus", "FOCUS", "One row for each task that was charged.", _COLUMNS, rows)
+        work = open_files.enter_context(temporary_folder("kling-pricing-focus-", gettempdir()))
+        lines = work / "rows.jsonl"
+        parquet.write_exact_lines(section, lines)
+        for name, columns in VERSIONS.items():
+            parquet.copy_lines(section._replace(columns=columns), lines, folder / f"{name}.parquet")
 
 
 def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, account: str) -> Row:
@@ -198,11 +219,13 @@ def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, a
         "BillingCurrency": charge.currency,
         "BillingPeriodEnd": period.end,
         "BillingPeriodStart": period.start,
+        "ChargeClass": "Correction" if charge.is_correction else None,
         "ChargeDescription": safe(sku) or "a task",
         "ChargeFrequency": "Usage-Based",
         "ChargePeriodEnd": start + timedelta(days=1),
         "ChargePeriodStart": start,
         "EffectiveCost": charge.billed,
+        "HostProviderName": charge.provider,
         "InvoiceId": safe_or_none(charge.invoice_id),
         "InvoiceIssuerName": charge.provider,
         "PricingCurrency": charge.currency,
@@ -213,6 +236,7 @@ def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, a
         "ResourceType": None if charge.task_id is None else "Video task",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": SERVICE,
+        "ServiceProviderName": charge.provider,
         "ServiceSubcategory": "Generative AI",
         "Tags": safe(labels_text(charge.labels)) or None,
         "x_Cause": safe_text(charge.cause or ""),

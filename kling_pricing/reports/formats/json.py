@@ -64,14 +64,15 @@ def _table(section: Section) -> dict[str, Any]:
 
 def _objects(columns: tuple[Column, ...], rows: Any) -> Iterator[dict[str, Any]]:
     names = [column.name for column in columns]
+    with_zeros = [column.keeps_zeros for column in columns]
     row: Row
     for row in rows:
-        yield dict(zip(names, map(_value, row), strict=True))
+        yield dict(zip(names, map(_value, row, with_zeros), strict=True))
 
 
-def _value(cell: Cell) -> str | int | None:
+def _value(cell: Cell, with_zeros: bool) -> str | int | None:  # noqa: FBT001 (mapped over the columns)
     if cell is None or isinstance(cell, str):  # the usual cases
         return cell
     if isinstance(cell, Decimal):
-        return format_decimal(cell)
+        return f"{cell:f}" if with_zeros else format_decimal(cell)
     return instant_text(cell) if isinstance(cell, datetime) else cell

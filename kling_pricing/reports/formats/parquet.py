@@ -16,6 +16,8 @@ from kling_pricing.temporary import temporary_folder
 _TYPES: dict[Kind, str] = {
     "text": "VARCHAR",
     "prose": "VARCHAR",
+    "day": "DATE",
+    "labels": "VARCHAR",
     "count": "BIGINT",
     "amount": "DECIMAL(38, 9)",
     "quantity": "DECIMAL(38, 9)",
@@ -34,11 +36,29 @@ def write(document: Document, folder: Path) -> None:
 def write_section(section: Section, path: Path) -> None:
     """Writes one table.
 
-    Values reach DuckDB as text, so that none passes through a float.
-    DuckDB uses one thread, so that the same rows always give the same bytes.
-
     Raises:
         KlingPricingError: an amount has more decimals than the file can hold; DuckDB would round it.
+    """
+    with temporary_folder("kling-pricing-rows-", gettempdir()) as folder:
+        lines = folder / "rows.jsonl"
+        write_exact_lines(section, lines)
+        copy_lines(section, lines, path)
+
+
+def write_exact_lines(section: Section, lines: Path) -> None:
+    """Writes the rows of a table as JSON Lines, for `copy_lines`.
+
+    Raises:
+        KlingPricingError: as for `write_section`.
+    """
+    write_lines(section._replace(rows=lambda: map(_exact_row, section.rows())), lines)
+
+
+def copy_lines(section: Section, lines: Path, path: Path) -> None:
+    """Writes a table from JSON Lines that have at least its columns.
+
+    Values reach DuckDB as text, so that none passes through a float.
+    DuckDB uses one thread, so that the same rows always give the same bytes.
     """
     import duckdb  # noqa: PLC0415 (an extra, and slow to load)
 
@@ -46,15 +66,12 @@ def write_section(section: Section, path: Path) -> None:
         f'CAST("{column.name}" AS {_TYPES[column.kind]}) AS "{column.name}"' for column in section.columns
     )
     text_columns = ", ".join(f"'{column.name}': 'VARCHAR'" for column in section.columns)
-    with temporary_folder("kling-pricing-rows-", gettempdir()) as folder:
-        lines = folder / "rows.jsonl"
-        write_lines(section._replace(rows=lambda: map(_exact_row, section.rows())), lines)
-        source = f"read_json({_literal(lines)}, format = 'newline_delimited', columns = {{{text_columns}}})"
-        with duckdb.connect(config={"threads": 1, "autoload_known_extensions": False}) as database:
-            database.execute(
-                f"COPY (SELECT {selected} FROM {source}) TO {_literal(path)}"  # noqa: S608 (our own column names)
-                " (FORMAT parquet, COMPRESSION zstd)"
-            )
+    source = f"read_json({_literal(lines)}, format = 'newline_delimited', columns = {{{text_columns}}})"
+    with duckdb.connect(config={"threads": 1, "autoload_known_extensions": False}) as database:
+        database.execute(
+            f"COPY (SELECT {selected} FROM {source}) TO {_literal(path)}"  # noqa: S608 (our own column names)
+            " (FORMAT parquet, COMPRESSION zstd)"
+        )
 
 
 def _literal(path: Path) -> str:

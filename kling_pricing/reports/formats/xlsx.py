@@ -1,20 +1,22 @@
 """A report as one XLSX workbook: one sheet per table, the summary first.
 
 A number in XLSX is a binary double, so each amount has two columns: a number to sum and sort by, and text with
-every digit.
+every digit. A total is a formula over the numbers above it, beside the exact total as text.
 Text is always written as text: a task named `=1+1` does not become a formula.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kling_pricing.money import format_decimal
-from kling_pricing.reports.document import Column, Document, Kind, Row, Section
+from kling_pricing.reports.document import Document, Equation, Row, Section
+from kling_pricing.reports.formats.sheet_layout import SheetColumn, SheetLayout, layout_of
+from kling_pricing.reports.text_width import width_of
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
@@ -24,19 +26,22 @@ MAX_ROWS = 1_048_576
 """The most rows of a sheet; a longer table continues in another sheet."""
 
 _MAX_CHARS = 32_767
+_LINE_HEIGHT = 15
+_A4 = 9
 _CREATED = datetime(2000, 1, 1)  # noqa: DTZ001 (a constant, so that bytes stay the same; XLSX has no time zones)
-_WIDTHS: dict[Kind, int] = {
-    "text": 18, "prose": 48, "count": 10, "amount": 16, "quantity": 10, "percent": 12, "instant": 19,
-}  # fmt: skip
-_WIDE = {"reservation_id": 34, "task_id": 26, "labels": 30}
 _VERDICT_COLORS = {"good": "#1A6244", "wait": "#735606", "bad": "#93341A"}
+_TEXT = {"text_wrap": True, "valign": "top"}
 _KIND_FORMATS: dict[str, dict[str, Any]] = {
-    "count": {"num_format": "#,##0"},
-    "amount": {"num_format": "#,##0.00#######;[Red]-#,##0.00#######"},
-    "quantity": {"num_format": "#,##0.#########"},
-    "percent": {"num_format": "0.00"},
-    "instant": {"num_format": "yyyy-mm-dd hh:mm:ss", "align": "left"},
-    "exact": {"num_format": "@", "align": "right", "font_color": "#5B6668"},
+    "text": {**_TEXT, "indent": 1},
+    "prose": {**_TEXT, "indent": 1},
+    "labels": {**_TEXT, "indent": 1},
+    "day": {"num_format": "yyyy-mm-dd", "align": "left", "valign": "top", "indent": 1},
+    "count": {"num_format": "#,##0", "valign": "top"},
+    "amount": {"num_format": "#,##0.00#######;[Red]-#,##0.00#######", "valign": "top"},
+    "quantity": {"num_format": "General", "valign": "top"},
+    "percent": {"num_format": "0.00", "valign": "top"},
+    "instant": {"num_format": "yyyy-mm-dd hh:mm:ss", "align": "left", "valign": "top", "indent": 1},
+    "exact": {"num_format": "@", "align": "right", "indent": 1, "font_color": "#5B6668", "valign": "top"},
 }
 """The cell format of each kind of value; `exact` is an amount as text."""
 
@@ -66,11 +71,12 @@ class _CellFormats(NamedTuple):
 
     title: Any
     subtitle: Any
+    body: Any
     verdicts: dict[str, Any]
     heading: Any
     number_heading: Any
-    strong: Any
     kinds: dict[str, Any]
+    one_line_kinds: dict[str, Any]
     strong_kinds: dict[str, Any]
 
 
@@ -83,17 +89,20 @@ def _add_formats(workbook: Workbook) -> _CellFormats:
         "text_wrap": True,
     }
     strong = {"bold": True, "top": 1}
+    kinds = {kind: workbook.add_format(properties) for kind, properties in _KIND_FORMATS.items()}
+    one_line = workbook.add_format({**_KIND_FORMATS["text"], "text_wrap": False})
     return _CellFormats(
-        title=workbook.add_format({"bold": True, "font_size": 18}),
-        subtitle=workbook.add_format({"font_color": "#5B6668"}),
+        title=workbook.add_format({"bold": True, "font_size": 16, **_TEXT}),
+        subtitle=workbook.add_format({"font_color": "#5B6668", **_TEXT}),
+        body=workbook.add_format(_TEXT),
         verdicts={
-            tone: workbook.add_format({"bold": True, "font_size": 13, "font_color": color})
+            tone: workbook.add_format({"bold": True, "font_size": 13, "font_color": color, **_TEXT})
             for tone, color in _VERDICT_COLORS.items()
         },
-        heading=workbook.add_format(heading),
+        heading=workbook.add_format({**heading, "align": "left", "indent": 1}),
         number_heading=workbook.add_format({**heading, "align": "right"}),
-        strong=workbook.add_format(strong),
-        kinds={kind: workbook.add_format(properties) for kind, properties in _KIND_FORMATS.items()},
+        kinds=kinds,
+        one_line_kinds=kinds | dict.fromkeys(("text", "prose", "labels"), one_line),
         strong_kinds={
             kind: workbook.add_format({**strong, **properties}) for kind, properties in _KIND_FORMATS.items()
         },
@@ -104,125 +113,229 @@ def _write_summary(workbook: Workbook, formats: _CellFormats, document: Document
     """Writes the first sheet: header, verdict, figures, and the first table."""
     sheet = workbook.add_worksheet("Summary")
     sheet.hide_gridlines(2)
-    _set_up(sheet, section.columns)
-    row = _texts(
-        sheet,
-        0,
-        [
-            (document.title, formats.title),
-            (document.subtitle, formats.subtitle),
-            ("", None),
-            (document.verdict.headline, formats.verdicts[document.verdict.tone]),
-            (document.verdict.about, None),
-            ("", None),
-            *((f"{fact.title}: {fact.text}", None) for fact in document.facts),
-            ("", None),
-        ],
-    )
+    layout = layout_of(section)
+    _set_up(sheet, layout)
+    row = 0
+    for text, text_format, size in [
+        (document.title, formats.title, 16),
+        (document.subtitle, formats.subtitle, 11),
+        ("", formats.body, 11),
+        (document.verdict.headline, formats.verdicts[document.verdict.tone], 13),
+        (document.verdict.about, formats.body, 11),
+        ("", formats.body, 11),
+        *((f"{fact.title}: {fact.text}", formats.body, 11) for fact in document.facts),
+        ("", formats.body, 11),
+    ]:
+        row = _text_row(sheet, layout, row, text, text_format, size)
     for equation in document.equations:
-        for figure in equation.figures:
-            sheet.write_string(row, 0, figure.title, formats.strong)
-            sheet.write_number(row, 1, figure.amount, formats.strong_kinds["amount"])
-            sheet.write_string(row, 2, figure.unit, formats.strong)
-            sheet.write_string(row, 3, format_decimal(figure.amount), formats.strong_kinds["exact"])
-            sheet.write_string(row, 4, figure.about, formats.subtitle)
-            row += 1
-        row += 1
-    row = _texts(sheet, row, [(section.title, formats.title), (section.about, formats.subtitle)])
-    _write_headings(sheet, formats, section.columns, row)
+        row = _write_equation(sheet, formats, equation, row) + 1
+    for text, text_format, size in ((section.title, formats.title, 16), (section.about, formats.subtitle, 11)):
+        row = _text_row(sheet, layout, row, text, text_format, size)
+    _write_headings(sheet, formats, layout, row)
+    first = row + 1
     for cells in section.rows():
         row += 1
-        _write_row(sheet, section.columns, cells, row, None, formats.kinds)
+        _write_row(sheet, layout, cells, row, formats.kinds, formats.one_line_kinds)
     for cells in section.totals:
         row += 1
-        _write_row(sheet, section.columns, cells, row, formats.strong, formats.strong_kinds)
+        _write_totals(sheet, layout, cells, row, formats, [_Block(None, first, first + _count(section) - 1)])
 
 
-def _texts(sheet: Worksheet, row: int, texts: Iterable[tuple[str, Any]]) -> int:
-    for text, text_format in texts:
+def _count(section: Section) -> int:
+    return sum(1 for _ in section.rows())
+
+
+def _text_row(sheet: Worksheet, layout: SheetLayout, row: int, text: str, text_format: Any, size: int) -> int:
+    """Writes a text over the whole width, in a row that is high enough for it; returns the next row."""
+    last = layout.printed - 1
+    width = sum(layout.widths[: layout.printed]) * 10 // size
+    lines = max(-(-width_of(text) // width), 1)
+    sheet.set_row(row, lines * _LINE_HEIGHT * size // 11 + 2)
+    if text:
+        if last:
+            sheet.merge_range(row, 0, row, last, "", text_format)
         sheet.write_string(row, 0, text, text_format)
+    return row + 1
+
+
+def _write_equation(sheet: Worksheet, formats: _CellFormats, equation: Equation, row: int) -> int:
+    """Writes the figures of a currency, each in a row; a sum of figures is a formula. Returns the next row."""
+    first = row
+    for place, figure in enumerate(equation.figures):
+        sheet.write_string(row, 0, figure.title, formats.strong_kinds["text"])
+        amount = formats.strong_kinds["amount"]
+        if place and equation.signs[place - 1] == "=":
+            _write_formula(sheet, row, 1, f"=SUM(B{first + 1}:B{row})", figure.amount, amount)
+        else:
+            sheet.write_number(row, 1, figure.amount, amount)
+        sheet.write_string(row, 2, figure.unit, formats.strong_kinds["text"])
+        sheet.merge_range(row, 3, row, 4, "", formats.strong_kinds["exact"])
+        sheet.write_string(row, 3, format_decimal(figure.amount), formats.strong_kinds["exact"])
+        sheet.merge_range(row, 5, row, 8, "", formats.subtitle)
+        sheet.write_string(row, 5, figure.about, formats.subtitle)
+        sheet.set_row(row, _LINE_HEIGHT * max(-(-width_of(figure.about) // 44), 1) + 2)
         row += 1
     return row
 
 
+class _Block(NamedTuple):
+    """Rows of a table on one sheet, counted from 0; None: on the same sheet as the formula."""
+
+    sheet: str | None
+    first: int
+    last: int
+
+    def reference(self, column: int) -> str:
+        """Returns the reference to a column of the rows."""
+        from xlsxwriter.utility import quote_sheetname, xl_range_abs  # noqa: PLC0415 (an extra)
+
+        place = xl_range_abs(self.first, column, self.last, column)
+        return place if self.sheet is None else f"{quote_sheetname(self.sheet)}!{place}"
+
+
 def _write_section(workbook: Workbook, formats: _CellFormats, section: Section, max_rows: int) -> None:
     """Writes a table on its own sheet, or on several if it has too many rows for one."""
+    layout = layout_of(section)
     rows = iter(section.rows())
     row = next(rows, None)
     last = max_rows - len(section.totals)
-    number = 1
-    while row is not None or number == 1:
-        sheet = workbook.add_worksheet(section.title if number == 1 else f"{section.title} {number}")
-        _set_up(sheet, section.columns)
+    blocks: list[_Block] = []
+    while row is not None or not blocks:
+        number = len(blocks) + 1
+        name = section.title if number == 1 else f"{section.title} {number}"
+        sheet = workbook.add_worksheet(name)
+        _set_up(sheet, layout)
         sheet.freeze_panes(1, 0)
         sheet.repeat_rows(0)
-        _write_headings(sheet, formats, section.columns, 0)
+        _write_headings(sheet, formats, layout, 0)
         place = 1
         while row is not None and place < last:
-            _write_row(sheet, section.columns, row, place, None, formats.kinds)
+            _write_row(sheet, layout, row, place, formats.kinds, formats.one_line_kinds)
             row = next(rows, None)
             place += 1
-        sheet.autofilter(0, 0, max(place - 1, 1), len(list(_places(section.columns))) - 1)
-        number += 1
+        sheet.autofilter(0, 0, max(place - 1, 1), len(layout.columns) - 1)
+        blocks.append(_Block(name, 1, max(place - 1, 1)))
+        if row is not None:
+            sheet.print_area(0, 0, place - 1, layout.printed - 1)
+    blocks[-1] = blocks[-1]._replace(sheet=None)
     for total in section.totals:
-        _write_row(sheet, section.columns, total, place, formats.strong, formats.strong_kinds)
+        _write_totals(sheet, layout, total, place, formats, blocks)
         place += 1
+    sheet.print_area(0, 0, place - 1, layout.printed - 1)
 
 
-def _write_headings(sheet: Worksheet, formats: _CellFormats, columns: Sequence[Column], place: int) -> None:
-    sheet.set_row(place, 30)
-    for index, (column, exact) in enumerate(_places(columns)):
-        title = f"{column.title}, exactly" if exact else column.title
-        number = column.is_number
-        sheet.write_string(place, index, title, formats.number_heading if number else formats.heading)
+def _write_headings(sheet: Worksheet, formats: _CellFormats, layout: SheetLayout, place: int) -> None:
+    sheet.set_row(place, layout.lines_of_headings() * _LINE_HEIGHT + 2)
+    for index, column in enumerate(layout.columns):
+        is_number = column.column.is_number
+        sheet.write_string(place, index, column.title, formats.number_heading if is_number else formats.heading)
 
 
 def _write_row(
     sheet: Worksheet,
-    columns: Sequence[Column],
+    layout: SheetLayout,
     row: Row,
     place: int,
-    text_format: Any,
+    formats: Mapping[str, Any],
+    one_line: Mapping[str, Any],
+) -> None:
+    """Writes a row; text right of the printed part stays on one line."""
+    cells = [column.value_of(row) for column in layout.columns]
+    if (lines := layout.lines_of_row(cells)) > 1:
+        sheet.set_row(place, lines * _LINE_HEIGHT)
+    for index, (column, cell) in enumerate(zip(layout.columns, cells, strict=True)):
+        if cell is not None or column.column.missing:
+            _write_cell(sheet, place, index, column, cell, formats if index < layout.printed else one_line)
+
+
+def _write_cell(
+    sheet: Worksheet,
+    place: int,
+    index: int,
+    column: SheetColumn,
+    cell: Any,
     formats: Mapping[str, Any],
 ) -> None:
-    """Writes one row; `text_format` applies to text and to empty cells, and may be None."""
-    index = 0
-    for column, cell in zip(columns, row, strict=True):
-        cell_format = formats.get(column.kind, text_format)
-        if cell is None:
-            if column.missing:
-                sheet.write_string(place, index, column.missing, text_format)
-            elif text_format is not None:
-                sheet.write_blank(place, index, None, cell_format)
-        elif isinstance(cell, str):
-            display = column.display_names.get(cell)
-            sheet.write_string(
-                place, index, cell[:_MAX_CHARS] if display is None else display.title, text_format
-            )
-        elif isinstance(cell, datetime):
-            sheet.write_datetime(place, index, cell.astimezone(UTC).replace(tzinfo=None), cell_format)
+    """Writes one cell; one without a value has the words for missing values, if the column has any."""
+    kind = "exact" if column.is_exact else column.column.kind
+    cell_format = formats[kind]
+    if cell is None:
+        if column.column.missing:
+            sheet.write_string(place, index, column.column.missing, formats["text"])
         else:
-            sheet.write_number(place, index, cell, cell_format)
-        index += 1
-        if column.kind == "amount":
-            if isinstance(cell, Decimal):
-                sheet.write_string(place, index, format_decimal(cell), formats["exact"])
-            index += 1
+            sheet.write_blank(place, index, None, cell_format)
+    elif kind == "day" and (day := _date(cell)) is not None:
+        sheet.write_datetime(place, index, day, cell_format)
+    elif isinstance(cell, str):
+        display = column.column.display_names.get(cell)
+        text = cell[:_MAX_CHARS] if display is None else display.title
+        sheet.write_string(place, index, text, formats["text"] if kind == "day" else cell_format)
+    elif isinstance(cell, datetime):
+        sheet.write_datetime(place, index, cell.astimezone(UTC).replace(tzinfo=None), cell_format)
+    else:
+        sheet.write_number(place, index, cell, cell_format)
 
 
-def _places(columns: Sequence[Column]) -> Iterator[tuple[Column, bool]]:
-    """Returns the columns of a sheet; each amount has a second one, for its exact text."""
-    for column in columns:
-        yield column, False
-        if column.kind == "amount":
-            yield column, True
+def _date(text: str) -> date | None:
+    """Returns a day; None: the text is not a day, such as the word for a total."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
-def _set_up(sheet: Worksheet, columns: Sequence[Column]) -> None:
+def _write_totals(
+    sheet: Worksheet,
+    layout: SheetLayout,
+    row: Row,
+    place: int,
+    formats: _CellFormats,
+    blocks: Sequence[_Block],
+) -> None:
+    """Writes a total; each sum is a formula over the rows of the same currency."""
+    currency = next(
+        (index for index, column in enumerate(layout.columns) if column.column.name == "currency"), None
+    )
+    for index, column in enumerate(layout.columns):
+        cell = column.value_of(row)
+        if (
+            column.column.kind in {"amount", "count"}
+            and not column.is_exact
+            and isinstance(cell, int | Decimal)
+        ):
+            cell_format = formats.strong_kinds[column.column.kind]
+            formula = "+".join(_sums(blocks, index, currency, place))
+            _write_formula(sheet, place, index, f"={formula}", Decimal(cell), cell_format)
+        else:
+            named = column._replace(column=column.column._replace(missing=""))
+            _write_cell(sheet, place, index, named, cell, formats.strong_kinds)
+
+
+def _sums(blocks: Sequence[_Block], column: int, currency: int | None, place: int) -> Iterator[str]:
+    """Yields the formula of the sum of a column over each block, of the currency of a total."""
+    from xlsxwriter.utility import xl_rowcol_to_cell  # noqa: PLC0415 (an extra)
+
+    for block in blocks:
+        if currency is None:
+            yield f"SUM({block.reference(column)})"
+        else:
+            criterion = xl_rowcol_to_cell(place, currency)
+            yield f"SUMIF({block.reference(currency)},{criterion},{block.reference(column)})"
+
+
+def _write_formula(
+    sheet: Worksheet, row: int, column: int, formula: str, amount: Decimal, cell_format: Any
+) -> None:
+    """Writes a formula with its result, for programs that do not compute formulas."""
+    sheet.write_formula(row, column, formula, cell_format, Decimal(format_decimal(amount)))
+
+
+def _set_up(sheet: Worksheet, layout: SheetLayout) -> None:
     """Sets the widths of the columns, and the print layout."""
-    for index, (column, _) in enumerate(_places(columns)):
-        sheet.set_column(index, index, _WIDE.get(column.name, _WIDTHS[column.kind]))
+    for index, width in enumerate(layout.widths):
+        sheet.set_column(index, index, width)
     sheet.set_landscape()
-    sheet.set_paper(9)  # A4
+    sheet.set_paper(_A4)
+    sheet.set_margins(*map(Decimal, ("0.4", "0.4", "0.4", "0.6")))
     sheet.fit_to_pages(1, 0)
     sheet.set_footer("&L&A&R&P / &N")

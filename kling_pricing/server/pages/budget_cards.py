@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kling_pricing.ledger.journal import Bucket, BucketHistory
 from kling_pricing.reports import burn_down
+from kling_pricing.reports.burn_down import ReportTime
 from kling_pricing.reports.charts import BarChart, Step, StepChart
 from kling_pricing.reports.formatting import percent
 from kling_pricing.reports.rolling_histories import with_rolling_windows
@@ -120,7 +121,7 @@ def _chart(
     start = row.window_start or min((entry.at for history in own for entry in history.entries), default=now)
     if start >= now:
         return None
-    charts = burn_down.charts(own, start, row.window_end or now, UTC)
+    charts = burn_down.charts(own, ReportTime(start, row.window_end or now, UTC))
     return next((_until_now(chart, now)._replace(name=f"budget_{place}") for chart in charts), None)
 
 
