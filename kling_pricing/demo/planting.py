@@ -215,7 +215,7 @@ class Planter:
     def _add_unknown(self, statement: FaultyStatement) -> None:
         row = self._stranger(statement)
         statement.rows.append(row)
-        statement.errors.append(PlantedError("a task is charged that nobody sent", row["task_id"]))
+        statement.errors.append(PlantedError("a task that nobody sent is charged", row["task_id"]))
 
     def _add_unreadable(self, statement: FaultyStatement) -> None:
         row = self._stranger(statement) | {"cost": "n/a"}

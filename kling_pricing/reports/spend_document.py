@@ -274,7 +274,7 @@ def _largest(totals: Totals, currency: str) -> tuple[Bar, ...]:
 _AMOUNTS = (
     Column("jobs", "Jobs", "count"),
     Column("spent", "Spent", "amount"),
-    Column("provisional", "Of which provisional", "amount"),
+    Column("provisional", "Provisional", "amount"),
     Column("held", "Held", "amount"),
 )
 

@@ -103,7 +103,7 @@ class UpstreamSettings(FileModel):
     allow_paths: list[UrlPath] = []
     """Paths at and below which requests pass without a price although the API bills for jobs there."""
     open_paths: list[UrlPath] = []
-    """Paths, besides those of their own tasks, that callers with the key of one project may use."""
+    """Paths, besides those of their own tasks, that callers with a key for one project may use."""
     webhook_secret: SecretReference | None = None
     """The place of the secret with which the provider signs callbacks. Default: callbacks are not signed."""
     callbacks: Literal["leave", "relay"] = "leave"

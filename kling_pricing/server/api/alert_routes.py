@@ -109,7 +109,7 @@ def list_alerts(
 ) -> AlertPage:
     """Returns the alerts that you may see, the oldest first.
 
-    A key of one project sees the alerts about jobs of this project, and about budgets that count it alone.
+    A key for one project sees the alerts about jobs of this project, and about budgets that count no other.
     """
     found: list[StoredAlert] = []
     own = budgets_of(server, caller)

@@ -170,7 +170,7 @@ class FreezeList(View):
 def show_budgets(server: Served, caller: Viewer) -> BudgetList:
     """Returns the balance of each budget in its window.
 
-    A key of one project sees the budgets that count this project alone.
+    A key for one project sees only the budgets that count no other project.
     """
     guard = server.guard
     own = budgets_of(server, caller)
