@@ -161,5 +161,5 @@ def _serve_demo(given: Mapping[str, Any]) -> bool:
             echo("")
             settings = served_months.served_settings({**given, **months._asdict()})
             has_started = _serve(ServerState(settings, book=demo_book()), listening)
-    echo("The demo is over, and its ledger is gone.")
+    echo("The demo has ended, and its ledger has been removed.")
     return has_started

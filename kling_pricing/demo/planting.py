@@ -98,7 +98,7 @@ class Planter:
         unit = table.billing.statement_unit
         if unit is None or self._newer_list is None:
             raise KlingPricingError(
-                f"the statements of {self._provider} cannot be made wrong in every way; choose another provider"
+                f"the statements of {self._provider} cannot contain every error; choose another provider"
             )
         self._per_unit = unit.per_currency_unit
 

@@ -44,7 +44,7 @@ def _base_url(value: str) -> str:
     if not port_is_valid or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http or https URL such as https://api.example.com")
     if parts.username is not None or parts.query or parts.fragment or "\\" in value:
-        raise ValueError("must have no user, query or fragment; give the secret as `credential`")
+        raise ValueError("must not contain a user, query or fragment; give the secret as `credential`")
     return value.rstrip("/")
 
 
@@ -145,7 +145,7 @@ class ServerSettings(FileModel):
     port: int = Field(8080, ge=0, le=65_535)
     """The port on which to listen; 0 chooses a free port."""
     behind_proxy: bool = False
-    """Whether a proxy in front of the server ends TLS connections."""
+    """Whether a proxy in front of the server terminates TLS."""
     tls_cert: Text | None = None
     """The file with the TLS certificate and its chain."""
     tls_key: Text | None = None
@@ -190,12 +190,12 @@ class ServerSettings(FileModel):
         if not (is_loopback(self.host) or self.behind_proxy or self.tls_cert):
             raise ValueError(
                 f"`host: {self.host}` would accept access keys without encryption; give `tls_cert` and "
-                "`tls_key`, or set `behind_proxy` if a proxy in front of the server ends TLS"
+                "`tls_key`, or set `behind_proxy` if a proxy in front of the server terminates TLS"
             )
         if self.trust_header is not None and not (self.behind_proxy and self.trusted_proxies):
             raise ValueError(
-                "`trust_header` needs `behind_proxy` and `trusted_proxies`, because anybody else could send "
-                "the header, too; name the addresses of the proxies"
+                "`trust_header` needs `behind_proxy` and `trusted_proxies`, because otherwise anybody could "
+                "send the header; list the addresses of the proxies in `trusted_proxies`"
             )
         return self
 

@@ -37,10 +37,10 @@ class AccessKeyView(View):
     """An access key, without its text."""
 
     name: str
-    project: str | None = Field(description="The only project that it reaches; null: all projects.")
+    project: str | None = Field(description="The only project that the key reaches; null: all projects.")
     role: Role
     labels: dict[str, str]
-    fingerprint: str = Field(description="The first digits of the SHA-256 of its text.")
+    fingerprint: str = Field(description="The first digits of the SHA-256 of the key's text.")
     created_at: Instant
     expires_at: Instant | None
     revoked_at: Instant | None
@@ -62,11 +62,11 @@ class AccessKeyList(View):
 class IssueKeyBody(ApiBody):
     """A new access key. Give either a project or `all_projects`."""
 
-    project: ShortText | None = Field(None, description="The only project that it reaches.")
-    all_projects: bool = Field(default=False, description="Whether it reaches all projects.")
+    project: ShortText | None = Field(None, description="The only project that the key reaches.")
+    all_projects: bool = Field(default=False, description="Whether the key reaches all projects.")
     role: Role = "submit"
-    labels: dict[ShortText, ShortText] = Field({}, description="Labels that every request with it has.")
-    name: ShortText | None = Field(None, description="Its name, which the audit log shows as the actor.")
+    labels: dict[ShortText, ShortText] = Field({}, description="Labels that every request with the key has.")
+    name: ShortText | None = Field(None, description="The key's name, which the audit log shows as the actor.")
     expires_at: Instant | None = None
     reason: ShortText | None = None
 

@@ -84,7 +84,7 @@ class ReceiverView(View):
     """A receiver of alerts, and its progress. Its URL is not shown."""
 
     name: str = Field(examples=["env:ALERTS_URL"])
-    waiting: int = Field(description="The number of alerts that it has not got yet.")
+    waiting: int = Field(description="The number of alerts that the receiver still lacks.")
     failures: int
     problem: str | None
     next_at: Instant | None

@@ -43,7 +43,9 @@ class AllowanceView(View):
     available: Number
     currency: str
     budgets: list[str]
-    key: str | None = Field(description="The only key for which it may be used; null: any key of the project.")
+    key: str | None = Field(
+        description="The only key for which the allowance counts; null: any key of the project."
+    )
     until: Instant
     actor: str
     reason: str
@@ -70,7 +72,7 @@ class AllowBody(ApiBody):
     project: ShortText | None = None
     amount: Amount | None = None
     currency: ShortText | None = None
-    budgets: list[ShortText] = Field([], description="The budgets above whose limits it may be used.")
+    budgets: list[ShortText] = Field([], description="The budgets above whose caps the allowance counts.")
     until: Instant
     key: ShortText | None = None
     request: ShortText | None = Field(None, description="The id of a filed request.")
@@ -101,7 +103,9 @@ class AllowanceRequestView(View):
     actor: str
     reason: str
     created_at: Instant
-    allowance_id: str | None = Field(description="The allowance that granted it; null: it is open.")
+    allowance_id: str | None = Field(
+        description="The allowance that granted the request; null: the request is open."
+    )
 
     @classmethod
     def of(cls, asked: AllowanceRequest) -> AllowanceRequestView:

@@ -91,7 +91,7 @@ class QuoteBody(PayloadBody):
 class DecideBody(PayloadBody):
     """A payload, and the labels by which budgets match it."""
 
-    project: ShortText | None = Field(None, description="The project; only for a key of all projects.")
+    project: ShortText | None = Field(None, description="The project; only for a key for all projects.")
     key: ShortText | None = Field(None, description="Your own name for the job.")
     labels: dict[ShortText, ShortText] = Field({}, description="Further labels that budgets may match.")
 
