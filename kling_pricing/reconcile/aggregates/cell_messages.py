@@ -17,8 +17,8 @@ from kling_pricing.reconcile.model import Line
 
 _FIND_TASKS = "Ask the provider for the tasks behind this sum, and reconcile them"
 _CHECK_MAPPING = (
-    "Check the names in the mapping, and the time zone of its days. If both are right, ask the provider for the "
-    "tasks behind this sum, and reconcile them."
+    "Check the names in the mapping, and the time zone of its days. If both are right, ask the provider for "
+    "the tasks behind this sum, and reconcile them."
 )
 
 
