@@ -107,7 +107,7 @@ class UpstreamSettings(FileModel):
     webhook_secret: SecretReference | None = None
     """The place of the secret with which the provider signs callbacks. Default: callbacks are not signed."""
     callbacks: Literal["leave", "relay"] = "leave"
-    """Whether a caller's URL for callbacks stays as it is, or the server sends the callbacks on to it."""
+    """Whether a caller's URL for callbacks stays as it is, or the server relays the callbacks to it."""
 
 
 class ServerLimits(FileModel):
@@ -128,7 +128,7 @@ class ServerLimits(FileModel):
     body_timeout_s: Seconds = 60
     """The seconds in which a caller must send the next part of a body, and read the next part of a response."""
     callbacks_per_s: int = Field(100, ge=1, le=100_000)
-    """The largest number of callbacks in a second that anybody may send, for each upstream."""
+    """The largest number of callbacks per second that anybody may send, for each upstream."""
     callback_timeout_s: Seconds = 5
     """The seconds in which a caller's server must accept a relayed callback."""
     live_streams: int = Field(64, ge=0, le=4096)
@@ -157,13 +157,13 @@ class ServerSettings(FileModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important messages to log. The log has one JSON object per line, on standard error."""
     ask_after_s: Seconds = 10
-    """The seconds after which the server first asks an upstream about a job; it then asks ever less often."""
+    """The seconds after which the server first asks an upstream about a job; it then asks less often."""
     lease_s: int = Field(60, ge=1, le=3600)
     """The seconds after which another process takes over the background work of one that died."""
     session_idle_s: SessionSeconds = 3600
-    """The seconds without use after which a person must sign in to the pages again."""
+    """The seconds without use after which a person must sign in again."""
     session_lasts_s: SessionSeconds = 43_200
-    """The seconds after which a person must sign in to the pages again in any case."""
+    """The seconds after which a person must sign in again in any case."""
     trust_header: Annotated[Text, AfterValidator(_header)] | None = None
     """The header in which a proxy in front names the access key of a person who signed in there."""
     trusted_proxies: list[Annotated[Text, AfterValidator(_network)]] = []

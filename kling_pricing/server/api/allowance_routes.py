@@ -121,14 +121,14 @@ class AllowanceRequestList(View):
 
 @router.get("/allowances", summary="List allowances")
 def list_allowances(server: Served, caller: Viewer) -> AllowanceList:
-    """Returns the allowances of your project; with a key of all projects, every allowance."""
+    """Returns the allowances of your project; with a key for all projects, every allowance."""
     found = [each for each in server.guard.allowances() if caller.reaches(each.project)]
     return AllowanceList(allowances=[AllowanceView.of(allowance) for allowance in found])
 
 
 @router.post("/allowances", summary="Grant an allowance", status_code=201, responses=problems(408, 413))
 def grant_allowance(body: AllowBody, server: Served, caller: Administrator) -> AllowanceView:
-    """Lets a project spend an amount above the limits of named budgets, until an instant."""
+    """Lets a project spend an amount above the caps of named budgets until a given time."""
     granted = allow(
         server.settings.ledger,
         body.project,
@@ -150,7 +150,7 @@ def grant_allowance(body: AllowBody, server: Served, caller: Administrator) -> A
 def revoke_allowance(
     allowance_id: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AllowanceView:
-    """Revokes an allowance immediately. Requests that it covers already stay covered."""
+    """Revokes an allowance immediately. Requests that it already covers stay covered."""
     ids = [each.id for each in server.ledger.allowances()]
     if allowance_id not in ids:
         raise HTTPException(_NOT_FOUND, str(unknown_allowance(allowance_id, ids)))
@@ -159,7 +159,7 @@ def revoke_allowance(
 
 @router.get("/allowance-requests", summary="List filed requests")
 def list_allowance_requests(server: Served, caller: Viewer) -> AllowanceRequestList:
-    """Returns the filed requests of your project; with a key of all projects, every filed request."""
+    """Returns the filed requests of your project; with a key for all projects, every filed request."""
     found = [each for each in server.guard.allowance_requests() if caller.reaches(each.project)]
     return AllowanceRequestList(requests=[AllowanceRequestView.of(asked) for asked in found])
 

@@ -251,7 +251,7 @@ def set_cap(budget: BudgetName, body: CapBody, server: Served, caller: Administr
 
 @router.get("/freezes", summary="List the freezes")
 def list_freezes(server: Served, caller: Viewer) -> FreezeList:
-    """Returns the freezes in force: first that of all spending, then the oldest."""
+    """Returns the freezes in force: the freeze of all spending first, then the oldest."""
     own = budgets_of(server, caller)
     found = [freeze for freeze in server.guard.freezes() if freeze.budget is None or freeze.budget in own]
     return FreezeList(freezes=[FreezeView.model_validate(freeze) for freeze in found])
