@@ -125,7 +125,7 @@ def test_each_incident_has_its_figures_in_the_ledger(told: Told) -> None:
         buckets = guard.status(SCRIPT.end.replace(month=SCRIPT.start.month, day=28))
     tasks = [row.task_id for row in history if row.task_id is not None]
     assert len(tasks) == len({*tasks})
-    resent = re.findall(r"job (\S+) gets lost|its job (\S+) is on the way", told.story)
+    resent = re.findall(r"job (\S+) gets lost|its job (\S+) is on its way", told.story)
     keys = [key for pair in resent for key in pair if key]
     assert len(keys) == 2
     for key in keys:

@@ -225,7 +225,7 @@ def test_the_command_prints_a_month_and_writes_its_files(run: Run, tmp_path: Pat
         "1.414 USD spent so far. Of 7 jobs, 1 is settled provisionally at the quoted price and 3 are not "
         "settled yet.\n"
     )
-    assert "│ Total   │          │ USD      │    7 │ 1.414 │                0.714 │ 2.142 │" in result.stdout
+    assert "│ Total   │          │ USD      │    7 │ 1.414 │       0.714 │ 2.142 │" in result.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html"]
     assert f"wrote 1 file and manifest.json to {out}" in result.stderr
 
