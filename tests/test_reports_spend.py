@@ -78,7 +78,7 @@ def test_spent_provisional_and_held_are_separate(spending: str, tmp_path: Path) 
     report = november(spending, tmp_path, project="trailer")
     figures = {figure["title"]: (Decimal(figure["amount"]), figure["about"]) for figure in report["figures"]}
     assert figures == {
-        "Spent": (Decimal("1.414"), "of which 0.714 provisional"),
+        "Spent": (Decimal("1.414"), "including 0.714 provisional"),
         "Held": (3 * COST, "reserved for unsettled jobs"),
         "Committed": (Decimal("3.556"), "7 jobs"),
     }

@@ -186,7 +186,7 @@ def _scope(spent: Spend) -> tuple[Fact, ...]:
 
 def _equation(currency: str, amounts: Amounts) -> Equation:
     provisional = (
-        f"of which {amount_text(amounts.provisional)} provisional"
+        f"including {amount_text(amounts.provisional)} provisional"
         if amounts.provisional
         else "none provisional"
     )

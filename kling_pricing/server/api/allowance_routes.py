@@ -96,7 +96,7 @@ class AllowanceRequestView(View):
 
     id: str
     project: str
-    amount: Number = Field(description="The price of the job. An allowance covers what does not fit.")
+    amount: Number = Field(description="The price of the job. An allowance covers the part that does not fit.")
     currency: str
     budgets: list[str]
     key: str | None
