@@ -182,8 +182,8 @@ TOOLS: Mapping[str, ToolDefinition] = {
         ToolDefinition(
             "budget_status",
             "Show the budgets",
-            "Returns the amounts that each budget has spent, holds for unfinished jobs and has left, the end of "
-            "its window, and whether spending is frozen. Use it before you plan several jobs.",
+            "Returns the amounts that each budget has spent, holds for unfinished jobs and has left, the end "
+            "of its window, and whether spending is frozen. Use it before you plan several jobs.",
             BudgetArguments,
             _budget_status,
         ),
