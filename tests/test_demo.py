@@ -40,7 +40,7 @@ WORDS_OF_ERRORS = {
     "a task is charged at another list's price": "Unexplained",
     "a charge is rounded down": "Explained",
     "a spreadsheet has changed a task's id": "Restored",
-    "a task is charged that nobody sent": "Not in our ledger",
+    "a task that nobody sent is charged": "Not in our ledger",
     "a row cannot be read": "Unreadable row",
     "a total stands among the charges": "Not counted",
 }
@@ -125,7 +125,7 @@ def test_each_incident_has_its_figures_in_the_ledger(told: Told) -> None:
         buckets = guard.status(SCRIPT.end.replace(month=SCRIPT.start.month, day=28))
     tasks = [row.task_id for row in history if row.task_id is not None]
     assert len(tasks) == len({*tasks})
-    resent = re.findall(r"job (\S+) gets lost|its job (\S+) is on the way", told.story)
+    resent = re.findall(r"job (\S+) gets lost|its job (\S+) is on its way", told.story)
     keys = [key for pair in resent for key in pair if key]
     assert len(keys) == 2
     for key in keys:
@@ -341,7 +341,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, errors) == (0, "")
-    assert rest == "The demo is over, and its ledger is gone.\n"
+    assert rest == "The demo has ended, and its ledger has been removed.\n"
     assert [*temporary.iterdir()] == []
 
 

@@ -237,7 +237,7 @@ EDITS |= {
         ("window_start", EARLIER, "alert .*: window_start is"),
     )
 }
-_OVERLAY = "the cap of budget all until an instant: it differs"
+_OVERLAY = "the temporary cap of budget all: it differs"
 EDITS |= {
     f"cap_overlay.{name}": Edit(value, message, where="budget = 'all'")
     for name, value, message in (

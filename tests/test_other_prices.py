@@ -183,7 +183,7 @@ def test_the_command_shows_totals_and_reasons(jobs: tuple[str, dict[str, Any]], 
     assert data["totals"][0]["jobs"] == total.jobs
     assert len(data["jobs"]) == total.jobs + sum(data["left_out"].values())
     other = run("reprice", "--table", "tencent-vod/2026", *period, ledger=jobs[0])
-    assert " CNY there" in other.stdout
+    assert " CNY at the other prices" in other.stdout
     neither = run("reprice", *period, ledger=jobs[0])
     assert (neither.returncode, "either --provider or --table" in neither.stderr) == (2, True)
 

@@ -136,7 +136,7 @@ def test_thousands_are_shown_by_the_mapping_or_the_file(
 def test_one_separator_cannot_be_both(world: World) -> None:
     """A mapping whose decimal separator divides thousands too is refused."""
     path = FILES["csv"](world.folder / "a.csv", [row("1")])
-    with pytest.raises(TableError, match="`thousands` is the decimal separator too"):
+    with pytest.raises(TableError, match="`thousands` is the same as the decimal separator"):
         world.line(path, mapping=mapping(world, MAPPING.replace("columns:", 'thousands: "."\ncolumns:')))
 
 

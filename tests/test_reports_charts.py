@@ -148,7 +148,7 @@ def test_every_budget_has_a_chart_and_the_rest_are_counted(many: Spend) -> None:
     )
     paced = [chart for chart in charts if chart.forecast is not None]
     assert len(paced) == len(charts)
-    assert "At the present pace, " in charts[0].about
+    assert "At the current pace, " in charts[0].about
     balances = next(section for section in document.sections if section.name == "budgets")
     names = [column.name for column in balances.columns]
     row = dict(zip(names, next(iter(balances.rows())), strict=True))

@@ -211,7 +211,7 @@ def test_rows_can_be_filtered_and_sorted(browser: Browser, folder: Path) -> None
     assert 0 < len(texts) < everything
     assert all("trailer" in text and "1080p" in text for text in texts)
     assert box.locator("[role=status]").text_content() == (
-        f"{len(texts)} of {everything} rows; the totals are of all rows"
+        f"{len(texts)} of {everything} rows; the totals include all rows"
     )
     box.locator("input").fill("")
     assert shown.count() == everything

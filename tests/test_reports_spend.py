@@ -78,7 +78,7 @@ def test_spent_provisional_and_held_are_separate(spending: str, tmp_path: Path) 
     report = november(spending, tmp_path, project="trailer")
     figures = {figure["title"]: (Decimal(figure["amount"]), figure["about"]) for figure in report["figures"]}
     assert figures == {
-        "Spent": (Decimal("1.414"), "of which 0.714 provisional"),
+        "Spent": (Decimal("1.414"), "including 0.714 provisional"),
         "Held": (3 * COST, "reserved for unsettled jobs"),
         "Committed": (Decimal("3.556"), "7 jobs"),
     }
@@ -225,7 +225,7 @@ def test_the_command_prints_a_month_and_writes_its_files(run: Run, tmp_path: Pat
         "1.414 USD spent so far. Of 7 jobs, 1 is settled provisionally at the quoted price and 3 are not "
         "settled yet.\n"
     )
-    assert "│ Total   │          │ USD      │    7 │ 1.414 │                0.714 │ 2.142 │" in result.stdout
+    assert "│ Total   │          │ USD      │    7 │ 1.414 │       0.714 │ 2.142 │" in result.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "report.html"]
     assert f"wrote 1 file and manifest.json to {out}" in result.stderr
 

@@ -122,7 +122,7 @@ def test_money_comes_back_when_its_step_leaves(open_guard: OpenGuard, clock: Clo
         guard.admit(CLIP, project="trailer")
     error = refused.value
     assert (error.available, error.window_end) == (ZERO, AT + 25 * HOUR)
-    assert "in its window of 24h; at 2026-11-22T01:00:00+00:00, enough of the money that is counted now" in str(
+    assert "in its window of 24h; by 2026-11-22T01:00:00+00:00, enough of the money that is counted now" in str(
         error
     )
     clock.now = AT + 25 * HOUR - timedelta(microseconds=1)

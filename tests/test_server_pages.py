@@ -263,7 +263,7 @@ def test_a_key_is_shown_once(scene: PageScene, browser: Browser) -> None:
     assert text not in page.content()
     page.locator("tr", has_text="fresh").locator("summary").click()
     page.locator("tr", has_text="fresh").get_by_label("Reason").fill("a test")
-    page.get_by_role("button", name="Revoke for ever").click()
+    page.get_by_role("button", name="Revoke permanently").click()
     assert page.text_content(".box.good p") == (
         "The access key is revoked. It is refused from its next request on."
     )

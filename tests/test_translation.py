@@ -58,19 +58,19 @@ def test_a_model_in_the_path_of_a_url_is_written_into_the_payload(book: PriceBoo
         (
             example("kling/multi_shot"),
             "qingbo",
-            "multi_shot, shot_type and multi_prompt cannot be said in the words",
+            "multi_shot, shot_type and multi_prompt cannot be expressed in",
         ),
         (
             example("kling/text_to_video"),
             "qingbo",
-            "negative_prompt cannot be said in the words of wire format tasks",
+            "negative_prompt cannot be expressed in wire format tasks",
         ),
         (example("tasks_v2/edit"), "kling", "duration must be 3 to 15 seconds for kling-v3-omni, not 0"),
         (example("openai_videos/first_last_frame"), "kling", "with a first and a last frame, mode must be pro"),
         (
             example("tasks_extra/multi_shot"),
             "tencent-vod",
-            "extra.shot_1_prompt cannot be said in the words of the API of tencent-vod",
+            "extra.shot_1_prompt cannot be expressed in the API of tencent-vod",
         ),
     ],
 )

@@ -56,8 +56,8 @@ def compare_command(
 
     The variants differ in resolution, audio, model or provider. The command prints one table per currency,
     with the cheapest variant first. The last table lists the variants that are not available, each with the
-    reason. If a provider has an API of its own, the job is written in the words of that API, if they can say
-    it. FILE contains one JSON request; - means standard input.
+    reason. If a provider has an API of its own, the command rewrites the job for that API where it can. FILE
+    contains one JSON request; - means standard input.
 
     With --top, the command shows the cheapest variants of each currency, and the request as written.
 

@@ -43,7 +43,7 @@ from kling_pricing.shot_lists.list_differences import ListComparison, PricedShot
     "--max-increase",
     callback=read_amount,
     metavar="AMOUNT",
-    help="Exit 1 if the total rises by more than this.",
+    help="Exit with code 1 if the total rises by more than this.",
 )
 @click.option("--markdown", "is_markdown", is_flag=True, help="Print Markdown for a review comment.")
 @reading_options

@@ -53,11 +53,10 @@ def demo_command(keep: Path | None, seed: int | None, no_open: bool) -> None:
 
     In less than a minute, three projects spend a month's budgets at two providers that the sandbox simulates:
     through a hook and through the server, with lost responses, a killed script, a failed task, jobs in doubt, a
-    user who spends too much, and an exception for a deadline. Then a statement with twelve things wrong
-    arrives, and is compared with the ledger. The command tells each step with its figures, and writes the
-    report page.
+    user who spends too much, and an exception for a deadline. Then a statement with twelve errors arrives, and
+    is compared with the ledger. The command reports each step with its figures, and writes the report page.
 
-    The demo needs no account and no network, and nothing is paid. You need the extra `all`.
+    The demo needs no account and no network, and costs nothing. You need the extra `all`.
 
     \b
     Examples:

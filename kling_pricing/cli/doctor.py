@@ -39,8 +39,8 @@ def doctor_command(ledger: str | None, tables: str | None, as_json: bool) -> Non
 
     The command shows the versions, the extras that are installed, the age of the prices, the cache, the time
     zone database, whether the ledger can be used and has the right schema, and whether the ledger's clock
-    agrees with this machine's. It shows no secret: of environment variables, it shows only the names, and of a
-    ledger on a server, not the URL. It changes nothing in the ledger.
+    agrees with this machine's. It shows no secrets: it leaves out the values of environment variables, and the
+    URL of a ledger on a server. It changes nothing in the ledger.
 
     \b
     Example:

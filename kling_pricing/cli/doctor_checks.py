@@ -211,7 +211,7 @@ def _ledger(ledger: str | None) -> Iterator[DoctorFinding]:
 def _clock(there: datetime | None, asked_at: datetime) -> DoctorFinding:
     """Compares the ledger's clock with this machine's, as of the question that the ledger answered."""
     if there is None:
-        return DoctorFinding("clock", "ok", f"{asked_at:%Y-%m-%d %H:%M:%S} UTC, which the ledger uses, too")
+        return DoctorFinding("clock", "ok", f"{asked_at:%Y-%m-%d %H:%M:%S} UTC; the ledger uses the same clock")
     late = asked_at - there if there < asked_at else max(there - datetime.now(UTC), timedelta())
     detail = f"{asked_at:%Y-%m-%d %H:%M:%S} UTC; on the ledger {there:%Y-%m-%d %H:%M:%S} UTC"
     if late > _CLOCK_TOLERANCE:

@@ -38,7 +38,8 @@ from kling_pricing.shot_lists.fitting import (
 _RULES = {
     "order": "in the order of the list; a shot that does not fit is left out, and a cheaper shot after it may "
     "still fit",
-    "most": "the greatest number of shots, so the cheapest first; of equally dear shots, the first in the list",
+    "most": "the greatest number of shots, so the cheapest first; among shots of the same price, the first "
+    "in the list",
     "shorter": "every shot, with the longest ones shortened to a common limit; the money that is left "
     "lengthens shots again, in the order of the list",
 }

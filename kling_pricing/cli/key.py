@@ -48,7 +48,7 @@ def key() -> None:
     help="view reads; submit also submits and cancels jobs; manage also administers.",
 )
 @click.option("--name", metavar="NAME", help="Name of the key. Default: the project and some digits.")
-@instant_option("--expires", "Instant from which the key is not valid (ISO 8601). Default: it does not expire.")
+@instant_option("--expires", "Time at which the key expires (ISO 8601). Default: it does not expire.")
 @optional_reason_option
 @actor_option
 @ledger_option
@@ -68,7 +68,7 @@ def issue_command(
     """Issue an access key for callers of the server.
 
     The command prints the key once. The ledger keeps only its SHA-256, so nobody can show the key again. Every
-    job that is submitted with the key has its project and its labels; the caller cannot change them, but can
+    job that is submitted with the key has the key's project and labels; the caller cannot change them, but can
     add other labels. Jobs also have the label access_key with the name of the key, which budgets can match.
 
     \b
@@ -125,7 +125,7 @@ def list_command(ledger: str, as_json: bool) -> None:
 @ledger_option
 @json_option
 def revoke_command(name: str, reason: str | None, actor: str | None, ledger: str, as_json: bool) -> None:
-    """Revoke an access key for ever. Servers refuse it from their next request on.
+    """Revoke an access key permanently. Servers refuse it from its next request on.
 
     Jobs that were sent with the key are settled as usual.
 

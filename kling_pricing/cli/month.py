@@ -62,7 +62,7 @@ def close_command(
 ) -> None:
     """Close the books of a month, and show the amounts to pay.
 
-    The command also shows the amounts in dispute and to accrue, and the journal of the month.
+    The command also shows the amount in dispute, the amount to accrue, and the journal of the month.
 
     The journal of a closed month, and of every month before it, never changes. If a statement that you remember
     later concerns a closed month, its amounts appear in the first open month. Every account has its own books.
@@ -136,7 +136,7 @@ def _open_text(items: OpenItems) -> str:
 )
 @ledgers_option
 @books_options("Provider whose books to show.")
-@as_of_option("Show only the months that were closed at this time (ISO 8601; a day includes the whole day).")
+@as_of_option("Show only the months that were closed by this time (ISO 8601; a day includes the whole day).")
 @tables_option
 @json_option
 def list_command(

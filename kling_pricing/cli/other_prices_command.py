@@ -77,7 +77,7 @@ def reprice_command(
         echo(to_json(_data(repriced)))
         return
     without = [job for job in repriced.jobs if job.why_not]
-    echo(f"{counted(len(repriced.jobs), 'job')} sent, {len(repriced.jobs) - len(without)} with a price there")
+    echo(f"{counted(len(repriced.jobs), 'job')} sent, {len(repriced.jobs) - len(without)} of them repriced")
     for total in repriced.totals:
         echo(_text(total))
     for reason, count in repriced.reasons:
@@ -88,10 +88,10 @@ def _text(total: RepricedTotal) -> str:
     price = f"{shown_range(total.minimum, total.maximum)} {total.other_currency}"
     now = f"{format_decimal(total.quoted)} {total.currency} quoted, {format_decimal(total.counted)} counted"
     if total.currency != total.other_currency:
-        return f"{counted(total.jobs, 'job')}: {now}; {price} there"
+        return f"{counted(total.jobs, 'job')}: {now}; {price} at the other prices"
     low, high = (subtract(amount, total.counted) for amount in (total.minimum, total.maximum))
     difference = signed(low) if low == high else f"{signed(low)} to {signed(high)}"
-    return f"{counted(total.jobs, 'job')}: {now}; {price} there ({difference})"
+    return f"{counted(total.jobs, 'job')}: {now}; {price} at the other prices ({difference})"
 
 
 def _data(repriced: Repriced) -> dict[str, Any]:

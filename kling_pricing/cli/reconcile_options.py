@@ -202,8 +202,8 @@ _OPTIONS = (
         "--settle-despite-gaps",
         "despite_gaps",
         is_flag=True,
-        help="Settle although the period is not reconciled. Rows that cannot be read or are missing may change "
-        "what a settled task costs.",
+        help="Settle even though the period is not reconciled. Rows that cannot be read or are missing may "
+        "change the cost of a settled task.",
     ),
     click.option(
         "--remember",

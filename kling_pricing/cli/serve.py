@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     help="Ledger URL. Default: the setting `ledger`, or else sqlite:///kling-pricing.db.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 chooses a free port.")
-@click.option("--host", help="Address to listen on. Default: 127.0.0.1, for this machine alone.")
-@click.option("--behind-proxy", is_flag=True, help="A proxy in front of the server ends TLS connections.")
+@click.option("--host", help="Address to listen on. Default: 127.0.0.1, which only this machine reaches.")
+@click.option("--behind-proxy", is_flag=True, help="A proxy in front of the server terminates TLS.")
 @click.option("--tls-cert", metavar="FILE", help="TLS certificate and its chain, in PEM format.")
 @click.option("--tls-key", metavar="FILE", help="Private key of the certificate.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Number of processes. Default: 1.")
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--demo",
     is_flag=True,
-    help="Serve a made-up month with simulated providers. All of it goes away at the end.",
+    help="Serve made-up months with simulated providers. The server removes everything when it stops.",
 )
 def serve_command(
     config: str | None,
@@ -64,15 +64,15 @@ def serve_command(
 ) -> None:
     """Run a server that guards the jobs of callers in any language.
 
-    Callers point their client at http://HOST:PORT/p/UPSTREAM instead of the provider, and send an access key
+    Callers point their clients at http://HOST:PORT/p/UPSTREAM instead of the provider, and send an access key
     instead of the provider's credential. The server admits each job to the budgets of the ledger, and only then
     passes it on with the credential. Issue access keys with `kling-pricing key issue`.
 
-    Without --config, the server offers only its API, at /api/v1. Every setting can also be an environment
-    variable, such as KLING_PRICING_SERVER_PORT.
+    Without --config, the server offers only its API, at /api/v1. You can also give every setting in an
+    environment variable, such as KLING_PRICING_SERVER_PORT.
 
-    With --demo, the server has a temporary ledger with a made-up month, prints an access key for each role, and
-    passes jobs on to simulated providers, at no cost. It needs no --config, and ignores the environment.
+    With --demo, the server has a temporary ledger with two made-up months, prints an access key for each role,
+    and passes jobs on to simulated providers, at no cost. It needs no --config, and ignores the environment.
 
     \b
     Examples:
@@ -136,7 +136,7 @@ def _refuse_with_demo(config: str | None, ledger: str | None) -> None:
 
 
 def _serve_demo(given: Mapping[str, Any]) -> bool:
-    """Serves a made-up month until Ctrl-C or SIGTERM, and returns whether the server had started."""
+    """Serves made-up months until Ctrl-C or SIGTERM, and returns whether the server had started."""
     with demo_required():
         from kling_pricing.demo import served_months  # noqa: PLC0415 (needs extras)
         from kling_pricing.demo.playground import demo_folder  # noqa: PLC0415
@@ -151,8 +151,8 @@ def _serve_demo(given: Mapping[str, Any]) -> bool:
         listen(settings.host, settings.port) as listening,
     ):
         story.step(
-            "This is a demo. Its jobs are made up, its providers are simulated, and nothing is paid. All of "
-            "it, the ledger included, goes away when you stop the server."
+            "This is a demo. Its jobs are made up, its providers are simulated, and nothing costs money. When "
+            "you stop the server, it removes everything, including the ledger."
         )
         with served_months.demo_ledger(script, folder, on_progress=story.progress) as months:
             story.step("Access keys:")
@@ -161,5 +161,5 @@ def _serve_demo(given: Mapping[str, Any]) -> bool:
             echo("")
             settings = served_months.served_settings({**given, **months._asdict()})
             has_started = _serve(ServerState(settings, book=demo_book()), listening)
-    echo("The demo is over, and its ledger is gone.")
+    echo("The demo has ended, and its ledger has been removed.")
     return has_started

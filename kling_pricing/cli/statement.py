@@ -202,11 +202,13 @@ def _print(sample: StatementSample) -> None:
     "for several texts.",
 )
 @click.option("--sums", is_flag=True, help="The rows are sums of tasks, such as one row per day and model.")
-@click.option("--tasks", metavar="COLUMN", help="Of sums: column with the number of tasks.")
-@click.option("--tier", metavar="COLUMN", help="Of sums: column with the tier.")
-@click.option("--project", "project_column", metavar="COLUMN", help="Of sums: column with the project.")
-@click.option("--account", "account_column", metavar="COLUMN", help="Of sums: column with the account.")
-@click.option("--timezone", "day_zone", metavar="ZONE", help="Of sums: IANA name of the time zone of the days.")
+@click.option("--tasks", metavar="COLUMN", help="For sums: column with the number of tasks.")
+@click.option("--tier", metavar="COLUMN", help="For sums: column with the tier.")
+@click.option("--project", "project_column", metavar="COLUMN", help="For sums: column with the project.")
+@click.option("--account", "account_column", metavar="COLUMN", help="For sums: column with the account.")
+@click.option(
+    "--timezone", "day_zone", metavar="ZONE", help="For sums: IANA name of the time zone of the days."
+)
 @click.option("--yes", is_flag=True, help="Do not ask: use the options, and the suggestions for the rest.")
 @tables_option
 @json_option
@@ -229,7 +231,7 @@ def map_command(
     also suggests which rows are totals: these are compared with the other rows, and are never charges.
 
     \b
-    Example:
+    Examples:
       kling-pricing statement map november.csv --provider qingbo \\
           --task job --amount charged --unit USD --out ours.yaml
       kling-pricing statement map daily.csv --provider qingbo --sums \\

@@ -56,8 +56,8 @@ def verify_command(since_last: bool, ledger: str) -> None:
     if changed:
         names = ", ".join(f"{month.month} of {month.closed.books}" for month in changed)
         echo(
-            f"the balances match the journal, but the journal of a closed month has changed: {names}; do not "
-            "report these months again before you know why",
+            f"the balances match the journal, but the journal of a closed month has changed: {names}; "
+            "find out why before you report these months again",
             err=True,
         )
         sys.exit(REFUSED)

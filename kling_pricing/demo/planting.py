@@ -98,7 +98,7 @@ class Planter:
         unit = table.billing.statement_unit
         if unit is None or self._newer_list is None:
             raise KlingPricingError(
-                f"the statements of {self._provider} cannot be made wrong in every way; choose another provider"
+                f"the statements of {self._provider} cannot contain every error; choose another provider"
             )
         self._per_unit = unit.per_currency_unit
 
@@ -215,7 +215,7 @@ class Planter:
     def _add_unknown(self, statement: FaultyStatement) -> None:
         row = self._stranger(statement)
         statement.rows.append(row)
-        statement.errors.append(PlantedError("a task is charged that nobody sent", row["task_id"]))
+        statement.errors.append(PlantedError("a task that nobody sent is charged", row["task_id"]))
 
     def _add_unreadable(self, statement: FaultyStatement) -> None:
         row = self._stranger(statement) | {"cost": "n/a"}

@@ -29,7 +29,7 @@ STATEMENT_FILE, CALLERS_STATEMENT_FILE = "statement.csv", "statement-of-callers.
 REPORT_FILE = "report.html"
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_CHANGES = {"duration_s": "shorter", "resolution": "in a lower resolution", "audio": "without sound"}
+_CHANGES = {"duration_s": "shorter", "resolution": "at a lower resolution", "audio": "without sound"}
 """Setting that the guard changed -> the job in words."""
 
 _EVENING = timedelta(hours=21)
@@ -114,8 +114,8 @@ class DemoStory:
         scripts, callers = script.scripts.provider, script.callers.provider
         self._teller.step(
             f"The sandbox stands in for the providers {scripts} and {callers} on this machine. Its clock "
-            f"makes {_month(script.start)} pass in seconds. Nothing is sent to anybody else, and nothing is "
-            "paid."
+            f"makes {_month(script.start)} pass in seconds. Nothing is sent to anybody else, and nothing "
+            "costs money."
         )
         self._teller.step(
             f"A ledger in a SQLite file counts every job of {len(script.projects)} projects. It has "
@@ -184,9 +184,9 @@ class DemoStory:
         self._studio.ask()
         resent = resent._replace(reservation=self._studio.reservation(resent.job))
         self._teller.step(
-            f"{_day(at)}: a script is killed with -9 while its job {resent.job.key} is on the way. The ledger "
-            f"still holds {self._money(resent.held)}. Started again, the script sends the job with the same "
-            f"key and gets the task of the first attempt: {_tasks(resent.tasks)} in all, charged "
+            f"{_day(at)}: a script is killed with SIGKILL while its job {resent.job.key} is on its way. The "
+            f"ledger still holds {self._money(resent.held)}. The script is started again, sends the job with "
+            f"the same key, and gets the task of the first attempt: {_tasks(resent.tasks)} in all, charged "
             f"{self._money(resent.reservation.billed or Decimal(0))}."
         )
 
@@ -194,17 +194,17 @@ class DemoStory:
         failed = await incidents.fail(self._studio, self._maker, at, self._script.common)
         self._teller.step(
             f"{_day(at)}: the task of job {failed.key} fails. {failed.provider} refunds failed tasks, so the "
-            f"{self._money(failed.reserved)} go back to the budgets."
+            f"{self._money(failed.reserved)} goes back to the budgets."
         )
 
     async def _doubt(self, at: datetime) -> None:
         doubtful = await incidents.doubt(self._studio, self._maker, at, self._script.doubtful)
         self._teller.step(
             f"{_day(at)}: {doubtful.jobs} connections of the server break, and nobody knows which jobs "
-            f"arrived. Their {self._money(doubtful.held)} stay on hold, in doubt. Asked by the ids of the "
-            f"reservations, {self._provider('callers')} knows {doubtful.settled} jobs, which are settled at "
-            f"{self._money(doubtful.charged)}. {doubtful.unknown} never arrived, and its money is released by "
-            "hand."
+            f"arrived. Their {self._money(doubtful.held)} stays on hold, in doubt. An hour later, "
+            f"{self._provider('callers')} is asked about the ids of the reservations: {doubtful.settled} jobs "
+            f"arrived, and are settled at {self._money(doubtful.charged)}. {doubtful.unknown} never arrived, "
+            "and its money is released by hand."
         )
 
     async def _overspend(self, at: datetime) -> None:
@@ -231,10 +231,10 @@ class DemoStory:
         bucket = next(row for row in self._studio.guard.status() if row.budget == part.project)
         changes = _and(f"{jobs} {_CHANGES.get(name, name)}" for name, jobs in spree.changes.items())
         self._teller.step(
-            f"{_day(at)}: {part.user} of {part.project} wants the {part.shot} at its best. Such a job costs "
-            f"more than the budget allows, so the guard makes {spree.changed} jobs cheaper ({changes}) until "
-            f"nothing more fits, and refuses the next {spree.refused}. "
-            f"{self._money(bucket.spent + bucket.held)} of {self._money(bucket.cap)} are used."
+            f"{_day(at)}: {part.user} of {part.project} wants the {part.shot} in the best quality. Such a job "
+            f"costs more than the budget allows, so the guard makes {spree.changed} jobs cheaper ({changes}). "
+            f"Then nothing more fits, and the guard refuses the next {spree.refused}. The budget has used "
+            f"{self._money(bucket.spent + bucket.held)} of {self._money(bucket.cap)}."
         )
 
     # the end of the month
@@ -252,8 +252,8 @@ class DemoStory:
             )
         amounts = _and(f"{self._money(spent[route])} at {self._provider(route)}" for route in ROUTES)
         self._teller.step(
-            f"The month is over. After {jobs} jobs, the ledger counts {amounts}. The sandbox keeps a bill of "
-            "its own, with code of its own: it has the same amounts, to the last digit."
+            f"The month is over. After {jobs} jobs, the ledger counts {amounts}. The sandbox keeps its own "
+            "bill with its own code; the bill has the same amounts, to the last digit."
         )
         await asyncio.sleep(0)  # Ctrl-C takes effect here
         self._reconcile_callers()
@@ -281,8 +281,8 @@ class DemoStory:
         statement = Planter(self._studio, self._seed).statement()
         path.write_text(statement.text(), encoding="utf-8", newline="")
         self._teller.step(
-            f"The statement of {self._provider('scripts')} arrives, with {len(statement.errors)} things "
-            "wrong. This is what the comparison with the ledger makes of each:"
+            f"The statement of {self._provider('scripts')} arrives, with {len(statement.errors)} errors. The "
+            "comparison with the ledger classifies each of them:"
         )
         with self._reconciled("scripts", path) as reconciled:
             findings = findings_about(statement.errors, reconciled)
@@ -291,9 +291,10 @@ class DemoStory:
             (total,) = reconciled.totals("all")
             verdict = exceptions_text(reconciled.exceptions, reconciled.open)
             self._teller.step(
-                f"The totals tie out: {self._money(total.expected)} were expected, and "
-                f"{self._money(total.billed)} are billed; the lines add up to the difference, "
-                f"{total.variance:+f}. {verdict}; the report page gives the cause and the remedy of each."
+                f"The totals tie out: {self._money(total.expected)} was expected, and "
+                f"{self._money(total.billed)} is billed; the variances of the lines add up to the "
+                f"difference, {total.variance:+f}. {verdict}; the report page gives the cause and the remedy "
+                "of each."
             )
             write_reports(reconciled, self._folder, formats=("html",), book=demo_book())
             return findings, total, reconciled.exceptions

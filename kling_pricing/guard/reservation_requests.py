@@ -257,7 +257,7 @@ def _until(binding: Shortfall, ends: datetime | None) -> str:
     window = f" in its window of {binding.rolling}"
     if ends is None:
         return f"{window}, and its cap is lower than the cost"
-    return f"{window}; at {ends.isoformat()}, enough of the money that is counted now will have left the window"
+    return f"{window}; by {ends.isoformat()}, enough of the money that is counted now will have left the window"
 
 
 def _why(

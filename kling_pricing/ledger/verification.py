@@ -186,7 +186,7 @@ def _overlays(rows: Iterable[Row], actions: Iterable[Row]) -> Iterator[str]:
     }
     for budget in sorted(kept.keys() | given.keys()):
         if kept.get(budget) != given.get(budget):
-            yield f"the cap of budget {budget} until an instant: it differs from the administrative actions"
+            yield f"the temporary cap of budget {budget}: it differs from the administrative actions"
 
 
 class _Revision(NamedTuple):

@@ -57,7 +57,11 @@ def comparison_answer(options: list[Option], limit: int) -> ToolAnswer:
     lines += [_option_text(*option) for option in available[limit:] if not option[0].changes]
     left_out = len(available) - len(shown_options)
     refused = len(options) - len(available)
-    more = f"\n{left_out} dearer ways are not shown; raise `limit` to see them." if left_out else ""
+    more = (
+        f"\n{left_out} more expensive alternatives are not shown; raise `limit` to see them."
+        if left_out
+        else ""
+    )
     closed = f"\n{refused} further combinations are not available." if refused else ""
     data = {
         "options": [_option_data(option, quoted) for option, quoted in shown_options],
@@ -105,7 +109,7 @@ def budgets_answer(found: list[BudgetForecast], freezes: list[Freeze], at: datet
         "budgets": [_forecast_data(forecast) for forecast in found],
         "freezes": [{**freeze._asdict(), "frozen_at": freeze.frozen_at.isoformat()} for freeze in freezes],
     }
-    return ToolAnswer("\n".join(lines or ["No budget that you may see is in use."]), data)
+    return ToolAnswer("\n".join(lines or ["There is no budget that you may see."]), data)
 
 
 def submission_answer(admission: Admission, payload: Mapping[str, Any], balances: list[Bucket]) -> ToolAnswer:

@@ -164,8 +164,8 @@ TOOLS: Mapping[str, ToolDefinition] = {
             "compare",
             "Compare prices",
             "Returns other ways to make the same clip, the cheapest first: at other resolutions, with or "
-            "without audio, with other models and at other providers. Use it when a job is too dear, or when "
-            "somebody asks for the cheapest way. Prices in different currencies are listed separately. "
+            "without audio, with other models and at other providers. Use it when a job is too expensive, or "
+            "when somebody asks for the cheapest way. Prices in different currencies are listed separately. "
             "Nothing is reserved or sent.",
             ComparisonArguments,
             _compare,
@@ -182,8 +182,8 @@ TOOLS: Mapping[str, ToolDefinition] = {
         ToolDefinition(
             "budget_status",
             "Show the budgets",
-            "Returns what each budget has spent, holds for unfinished jobs, and has left, until when, and "
-            "whether spending is frozen. Use it before you plan several jobs.",
+            "Returns the amounts that each budget has spent, holds for unfinished jobs and has left, the end "
+            "of its window, and whether spending is frozen. Use it before you plan several jobs.",
             BudgetArguments,
             _budget_status,
         ),

@@ -78,7 +78,7 @@ def translated(
     ]
     if unsaid:
         names = joined_with_and([request.field(name) for name in unsaid])
-        return f"{names} cannot be said in the words of the API of {provider}"
+        return f"{names} cannot be expressed in the API of {provider}"
     there = intake.with_options(provider=provider, wire_format=None, url=None)
     reason = ""
     for description in _descriptions(request):
@@ -121,7 +121,7 @@ def _translation(
             facts: Mapping[str, Any] = request.facts
             value = facts.get(copied) or _at(payload, request.stated_fields[copied])
             if copied not in fields:
-                return f"{request.field(copied)} cannot be said in the words of wire format {name}"
+                return f"{request.field(copied)} cannot be expressed in wire format {name}"
             composed = with_value(composed, fields[copied], value)
     if "prompt" in request.stated_fields:
         composed = _with_prompt(composed, _at(payload, request.stated_fields["prompt"]))

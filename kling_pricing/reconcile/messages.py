@@ -48,7 +48,7 @@ def cause_and_remedy(line: Line, details: LineDetails) -> _CauseAndRemedy:
 _SHARED_CAUSES: Mapping[Category, str] = {
     "billed_twice": "the task was charged more than once",
     "reserved_twice": "several reservations are bound to the task",
-    "currency_mismatch": "the task was charged in another currency than expected",
+    "currency_mismatch": "the task was charged in a currency other than expected",
     "in_doubt_candidate": "a request without a known task matches a charge for an unknown task",
     "not_in_ledger": "the task is not in this ledger",
 }

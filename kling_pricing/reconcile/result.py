@@ -382,8 +382,8 @@ class Reconciliation(ReconciliationSummary):
         """
         if self.grain:
             raise StatementError(
-                f"the statement gives sums by {', '.join(self.grain)}, which do not show what each task cost, "
-                "so nothing of it can be remembered, disputed or settled; ask the provider for a statement "
+                f"the statement gives sums by {', '.join(self.grain)}, which do not show the cost of each "
+                "task, so it cannot be remembered, disputed or settled; ask the provider for a statement "
                 "with one row per task"
             )
 

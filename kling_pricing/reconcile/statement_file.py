@@ -79,7 +79,7 @@ class StatementFile(FileModel):
         if self.answers is not None and self.totals:
             raise ValueError("responses have no totals; remove `totals`")
         if self.thousands is not None and self.thousands == (self.decimal or "."):
-            raise ValueError("`thousands` is the decimal separator too; give the right `decimal` beside it")
+            raise ValueError("`thousands` is the same as the decimal separator; also give the right `decimal`")
         return self
 
     @property

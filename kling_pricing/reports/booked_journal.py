@@ -169,7 +169,7 @@ class _Entry:
         difference = -sum_of(line.amount for line in [*lines, *credit])
         lines += credit
         if difference:
-            lines += self._other("rounding", difference, "each line is rounded to the decimals of the currency")
+            lines += self._other("rounding", difference, "each line is rounded on its own")
         return BookedEntry(self._currency, self._original, tuple(lines), liability, rounding)
 
     def _rate(self, day: date) -> Decimal:

@@ -137,10 +137,10 @@ def _forecast_text(rates: Sequence[RunRate | None], windows: Sequence[BucketHist
             currency, end = window.bucket.currency, window.bucket.window_end.astimezone(zone)
             if rate.exhausted_at is not None:
                 at = rate.exhausted_at.astimezone(zone)
-                return f" At the present pace, nothing is left on {at:%Y-%m-%d at %H:%M}."
+                return f" At the current pace, nothing will be left on {at:%Y-%m-%d at %H:%M}."
             left = cents(subtract(window.bucket.cap, rate.used_at_end), currency)
             return (
-                f" At the present pace, {amount_text(left)} {currency} is left at the end, "
+                f" At the current pace, {amount_text(left)} {currency} will be left at the end, "
                 f"{end:%Y-%m-%d %H:%M}."
             )
     return ""

@@ -26,8 +26,8 @@ def journal_table(reconciled: Reconciled, booking: Booking) -> Section:
     return Section(
         "journal",
         "Journal",
-        "One entry per currency of the charges, in the decimals of its currency. The rounding line balances "
-        "what the lines lose by rounding.",
+        "One entry per currency of the charges, rounded to the decimal places of the currency. The rounding "
+        "line balances the rounding of the other lines.",
         (
             Column("entry", "Entry", "count"),
             Column("day", "Day", "day"),

@@ -186,7 +186,7 @@ def _scope(spent: Spend) -> tuple[Fact, ...]:
 
 def _equation(currency: str, amounts: Amounts) -> Equation:
     provisional = (
-        f"of which {amount_text(amounts.provisional)} provisional"
+        f"including {amount_text(amounts.provisional)} provisional"
         if amounts.provisional
         else "none provisional"
     )
@@ -274,7 +274,7 @@ def _largest(totals: Totals, currency: str) -> tuple[Bar, ...]:
 _AMOUNTS = (
     Column("jobs", "Jobs", "count"),
     Column("spent", "Spent", "amount"),
-    Column("provisional", "Of which provisional", "amount"),
+    Column("provisional", "Provisional", "amount"),
     Column("held", "Held", "amount"),
 )
 

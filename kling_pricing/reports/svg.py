@@ -71,7 +71,7 @@ def panels(chart: Chart) -> tuple[Panel, ...]:
         if chart.mark is not None:
             legend.append(LegendEntry(None, chart.mark))
     elif isinstance(chart, StepChart) and chart.forecast is not None:
-        legend = [LegendEntry("main", "Remaining"), LegendEntry("wait", "Forecast at the present pace")]
+        legend = [LegendEntry("main", "Remaining"), LegendEntry("wait", "Forecast at the current pace")]
     large = _markup(_drawn(chart, WIDE if is_wide(chart) else NARROW))
     small = _markup(_drawn(chart._replace(name=f"{chart.name}-small"), SMALL))
     return (Panel("", large, small, tuple(legend) if len(legend) > 1 else ()),)

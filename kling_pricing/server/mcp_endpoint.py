@@ -145,7 +145,7 @@ class _McpEndpoint:
             return
         if scope["method"] != "POST":  # there is no stream of messages that no request has asked for
             answer = problem_response(
-                plain_problem(_NOT_ALLOWED, "the path takes POST only; see the header Allow")
+                plain_problem(_NOT_ALLOWED, "the path accepts POST only; see the header Allow")
             )
             answer.headers["allow"] = "POST"
             await answer(scope, receive, send)

@@ -185,7 +185,7 @@ class LedgerGauges(Collector):
         families = {
             name: GaugeMetricFamily(
                 f"kling_pricing_budget_{name}",
-                f"{text} Of a budget with several balances, the " + ("lowest." if name == "left" else "sum."),
+                f"{text} For a budget with several balances, the " + ("lowest." if name == "left" else "sum."),
                 labels=("budget", "currency"),
             )
             for name, text in names.items()
@@ -211,7 +211,7 @@ class LedgerGauges(Collector):
             _gauge("kling_pricing_in_doubt", "Number of jobs in doubt.", len(doubtful)),
             _gauge(
                 "kling_pricing_in_doubt_age_seconds",
-                "Time since the oldest job in doubt was sent; 0 without one.",
+                "Time since the oldest job in doubt was sent; 0 if there is none.",
                 _seconds(now - min(sent, default=now)),
             ),
         ]
@@ -223,7 +223,7 @@ class LedgerGauges(Collector):
         return [
             _gauge(
                 "kling_pricing_outbox_age_seconds",
-                "Age of the oldest alert that a receiver still lacks; 0 without one.",
+                "Age of the oldest alert that a receiver still lacks; 0 if there is none.",
                 _seconds(now - oldest[0].at) if oldest else 0,
             )
         ]

@@ -90,9 +90,9 @@ def _may_view(request: Request, state: ServerState) -> bool:
 def metrics(request: Request) -> Response:
     """Returns the metrics in the text format of Prometheus.
 
-    From this machine, no access key is needed, unless a proxy stands in front of the server or the URL has
-    another name for this machine, which a web page may have given it. Otherwise, a key with all projects is
-    needed.
+    From this machine, you need no access key, unless a proxy stands in front of the server, or the URL has
+    another name for this machine, which a web page may have given it. Otherwise, you need a key for all
+    projects.
     """
     state: ServerState = request.app.state.server
     if not _is_local(request, state):

@@ -83,7 +83,7 @@ _OF_STATUSES: Mapping[int, tuple[str, str]] = {
     401: ("unauthorized", "The request has no valid access key"),
     403: ("forbidden", "The access key does not allow the request"),
     404: ("not_found", "There is nothing at this path"),
-    405: ("method_not_allowed", "The path does not take this method"),
+    405: ("method_not_allowed", "The path does not accept this method"),
     408: ("timeout", "The body arrives too slowly"),
     413: ("too_large", "The body is too large"),
     500: ("internal_error", "The server has failed"),
@@ -289,7 +289,7 @@ def _http_error(_request: Request, error: Any) -> Response:
 
 _HTTP_DETAILS: Mapping[str, str] = {
     "Not Found": "there is nothing at this path; see /docs for the paths of the API",
-    "Method Not Allowed": "the path does not take this method; see the header Allow",
+    "Method Not Allowed": "the path does not accept this method; see the header Allow",
 }
 """The detail that the framework gives -> the detail of the problem."""
 

@@ -168,7 +168,7 @@ def opening_text(state: ServerState, port: int) -> str:
     lines = [
         f"The ledger is {state.ledger.name}.",
         f"The API is at {root}/api/v1.",
-        f"The pages for people are at {root}/; sign in with an access key.",
+        f"The pages for the browser are at {root}/; sign in with an access key.",
     ]
     if state.upstreams:
         width = max(map(len, state.upstreams))

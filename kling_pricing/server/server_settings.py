@@ -44,7 +44,7 @@ def _base_url(value: str) -> str:
     if not port_is_valid or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http or https URL such as https://api.example.com")
     if parts.username is not None or parts.query or parts.fragment or "\\" in value:
-        raise ValueError("must have no user, query or fragment; give the secret as `credential`")
+        raise ValueError("must not contain a user, query or fragment; give the secret as `credential`")
     return value.rstrip("/")
 
 
@@ -103,11 +103,11 @@ class UpstreamSettings(FileModel):
     allow_paths: list[UrlPath] = []
     """Paths at and below which requests pass without a price although the API bills for jobs there."""
     open_paths: list[UrlPath] = []
-    """Paths, besides those of their own tasks, that callers with the key of one project may use."""
+    """Paths, besides those of their own tasks, that callers with a key for one project may use."""
     webhook_secret: SecretReference | None = None
     """The place of the secret with which the provider signs callbacks. Default: callbacks are not signed."""
     callbacks: Literal["leave", "relay"] = "leave"
-    """Whether a caller's URL for callbacks stays as it is, or the server sends the callbacks on to it."""
+    """Whether a caller's URL for callbacks stays as it is, or the server relays the callbacks to it."""
 
 
 class ServerLimits(FileModel):
@@ -128,7 +128,7 @@ class ServerLimits(FileModel):
     body_timeout_s: Seconds = 60
     """The seconds in which a caller must send the next part of a body, and read the next part of a response."""
     callbacks_per_s: int = Field(100, ge=1, le=100_000)
-    """The largest number of callbacks in a second that anybody may send, for each upstream."""
+    """The largest number of callbacks per second that anybody may send, for each upstream."""
     callback_timeout_s: Seconds = 5
     """The seconds in which a caller's server must accept a relayed callback."""
     live_streams: int = Field(64, ge=0, le=4096)
@@ -145,7 +145,7 @@ class ServerSettings(FileModel):
     port: int = Field(8080, ge=0, le=65_535)
     """The port on which to listen; 0 chooses a free port."""
     behind_proxy: bool = False
-    """Whether a proxy in front of the server ends TLS connections."""
+    """Whether a proxy in front of the server terminates TLS."""
     tls_cert: Text | None = None
     """The file with the TLS certificate and its chain."""
     tls_key: Text | None = None
@@ -157,13 +157,13 @@ class ServerSettings(FileModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important messages to log. The log has one JSON object per line, on standard error."""
     ask_after_s: Seconds = 10
-    """The seconds after which the server first asks an upstream about a job; it then asks ever less often."""
+    """The seconds after which the server first asks an upstream about a job; it then asks less often."""
     lease_s: int = Field(60, ge=1, le=3600)
     """The seconds after which another process takes over the background work of one that died."""
     session_idle_s: SessionSeconds = 3600
-    """The seconds without use after which a person must sign in to the pages again."""
+    """The seconds without use after which a person must sign in again."""
     session_lasts_s: SessionSeconds = 43_200
-    """The seconds after which a person must sign in to the pages again in any case."""
+    """The seconds after which a person must sign in again in any case."""
     trust_header: Annotated[Text, AfterValidator(_header)] | None = None
     """The header in which a proxy in front names the access key of a person who signed in there."""
     trusted_proxies: list[Annotated[Text, AfterValidator(_network)]] = []
@@ -190,12 +190,12 @@ class ServerSettings(FileModel):
         if not (is_loopback(self.host) or self.behind_proxy or self.tls_cert):
             raise ValueError(
                 f"`host: {self.host}` would accept access keys without encryption; give `tls_cert` and "
-                "`tls_key`, or set `behind_proxy` if a proxy in front of the server ends TLS"
+                "`tls_key`, or set `behind_proxy` if a proxy in front of the server terminates TLS"
             )
         if self.trust_header is not None and not (self.behind_proxy and self.trusted_proxies):
             raise ValueError(
-                "`trust_header` needs `behind_proxy` and `trusted_proxies`, because anybody else could send "
-                "the header, too; name the addresses of the proxies"
+                "`trust_header` needs `behind_proxy` and `trusted_proxies`, because otherwise anybody could "
+                "send the header; list the addresses of the proxies in `trusted_proxies`"
             )
         return self
 

@@ -4,7 +4,7 @@ A *cell* is one combination of the columns that a mapping names: a day, a model,
 """
 
 BLIND_SPOTS = (
-    "they do not show which task a variance belongs to, nor errors that cancel out within a sum, such as a "
-    "task that is charged twice beside one that is not charged"
+    "they do not show which task a variance belongs to, or errors that cancel out within a sum, such as one "
+    "task that is charged twice and another that is not charged"
 )
 """What sums cannot show, as a clause."""

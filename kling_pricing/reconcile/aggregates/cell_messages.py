@@ -16,6 +16,10 @@ from kling_pricing.reconcile.messages import row_problem
 from kling_pricing.reconcile.model import Line
 
 _FIND_TASKS = "Ask the provider for the tasks behind this sum, and reconcile them"
+_CHECK_MAPPING = (
+    "Check the names in the mapping, and the time zone of its days. If both are right, ask the provider for "
+    "the tasks behind this sum, and reconcile them."
+)
 
 
 class CellMessages(NamedTuple):
@@ -110,7 +114,7 @@ def _not_billed(_line: Line, _explanation: str | None) -> tuple[str, str]:
 def _not_in_ledger(_line: Line, _explanation: str | None) -> tuple[str, str]:
     return (
         "the ledger has no such tasks",
-        f"Check the names in the mapping, and the time zone of its days. {_FIND_TASKS} if they are right.",
+        _CHECK_MAPPING,
     )
 
 

@@ -24,7 +24,7 @@ function addFilter(box, table) {
       row.hidden = !words.every(word => text.includes(word));
       shown += !row.hidden;
     }
-    count.textContent = words.length ? `${shown} of ${all} rows; the totals are of all rows` : "";
+    count.textContent = words.length ? `${shown} of ${all} rows; the totals include all rows` : "";
   });
 }
 

@@ -26,8 +26,8 @@ from kling_pricing.server.server_state import ServerState
 
 _DESCRIPTION = """The guard of kling-pricing for callers in any language.
 
-Send your access key as `Authorization: Bearer KEY`. A key of one project reaches this project only: what
-belongs to other projects is not found.
+Send your access key as `Authorization: Bearer KEY`. A key for one project reaches this project only:
+whatever belongs to other projects is not found.
 
 Amounts are text in plain decimal notation, so that no program rounds them. Instants are ISO 8601 with a time
 zone. Every error is a problem document (RFC 9457), whose `code` names its kind.

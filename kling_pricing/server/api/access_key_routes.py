@@ -37,10 +37,10 @@ class AccessKeyView(View):
     """An access key, without its text."""
 
     name: str
-    project: str | None = Field(description="The only project that it reaches; null: all projects.")
+    project: str | None = Field(description="The only project that the key reaches; null: all projects.")
     role: Role
     labels: dict[str, str]
-    fingerprint: str = Field(description="The first digits of the SHA-256 of its text.")
+    fingerprint: str = Field(description="The first digits of the SHA-256 of the key's text.")
     created_at: Instant
     expires_at: Instant | None
     revoked_at: Instant | None
@@ -62,11 +62,11 @@ class AccessKeyList(View):
 class IssueKeyBody(ApiBody):
     """A new access key. Give either a project or `all_projects`."""
 
-    project: ShortText | None = Field(None, description="The only project that it reaches.")
-    all_projects: bool = Field(default=False, description="Whether it reaches all projects.")
+    project: ShortText | None = Field(None, description="The only project that the key reaches.")
+    all_projects: bool = Field(default=False, description="Whether the key reaches all projects.")
     role: Role = "submit"
-    labels: dict[ShortText, ShortText] = Field({}, description="Labels that every request with it has.")
-    name: ShortText | None = Field(None, description="Its name, which the audit log shows as the actor.")
+    labels: dict[ShortText, ShortText] = Field({}, description="Labels that every request with the key has.")
+    name: ShortText | None = Field(None, description="The key's name, which the audit log shows as the actor.")
     expires_at: Instant | None = None
     reason: ShortText | None = None
 
@@ -89,13 +89,13 @@ class CallerView(View):
 
 @router.get("/keys", summary="List access keys")
 def list_keys(server: Served, _caller: Administrator) -> AccessKeyList:
-    """Returns every access key, also those that are not valid any more."""
+    """Returns every access key, including those that are no longer valid."""
     return AccessKeyList(keys=[AccessKeyView.of(key) for key in server.ledger.access_keys()])
 
 
 @router.post("/keys", summary="Issue an access key", status_code=201, responses=problems(408, 413))
 def issue(body: IssueKeyBody, server: Served, caller: Administrator) -> IssuedKeyView:
-    """Issues an access key. Its text is in this answer only."""
+    """Issues an access key. Only this answer contains its text."""
     if (body.project is None) != body.all_projects:
         raise KlingPricingError("give either `project` or `all_projects: true`")
     issued = issue_key(
@@ -115,7 +115,7 @@ def issue(body: IssueKeyBody, server: Served, caller: Administrator) -> IssuedKe
 def revoke_access_key(
     name: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AccessKeyView:
-    """Revokes an access key for ever; it is refused from the next request on."""
+    """Revokes an access key permanently; it is refused from the next request on."""
     names = [key.name for key in server.ledger.access_keys()]
     if name not in names:
         raise HTTPException(_NOT_FOUND, str(unknown_key(name, names)))

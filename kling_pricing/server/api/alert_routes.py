@@ -84,7 +84,7 @@ class ReceiverView(View):
     """A receiver of alerts, and its progress. Its URL is not shown."""
 
     name: str = Field(examples=["env:ALERTS_URL"])
-    waiting: int = Field(description="The number of alerts that it has not got yet.")
+    waiting: int = Field(description="The number of alerts that the receiver still lacks.")
     failures: int
     problem: str | None
     next_at: Instant | None
@@ -109,7 +109,7 @@ def list_alerts(
 ) -> AlertPage:
     """Returns the alerts that you may see, the oldest first.
 
-    A key of one project sees the alerts about jobs of this project, and about budgets that count it alone.
+    A key for one project sees the alerts about jobs of this project, and about budgets that count no other.
     """
     found: list[StoredAlert] = []
     own = budgets_of(server, caller)

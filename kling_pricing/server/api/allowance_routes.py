@@ -43,7 +43,9 @@ class AllowanceView(View):
     available: Number
     currency: str
     budgets: list[str]
-    key: str | None = Field(description="The only key for which it may be used; null: any key of the project.")
+    key: str | None = Field(
+        description="The only key for which the allowance counts; null: any key of the project."
+    )
     until: Instant
     actor: str
     reason: str
@@ -70,7 +72,7 @@ class AllowBody(ApiBody):
     project: ShortText | None = None
     amount: Amount | None = None
     currency: ShortText | None = None
-    budgets: list[ShortText] = Field([], description="The budgets above whose limits it may be used.")
+    budgets: list[ShortText] = Field([], description="The budgets above whose caps the allowance counts.")
     until: Instant
     key: ShortText | None = None
     request: ShortText | None = Field(None, description="The id of a filed request.")
@@ -94,14 +96,16 @@ class AllowanceRequestView(View):
 
     id: str
     project: str
-    amount: Number = Field(description="The price of the job. An allowance covers what does not fit.")
+    amount: Number = Field(description="The price of the job. An allowance covers the part that does not fit.")
     currency: str
     budgets: list[str]
     key: str | None
     actor: str
     reason: str
     created_at: Instant
-    allowance_id: str | None = Field(description="The allowance that granted it; null: it is open.")
+    allowance_id: str | None = Field(
+        description="The allowance that granted the request; null: the request is open."
+    )
 
     @classmethod
     def of(cls, asked: AllowanceRequest) -> AllowanceRequestView:
@@ -117,14 +121,14 @@ class AllowanceRequestList(View):
 
 @router.get("/allowances", summary="List allowances")
 def list_allowances(server: Served, caller: Viewer) -> AllowanceList:
-    """Returns the allowances of your project; with a key of all projects, every allowance."""
+    """Returns the allowances of your project; with a key for all projects, every allowance."""
     found = [each for each in server.guard.allowances() if caller.reaches(each.project)]
     return AllowanceList(allowances=[AllowanceView.of(allowance) for allowance in found])
 
 
 @router.post("/allowances", summary="Grant an allowance", status_code=201, responses=problems(408, 413))
 def grant_allowance(body: AllowBody, server: Served, caller: Administrator) -> AllowanceView:
-    """Lets a project spend an amount above the limits of named budgets, until an instant."""
+    """Lets a project spend an amount above the caps of named budgets until a given time."""
     granted = allow(
         server.settings.ledger,
         body.project,
@@ -146,7 +150,7 @@ def grant_allowance(body: AllowBody, server: Served, caller: Administrator) -> A
 def revoke_allowance(
     allowance_id: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
 ) -> AllowanceView:
-    """Revokes an allowance immediately. Requests that it covers already stay covered."""
+    """Revokes an allowance immediately. Requests that it already covers stay covered."""
     ids = [each.id for each in server.ledger.allowances()]
     if allowance_id not in ids:
         raise HTTPException(_NOT_FOUND, str(unknown_allowance(allowance_id, ids)))
@@ -155,7 +159,7 @@ def revoke_allowance(
 
 @router.get("/allowance-requests", summary="List filed requests")
 def list_allowance_requests(server: Served, caller: Viewer) -> AllowanceRequestList:
-    """Returns the filed requests of your project; with a key of all projects, every filed request."""
+    """Returns the filed requests of your project; with a key for all projects, every filed request."""
     found = [each for each in server.guard.allowance_requests() if caller.reaches(each.project)]
     return AllowanceRequestList(requests=[AllowanceRequestView.of(asked) for asked in found])
 

@@ -56,9 +56,11 @@ class BudgetView(View):
     window_start: Instant | None
     window_end: Instant | None = Field(description="null: the window never ends.")
     rolling: str | None = Field(description="The length of a rolling window, such as `24h`.")
-    pace_per_day: Number | None = Field(description="The average of the window, per 24 hours; null: unknown.")
+    pace_per_day: Number | None = Field(
+        description="The average of the window, per 24 hours; null: unknown yet."
+    )
     exhausted_at: Instant | None = Field(
-        description="When nothing is left at this pace; null: not before the end."
+        description="When nothing will be left at this pace; null: not before the end."
     )
 
     @classmethod
@@ -114,7 +116,7 @@ class ApplyBody(BudgetsBody):
     """New budgets, and the consent to weaker protection."""
 
     base: str | None = Field(
-        None, description="The `base` of your plan: refuses the budgets if others are in force meanwhile."
+        None, description="The `base` of your plan: refuses the budgets if others are now in force."
     )
     remove: list[ShortText] = Field([], description="The budgets that the file does not contain.")
     allow_weaker: bool = Field(default=False, description="Whether protection may become weaker.")
@@ -125,7 +127,7 @@ class CapBody(ApiBody):
     """A new cap of one budget."""
 
     cap: Amount
-    until: Instant | None = Field(None, description="The end of the new cap; null: it stays.")
+    until: Instant | None = Field(None, description="The end of the new cap; null: the cap stays.")
     allow_weaker: bool = Field(default=False, description="Whether more may be spent than before.")
     reason: ShortText
 
@@ -170,7 +172,7 @@ class FreezeList(View):
 def show_budgets(server: Served, caller: Viewer) -> BudgetList:
     """Returns the balance of each budget in its window.
 
-    A key of one project sees the budgets that count this project alone.
+    A key for one project sees only the budgets that count no other project.
     """
     guard = server.guard
     own = budgets_of(server, caller)
@@ -229,8 +231,8 @@ def set_cap(budget: BudgetName, body: CapBody, server: Served, caller: Administr
     change = guard.cap_change(budget, body.cap, until=body.until)
     if change.weaker and not body.allow_weaker:
         raise BudgetWeakenedError(
-            f"the new cap lets more be spent in budget {budget} than before; send `allow_weaker: true` if that "
-            "is what you want",
+            f"the new cap allows more spending in budget {budget} than before; if you agree to that, send "
+            "`allow_weaker: true`",
             removed=(),
             weaker=(f"{budget}: cap",),
         )
@@ -249,7 +251,7 @@ def set_cap(budget: BudgetName, body: CapBody, server: Served, caller: Administr
 
 @router.get("/freezes", summary="List the freezes")
 def list_freezes(server: Served, caller: Viewer) -> FreezeList:
-    """Returns the freezes in force: first that of all spending, then the oldest."""
+    """Returns the freezes in force: the freeze of all spending first, then the oldest."""
     own = budgets_of(server, caller)
     found = [freeze for freeze in server.guard.freezes() if freeze.budget is None or freeze.budget in own]
     return FreezeList(freezes=[FreezeView.model_validate(freeze) for freeze in found])

@@ -83,7 +83,7 @@ class PayloadBody(ApiBody):
 
 
 class QuoteBody(PayloadBody):
-    """A payload whose price is wanted."""
+    """A payload to price."""
 
     at: Instant | None = Field(None, description="The instant whose prices apply; null: now.")
 
@@ -91,7 +91,7 @@ class QuoteBody(PayloadBody):
 class DecideBody(PayloadBody):
     """A payload, and the labels by which budgets match it."""
 
-    project: ShortText | None = Field(None, description="The project; only for a key of all projects.")
+    project: ShortText | None = Field(None, description="The project; only for a key for all projects.")
     key: ShortText | None = Field(None, description="Your own name for the job.")
     labels: dict[ShortText, ShortText] = Field({}, description="Further labels that budgets may match.")
 
@@ -119,7 +119,7 @@ def compare_prices(body: QuoteBody, server: Served, _caller: Viewer) -> Comparis
 
 @router.post("/decide", summary="Decide without reserving")
 def decide_payload(body: DecideBody, server: Served, caller: Viewer) -> DecisionView:
-    """Returns the outcome that an admission of the payload would have now, with the effect on each budget.
+    """Returns whether the payload would be admitted now, with the effect on each budget.
 
     Nothing is reserved. Until you create a reservation, other requests may take the money.
     """

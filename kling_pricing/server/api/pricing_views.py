@@ -140,7 +140,7 @@ class DecisionView(View):
     passes: bool
     reserved: Number = Field(description="The amount that would be reserved, in the quote's currency.")
     quote: QuoteView
-    changes: dict[str, Any] = Field(description="Setting -> new value, of a request that would be capped.")
+    changes: dict[str, Any] = Field(description="Setting -> new value, if the request would be capped.")
     budgets: list[EffectView] = Field(description="The effect on each budget that matches the request.")
     refusal: ProblemDocument | None = Field(description="The problem that an admission would have.")
     reservation_id: str | None = Field(description="The reservation that exists already for the key.")

@@ -188,7 +188,7 @@ def dispatch_reservation(
 def bind_reservation(
     reservation_id: ReservationId, body: BindBody, server: Served, caller: Submitter
 ) -> ReservationView:
-    """Binds a reservation to the task in the provider's response. It may be repeated."""
+    """Binds a reservation to the task in the provider's response. You can repeat the call."""
     reservation = outcome_of(server, caller, reservation_id)
     if reservation.task_id is None:
         require_own_task(server, caller, reservation, body.task_id)

@@ -139,4 +139,4 @@ class ResolveBody(ApiBody):
 
     outcome: Literal["charged", "not_charged"]
     amount: Amount | None = Field(None, description="The amount charged; null: the quoted amount.")
-    reason: ShortText | None = Field(None, description="How you know it; the ledger keeps it.")
+    reason: ShortText | None = Field(None, description="How you know the outcome; the ledger keeps this text.")

@@ -105,7 +105,7 @@ class _LiveEndpoint:
 
 
 def _http_error(_request: Request, error: Any) -> Response:
-    detail = {404: "there is no page at this path", 405: "this path takes no such request"}
+    detail = {404: "there is no page at this path", 405: "this path does not accept such a request"}
     text = detail.get(error.status_code, str(error.detail))
     problem = plain_problem(error.status_code, f"{text}; go back to the overview")
     response = rendered("refusal_unsigned", {"problem": problem}, error.status_code)

@@ -49,7 +49,9 @@ def ask_now(visit: Visit) -> Awaitable[Answer]:
     job = reservation_of(visit.server, visit.caller, visit.path["reservation_id"])
     upstream = upstream_of(visit.server, job)
     if not is_open(job):
-        raise KlingPricingError("this job has ended, or was never sent; there is nothing to ask about it")
+        raise KlingPricingError(
+            "this job has ended, or was never sent, so there is nothing to ask the provider"
+        )
     if upstream is None:
         raise KlingPricingError(
             f"the server has no upstream for account {job.account} of {job.provider}, so it cannot ask; look "

@@ -25,8 +25,8 @@ _EVENTS: Mapping[str, str] = {
     "expire": "The reservation expired before it was sent.",
     "record": "Spend outside the guard was recorded.",
     "alert": "An alert was raised.",
-    "waive": "A budget in observe mode would have refused it.",
-    "cover": "An allowance covered a part.",
+    "waive": "A budget in observe mode would have refused the job.",
+    "cover": "An allowance covered part of the price.",
 }
 """Kind of a journal entry -> the event in words."""
 

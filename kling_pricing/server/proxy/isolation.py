@@ -1,4 +1,4 @@
-"""What a caller with the key of one project reaches: its own tasks, and what belongs to the whole account.
+"""What a caller with a key for one project reaches: its own tasks, and what belongs to the whole account.
 
 Elements and voices belong to the account, so every caller may use them. The balance of the account, other
 services, and paths that are not listed are refused.

@@ -1,4 +1,4 @@
-"""Which requests a caller with the key of one project may send, and which only read."""
+"""Which requests a caller with a key for one project may send, and which only read."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class HttpEntry(FileModel):
     account: list[PathsEntry] = Field(
         [],
         description="Paths that concern the whole account, such as its balance. The server refuses them to "
-        "callers with the key of one project.",
+        "callers with a key for one project.",
     )
     unpriced: list[UnpricedPathsEntry] = Field(
         [], description="Paths that are billed but have no published price."
