@@ -152,8 +152,8 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options for long tests."""
     parser.addoption("--torture", type=int, default=3, metavar="SECONDS", help="how long to kill processes")
-    parser.addoption("--power-cuts", type=int, default=300, metavar="N", help="how many power cuts to replay")
-    parser.addoption("--simulations", type=int, default=200, metavar="N", help="how many seeds to simulate")
+    parser.addoption("--power-cuts", type=int, default=120, metavar="N", help="how many power cuts to replay")
+    parser.addoption("--simulations", type=int, default=80, metavar="N", help="how many seeds to simulate")
     parser.addoption("--seed", type=int, metavar="N", help="simulate this seed only")
     parser.addoption(
         "--long",
