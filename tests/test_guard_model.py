@@ -783,11 +783,11 @@ class GuardMachine(RuleBasedStateMachine):
         )
 
     @rule(
-        job=st.none() | jobs,
+        job=st.none() | jobs | jobs,
         provider=st.sampled_from(["qingbo", "kling"]),
         task=tasks,
-        state=st.sampled_from(["queued", "processing", "succeeded", "failed", "cancelled"]),
-        charge=st.sampled_from([None, None, 0, 3, 4, 4, 97_750, 398_438, 500_000]),
+        state=st.sampled_from(["queued", "processing", "succeeded", "failed", "failed", "cancelled"]),
+        charge=st.sampled_from([None, None, None, None, 0, 3, 4, 4, 97_750, 398_438, 500_000]),
         repeated=st.booleans(),
     )
     def observe(
