@@ -45,9 +45,21 @@ LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 """Whether properties are tried with many more examples."""
 
 
-def examples(usual: int) -> int:
-    """Returns the number of examples for a property: twenty times as many with `HYPOTHESIS_PROFILE=long`."""
-    return 20 * usual if LONG else usual
+def examples(usual: int, long: int | None = None) -> int:
+    """Returns the number of examples for a property.
+
+    Args:
+        usual: the number in a usual run.
+        long: the number with `HYPOTHESIS_PROFILE=long`; None: twenty times the usual number.
+    """
+    if not LONG:
+        return usual
+    return 20 * usual if long is None else long
+
+
+def in_memory() -> str | None:
+    """Returns a folder in memory for `tempfile`, because a disk delays every verb; None: there is none."""
+    return str(_MEMORY) if os.access(_MEMORY, os.W_OK) else None
 
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -140,8 +152,8 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options for long tests."""
     parser.addoption("--torture", type=int, default=3, metavar="SECONDS", help="how long to kill processes")
-    parser.addoption("--power-cuts", type=int, default=300, metavar="N", help="how many power cuts to replay")
-    parser.addoption("--simulations", type=int, default=200, metavar="N", help="how many seeds to simulate")
+    parser.addoption("--power-cuts", type=int, default=120, metavar="N", help="how many power cuts to replay")
+    parser.addoption("--simulations", type=int, default=80, metavar="N", help="how many seeds to simulate")
     parser.addoption("--seed", type=int, metavar="N", help="simulate this seed only")
     parser.addoption(
         "--long",

@@ -1,4 +1,8 @@
-"""Properties that hold for every request, tried with Hypothesis."""
+"""Properties that hold for every request, tried with Hypothesis.
+
+A long run tries most of them with 1,200 to 5,000 examples, about fifty times as many as a usual run:
+`HYPOTHESIS_PROFILE=long pytest tests/test_properties.py`.
+"""
 
 import copy
 import json
@@ -59,7 +63,7 @@ def answer(payload: Any) -> Any:
 
 
 @given(st.one_of(json_values, plausible, nearly, st.dictionaries(st.text(max_size=8), json_values)))
-@settings(max_examples=examples(250), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100, long=5000), suppress_health_check=[HealthCheck.too_slow])
 def test_any_json_value_gives_a_quote_or_an_error_of_ours(payload: Any) -> None:
     """Any JSON value, and the same value as JSON text, gives the same quote or a `KlingPricingError`."""
     direct = answer(payload)
@@ -75,7 +79,7 @@ def test_any_text_gives_a_quote_or_an_error_of_ours(text: str | bytes) -> None:
 
 
 @given(plausible)
-@settings(max_examples=examples(120))
+@settings(max_examples=examples(50, long=2400))
 def test_line_items_sum_to_the_total(payload: dict[str, Any]) -> None:
     """The lines sum to the total, and each amount is its unit price times its quantity."""
     quoted = answer(payload)
@@ -85,7 +89,7 @@ def test_line_items_sum_to_the_total(payload: dict[str, Any]) -> None:
 
 
 @given(plausible, st.integers(0, 16))
-@settings(max_examples=examples(120))
+@settings(max_examples=examples(50, long=2400))
 def test_more_seconds_never_cost_less(payload: dict[str, Any], duration: int) -> None:
     """A longer video costs at least as much, with any other settings."""
     shorter = answer({**payload, "duration": duration})
@@ -96,7 +100,7 @@ def test_more_seconds_never_cost_less(payload: dict[str, Any], duration: int) ->
 
 
 @given(st.one_of(plausible, nearly))
-@settings(max_examples=examples(120))
+@settings(max_examples=examples(50, long=2400))
 def test_quoting_changes_nothing_it_is_given(payload: dict[str, Any]) -> None:
     """The payload is unchanged, whether it was quoted or refused."""
     before = repr(copy.deepcopy(payload))
@@ -105,7 +109,7 @@ def test_quoting_changes_nothing_it_is_given(payload: dict[str, Any]) -> None:
 
 
 @given(st.one_of(plausible, nearly))
-@settings(max_examples=examples(120))
+@settings(max_examples=examples(50, long=2400))
 def test_check_and_quote_agree(payload: dict[str, Any]) -> None:
     """A request is quoted exactly if `check` finds no violation in it."""
     violations = check(payload, at=AT)
@@ -171,7 +175,7 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(24, long=1200), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
     """Any content of a format's fields gives a price above zero or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))
@@ -207,7 +211,7 @@ def reordered(payload: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(40, long=2000), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_earlier_payloads_do_not_affect_reading(name: str, data: st.DataObject) -> None:
     """A payload reads the same after a similar one was read, although readers cache how they read a payload."""
     payload = data.draw(fields_of(name))
@@ -224,6 +228,7 @@ def test_earlier_payloads_do_not_affect_reading(name: str, data: st.DataObject) 
         st.sampled_from(["task_id", "id", "status", "cost", "data", "model", "billing"]), json_values
     )
 )
+@settings(max_examples=examples(40, long=100))
 def test_any_response_gives_a_task_or_an_error_of_ours(name: str, body: dict[str, Any]) -> None:
     """Any answer of a provider reads as a task or raises a `KlingPricingError`."""
     try:
