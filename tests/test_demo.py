@@ -160,8 +160,8 @@ def test_the_statement_has_twelve_things_wrong_and_each_is_found(told: Told) -> 
         expected = [row for row in guard.history() if row.provider == SCRIPT.scripts.provider]
     due = sum_of(row.expected for row in expected if row.state == "settled")
     assert totals.expected == due
-    assert f"{money(totals.expected)} were expected" in told.story
-    assert f"{money(totals.billed)} are billed" in told.story
+    assert f"{money(totals.expected)} was expected" in told.story
+    assert f"{money(totals.billed)} is billed" in told.story
 
 
 def test_the_statement_without_errors_is_the_bill(told: Told) -> None:

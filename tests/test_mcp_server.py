@@ -431,7 +431,7 @@ def test_a_key_that_may_only_view_cannot_spend(server: Server) -> None:
 
 
 def test_jobs_and_tasks_of_other_projects_are_not_found(server: Server) -> None:
-    """A key of one project cannot bind, release or take over what belongs to another project."""
+    """A key for one project cannot bind, release or take over what belongs to another project."""
 
     async def work() -> None:
         async with server.agent(project="owner") as owner, server.agent(project="thief") as thief:

@@ -175,7 +175,10 @@ def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=examples(24, long=1200), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(24, long=1200),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 def test_any_payload_of_any_format_gives_a_quote_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
     """Any content of a format's fields gives a price above zero or a `KlingPricingError`."""
     payload = data.draw(fields_of(name))
@@ -211,7 +214,10 @@ def reordered(payload: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=examples(40, long=2000), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(40, long=2000),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 def test_earlier_payloads_do_not_affect_reading(name: str, data: st.DataObject) -> None:
     """A payload reads the same after a similar one was read, although readers cache how they read a payload."""
     payload = data.draw(fields_of(name))

@@ -218,7 +218,7 @@ def test_each_role_reaches_exactly_its_routes(scene: Scene, role: Any, is_for_al
 
 
 def test_the_key_of_one_project_never_learns_of_another(scene: Scene) -> None:
-    """With a key of one project, objects of another one are not found, and no answer mentions them."""
+    """With a key for one project, objects of another one are not found, and no answer mentions them."""
     with keyed(scene.url, scene.ledger, role="manage") as caller:
         for route in scene.routes:
             answer = scene.call(caller, route)

@@ -92,7 +92,7 @@ def chargeback_table(jobs: Sequence[Reservation], overall: Totals, chargeback: C
             Column("currency", "Currency"),
             Column("jobs", "Jobs", "count"),
             Column("spent", "Spent", "amount"),
-            Column("provisional", "Of which provisional", "amount"),
+            Column("provisional", "Provisional", "amount"),
             Column("held", "Held", "amount"),
             Column("share", "Spent, %", "percent"),
         ),

@@ -139,7 +139,7 @@ class Limit(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """The amount that is left if spending goes on at its present pace, drawn as a straight line.
+    """The amount that is left if spending continues at its current pace, drawn as a straight line.
 
     Attributes:
         start: the instant and the amount from which the line starts.
