@@ -7,7 +7,8 @@ the file anew with `KLING_PRICING_WRITE_CHRONICLE=1`, and read the difference.
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
@@ -57,7 +58,7 @@ def written(value: Any) -> str:
         return f"{type(value).__name__}{written(value._asdict())}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(written, value)) + "]"
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return written(sorted(value))
     return repr(value)
 
@@ -187,7 +188,9 @@ def begin(told: Chronicle, guard: BudgetGuard, store: Ledger, clock: Clock) -> N
     tell("key", lambda: store.access_key(digest_of("secret")))
 
 
-def spend(told: Chronicle, guard: BudgetGuard, store: Ledger, clock: Clock) -> None:
+def spend(  # noqa: PLR0915 (it is one story)
+    told: Chronicle, guard: BudgetGuard, store: Ledger, clock: Clock
+) -> None:
     """Admits, dispatches, binds, observes, settles, releases, records and doubts."""
     tell = told.tell
     tell("decide", lambda: guard.decide(CLIP, project="trailer", key="a", labels={"team": "a"}))
@@ -362,7 +365,7 @@ def read(told: Chronicle, guard: BudgetGuard, store: Ledger, clock: Clock) -> No
     tell("begun", store.begun_at)
     tell("projects", store.projects)
     sent = lines_of(store.sent("qingbo", clock.now))
-    tell("sent", lambda: sorted(sent, key=lambda line: line.partition(" | ")[2]))
+    tell("sent", lambda: sorted(sent, key=lambda line: line.split(" | ")[3:]))
     tell("allowances", guard.allowances)
     tell("requests", guard.allowance_requests)
     tell("caps", guard.cap_overlays)
@@ -372,7 +375,7 @@ def read(told: Chronicle, guard: BudgetGuard, store: Ledger, clock: Clock) -> No
     tell("verified since", lambda: guard.verify(since_last=True))
 
 
-def end(told: Chronicle, guard: BudgetGuard, clock: Clock) -> None:
+def end(told: Chronicle, guard: BudgetGuard) -> None:
     """Removes a budget, and lets another one carry over."""
     tell = told.tell
     fewer = budgets(window="year", carry_over=True)
@@ -396,7 +399,7 @@ def test_the_ledger_gives_back_the_whole_story(ledger: str, book: PriceBook, clo
         remember(told, store, clock)
         deliver(told, guard, store, clock)
         read(told, guard, store, clock)
-        end(told, guard, clock)
+        end(told, guard)
         told.tell("alerts of the guard", lambda: alerts)
     file = FOLDER / f"chronicle_{'sqlite' if ledger.startswith('sqlite') else 'postgresql'}.txt"
     if os.environ.get(WRITE):

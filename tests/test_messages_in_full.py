@@ -47,22 +47,31 @@ def refusal(call: Callable[[], Any]) -> str:
             "kling-image-v3",
             {"settings": {"duration_s": 5}},
             {"provider": "kling"},
-            "requests for kling-image-v3 are in wire format kling_images, which does not accept a duration; "
-            "leave out `duration`",
+            (
+                "requests for kling-image-v3 are in wire format kling_images, which does not accept a "
+                "duration; "
+                "leave out `duration`"
+            ),
         ),
         (
             "kling-v2-6",
             {"action": "motion_control", "files": {"videos": ["https://e.com/v.mp4"]}},
             {"provider": "kling"},
-            "in wire format kling, motion control needs the orientation of the character; set `orientation` to "
-            "image or video",
+            (
+                "in wire format kling, motion control needs the orientation of the character; set "
+                "`orientation` to "
+                "image or video"
+            ),
         ),
         (
             "kling-v9",
             {},
             {"url": "https://api-singapore.klingai.com/omni-video/kling-o1"},
-            "the path of the URL names kling-o1, not kling-v9; correct the URL or the model, or leave the URL "
-            "out",
+            (
+                "the path of the URL names kling-o1, not kling-v9; correct the URL or the model, or leave the "
+                "URL "
+                "out"
+            ),
         ),
     ],
 )
@@ -85,8 +94,11 @@ def test_a_reading_without_a_price_may_change_the_price(folder: Callable[..., Pa
     book = load_price_book(folder({"prices/acme/2026-11-01.yaml": both + silent}))
     notes = quote(video(duration=5), book=book, provider="acme", at=AT).notes
     assert [note.message for note in notes if note.code == "other_reading"] == [
-        "the request was read as wire format tasks, but in tasks_extra, extra.enable_audio defaults to true, "
-        "which may change the price; specify the wire format, or set audio"
+        (
+            "the request was read as wire format tasks, but in tasks_extra, extra.enable_audio defaults to "
+            "true, "
+            "which may change the price; specify the wire format, or set audio"
+        )
     ]
 
 
@@ -95,16 +107,23 @@ def test_a_reading_without_a_price_may_change_the_price(folder: Callable[..., Pa
     [
         (
             "billing: {failed_tasks: refunded}",
-            "billing: {failed_tasks: refunded, "
-            "statement_unit: {name: quota, per_currency_unit: 3, rounding: up}}",
-            "one unit must be a whole number of billionths of the currency; give a number that divides "
-            "1000000000 evenly",
+            (
+                "billing: {failed_tasks: refunded, "
+                "statement_unit: {name: quota, per_currency_unit: 3, rounding: up}}"
+            ),
+            (
+                "one unit must be a whole number of billionths of the currency; give a number that divides "
+                "1000000000 evenly"
+            ),
         ),
         (
             "720p: {silent: 0.05}",
             "720p: {silent: null}",
-            "1 value is not filled in yet (rates.kling-v2-6.720p.silent); enter each value, move combinations "
-            "without a price to `unpriced`, or give one reason for all null rates in `unpriced_rest`",
+            (
+                "1 value is not filled in yet (rates.kling-v2-6.720p.silent); enter each value, move "
+                "combinations "
+                "without a price to `unpriced`, or give one reason for all null rates in `unpriced_rest`"
+            ),
         ),
     ],
 )
@@ -160,7 +179,7 @@ def test_a_cache_that_others_can_write_is_not_used(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
-def test_verbs_of_the_guard_say_what_to_give(open_guard: OpenGuard, ledger: str, clock: Clock) -> None:
+def test_verbs_of_the_guard_say_what_to_give(open_guard: OpenGuard) -> None:
     """Requests over a maximum, jobs from another account, and answers without a task."""
     guard = open_guard(cap=9, max_request="0.3")
     free = Budget(name="free", match={"project": "free"}, cap=9, currency="USD")
@@ -172,12 +191,20 @@ def test_verbs_of_the_guard_say_what_to_give(open_guard: OpenGuard, ledger: str,
         refusal(lambda: guard.observe({"status": "running"}, provider="qingbo", wire_format="tasks")),
         refusal(lambda: guard.apply([free], remove=["trialer"])),
     ] == [
-        "the request costs more than budget trailer allows per request; only an allowance for one key lifts "
-        "that limit, so give the key of the job",
-        f"key 'k' of project free has the unsent reservation {job.reservation_id} for account first; send it "
-        "from that account, or release the reservation first",
-        "the response does not name a task; release the reservation as refused if the provider definitely "
-        "refused the request; otherwise, leave the reservation in doubt",
+        (
+            "the request costs more than budget trailer allows per request; only an allowance for one key "
+            "lifts "
+            "that limit, so give the key of the job"
+        ),
+        (
+            f"key 'k' of project free has the unsent reservation {job.reservation_id} for account first; send "
+            "it "
+            "from that account, or release the reservation first"
+        ),
+        (
+            "the response does not name a task; release the reservation as refused if the provider definitely "
+            "refused the request; otherwise, leave the reservation in doubt"
+        ),
         "unknown budget trialer in `remove`; did you mean 'trailer'?",
     ]
     guard.dispatch(job)
@@ -234,8 +261,11 @@ def test_a_charge_without_a_value_is_logged(open_guard: OpenGuard, caplog: pytes
     job = bound(guard)
     guard.observe(answer("completed", cost="0.2"), provider="qingbo")
     assert caplog.messages == [
-        f"task task-1 of qingbo (reservation {job.id}): cost is 0.2, which is not a whole number of units and may "
-        "be an amount of money; the reservation stays in doubt until it is settled with an amount"
+        (
+            f"task task-1 of qingbo (reservation {job.id}): cost is 0.2, which is not a whole number of units "
+            "and may "
+            "be an amount of money; the reservation stays in doubt until it is settled with an amount"
+        )
     ]
 
 
@@ -248,8 +278,10 @@ def test_a_file_says_which_tasks_are_not_for_it(tmp_path: Path, postgres_url: st
         prepare(url, create=True),
     ] == [
         "a ledger in a file has no roles; to grant access, let the user write to the file and its folder",
-        "only a ledger in a file can be recovered with this command; after a failover that lost data, see "
-        "`Failures and data loss` in docs/guarding.md",
+        (
+            "only a ledger in a file can be recovered with this command; after a failover that lost data, see "
+            "`Failures and data loss` in docs/guarding.md"
+        ),
         f"ledger {tmp_path}/spend.db: ready; the first use creates the file",
     ]
     BudgetGuard(url, [Budget(name="all", cap=9, currency="USD")]).close()
@@ -276,12 +308,18 @@ def test_an_unknown_access_key_says_how_to_find_it(tmp_path: Path) -> None:
     ] == [
         f"unknown access key ci-2; did you mean 'ci-1'?; {lists}",
         "an access key with the name ci-1 exists or existed in this ledger; choose another name",
-        "the name of an access key must be 1 to 64 letters, digits, dots, hyphens, underscores or @, and begin "
-        "with a letter or a digit, got -ci",
+        (
+            "the name of an access key must be 1 to 64 letters, digits, dots, hyphens, underscores or @, and "
+            "begin "
+            "with a letter or a digit, got -ci"
+        ),
         "role must be one of view, submit, manage, got all",
         "an access key cannot fix the label project; leave it out",
-        "the access key would expire at 2024-06-04T00:00:00+00:00, which is not in the future; give a later "
-        "instant",
+        (
+            "the access key would expire at 2024-06-04T00:00:00+00:00, which is not in the future; give a "
+            "later "
+            "instant"
+        ),
         "project must be text of 1 to 200 printable characters, got ''",
     ]
 
@@ -300,7 +338,7 @@ def test_the_name_of_an_unnamed_key_begins_with_its_project(tmp_path: Path) -> N
     ]
 
 
-def test_what_two_administrators_change_at_once_is_refused(open_guard: OpenGuard, ledger: str) -> None:
+def test_what_two_administrators_change_at_once_is_refused(open_guard: OpenGuard) -> None:
     """A plan is applied only to the budgets for which it was made."""
     guard = open_guard()
     plan = guard.plan([Budget(name="trailer", match={"project": "trailer"}, cap=5, currency="USD")])
@@ -322,11 +360,18 @@ def test_an_opening_balance_that_is_not_possible_says_what_to_do(open_guard: Ope
         refusal(lambda: guard.open_budget("trailer", 1, labels={"user": "li"})),
         refusal(lambda: guard.apply([wider, rolling], allow_weaker=True)),
     ] == [
-        "budget rolling has a rolling window, which counts each amount from the time at which it was spent, so "
-        "it has no opening balance; record each job with `kling-pricing record --at TIME`",
+        (
+            "budget rolling has a rolling window, which counts each amount from the time at which it was "
+            "spent, so "
+            "it has no opening balance; record each job with `kling-pricing record --at TIME`"
+        ),
         "budget trailer has a single bucket; omit the labels",
-        "budget trailer began its window with an opening balance, which cannot be carried over; give the new "
-        "budget another name, and record everything spent so far in its window with `kling-pricing budget open`",
+        (
+            "budget trailer began its window with an opening balance, which cannot be carried over; give the "
+            "new "
+            "budget another name, and record everything spent so far in its window with `kling-pricing budget "
+            "open`"
+        ),
     ]
 
 
@@ -357,16 +402,21 @@ def test_a_calendar_warns_from_90_days_before_its_end(
     for early in (timedelta(microseconds=1), timedelta(0)):
         BudgetGuard(url, book=book, clock=Clock(last.period.end - timedelta(days=90) - early)).close()
     assert caplog.messages == [
-        f"ledger {tmp_path}/spend.db: the calendar for month in UTC ends at {last.period.end.isoformat()}, and "
-        "nothing is admitted after that; to extend the calendar, run `kling-pricing budget apply FILE` with the "
-        "current budgets"
+        (
+            f"ledger {tmp_path}/spend.db: the calendar for month in UTC ends at {last.period.end.isoformat()}, "
+            "and "
+            "nothing is admitted after that; to extend the calendar, run `kling-pricing budget apply FILE` "
+            "with the "
+            "current budgets"
+        )
     ]
 
 
-def test_a_file_with_other_names_says_why_it_is_refused(tmp_path: Path, book: PriceBook, clock: Clock) -> None:
+def test_a_file_with_other_names_says_why_it_is_refused() -> None:
     """The error says how to find the names, and how to make backups."""
     assert links_problem(3) == (
-        "its file has 3 names (hard links), and a ledger counts separately under each name; find the names with "
+        "its file has 3 names (hard links), and a ledger counts separately under each name; find the names "
+        "with "
         "`find -samefile`, and remove all but one. `cp -l` and some backup programs create hard links; back up "
         'a ledger with `sqlite3 spend.db ".backup copy.db"` instead'
     )
@@ -377,14 +427,21 @@ def test_a_file_with_other_names_says_why_it_is_refused(tmp_path: Path, book: Pr
     [
         (
             "spend.db",
-            "the ledger's file was moved, removed or replaced while in use; stop every program that uses the "
-            "ledger, put the right file back, and start the programs again",
+            (
+                "the ledger's file was moved, removed or replaced while in use; stop every program that uses "
+                "the "
+                "ledger, put the right file back, and start the programs again"
+            ),
         ),
         (
             "spend.db-wal",
-            "spend.db-wal was removed or replaced while in use, so other programs may not see the changes that "
-            "this program made; stop every program that uses the ledger, and start the programs again. Never "
-            "delete this file, and open the ledger's file only with SQLite",
+            (
+                "spend.db-wal was removed or replaced while in use, so other programs may not see the changes "
+                "that "
+                "this program made; stop every program that uses the ledger, and start the programs again. "
+                "Never "
+                "delete this file, and open the ledger's file only with SQLite"
+            ),
         ),
     ],
 )
@@ -428,8 +485,11 @@ def test_an_emptied_file_is_not_a_new_ledger(tmp_path: Path, book: PriceBook, cl
         ),
         (
             "zzz=1",
-            "the ledger's URL has an unknown option after the question mark; use only options of libpq, such "
-            "as sslmode",
+            (
+                "the ledger's URL has an unknown option after the question mark; use only options of libpq, "
+                "such "
+                "as sslmode"
+            ),
         ),
     ],
 )
@@ -441,10 +501,16 @@ def test_an_unknown_option_of_a_server_is_named(query: str, message: str) -> Non
 def test_changed_books_and_rolling_windows_say_what_to_run() -> None:
     """Errors that only a race brings about are whole sentences, too."""
     assert [str(books_changed("qingbo")), str(no_opening("trailer"))] == [
-        "another command changed the books of qingbo in the meantime, and nothing was added; run the command "
-        "again",
-        "budget trailer has a rolling window, which counts each amount from the time at which it was spent, so "
-        "it has no opening balance; record each job with `kling-pricing record --at TIME`",
+        (
+            "another command changed the books of qingbo in the meantime, and nothing was added; run the "
+            "command "
+            "again"
+        ),
+        (
+            "budget trailer has a rolling window, which counts each amount from the time at which it was "
+            "spent, so "
+            "it has no opening balance; record each job with `kling-pricing record --at TIME`"
+        ),
     ]
 
 
@@ -470,6 +536,9 @@ def test_a_guard_called_by_its_own_clock_refuses(tmp_path: Path, book: PriceBook
         guards.append(guard)
         assert guard.reservation(guard.admit(CLIP, project="trailer")).state == "reserved"
     assert refused == [
-        f"ledger {tmp_path}/spend.db: reentrant call during a transaction; do not call the guard from a signal "
-        "handler, a finaliser or the guard's own `clock` function; nothing was changed"
+        (
+            f"ledger {tmp_path}/spend.db: reentrant call during a transaction; do not call the guard from a "
+            "signal "
+            "handler, a finaliser or the guard's own `clock` function; nothing was changed"
+        )
     ]
