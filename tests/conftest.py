@@ -41,6 +41,9 @@ _ENOUGH_BYTES = 4 << 30
 if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))  # a disk delays every verb
 
+IN_CI = bool(os.environ.get("CI"))
+"""Whether a usual run may take longer, because nobody waits for it."""
+
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 """Whether properties are tried with many more examples."""
 
@@ -152,8 +155,16 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options for long tests."""
     parser.addoption("--torture", type=int, default=3, metavar="SECONDS", help="how long to kill processes")
-    parser.addoption("--power-cuts", type=int, default=120, metavar="N", help="how many power cuts to replay")
-    parser.addoption("--simulations", type=int, default=80, metavar="N", help="how many seeds to simulate")
+    parser.addoption(
+        "--power-cuts",
+        type=int,
+        default=300 if IN_CI else 120,
+        metavar="N",
+        help="how many power cuts to replay",
+    )
+    parser.addoption(
+        "--simulations", type=int, default=200 if IN_CI else 80, metavar="N", help="how many seeds to simulate"
+    )
     parser.addoption("--seed", type=int, metavar="N", help="simulate this seed only")
     parser.addoption(
         "--long",

@@ -226,7 +226,11 @@ def test_thresholds_caps_and_limits_include_their_own_amount(open_guard: OpenGua
     assert alerts[1:] == [("threshold", Decimal(1), 2 * COST)]
     with pytest.raises(BudgetExceededError) as caught:
         guard.admit(CLIP, project="trailer")
-    assert (caught.value.budget, caught.value.requested, caught.value.available) == ("trailer", COST, 0)
+    assert (caught.value.budget, caught.value.requested, caught.value.available) == (
+        "trailer",
+        COST,
+        Decimal(0),
+    )
     guard.dispatch(second)
     guard.settle(second, COST)
     assert len(alerts) == 2

@@ -1,6 +1,7 @@
 """One seeded simulation of everything: no cap is passed, nothing is lost, and the truth settles every job.
 
-A usual run tries 80 seeds, and 8 of them on PostgreSQL. For hours: `pytest -n 2 tests/test_simulation.py --simulations 100000`.
+A usual run tries 80 seeds, CI tries 200, and a tenth of them on PostgreSQL.
+For hours: `pytest -n 2 tests/test_simulation.py --simulations 100000`.
 A failure prints the script of its seed; to run it again: `pytest tests/test_simulation.py --seed N`.
 """
 
