@@ -22,6 +22,9 @@ _ROUND_S = 2
 _NEXT_TRY_S = 5
 """The time after which a process asks again for a lease, or for a ledger that cannot be used."""
 
+_SWEEP_S = 60
+"""The time between two looks for files that are to be removed."""
+
 
 async def ask_about_tasks(state: ServerState) -> None:
     """Asks upstreams about unsettled tasks, and releases expired reservations, while it has the lease."""
@@ -67,5 +70,16 @@ async def _has_budgets(state: ServerState) -> bool:
         return False
 
 
-BACKGROUND_WORK: Sequence[Callable[[ServerState], Awaitable[None]]] = (ask_about_tasks, deliver_alerts)
+async def remove_old_runs(state: ServerState) -> None:
+    """Removes uploaded statements and reports after their time, and those of processes that were killed."""
+    while True:
+        await asyncio.to_thread(state.runs.sweep)
+        await asyncio.sleep(_SWEEP_S)
+
+
+BACKGROUND_WORK: Sequence[Callable[[ServerState], Awaitable[None]]] = (
+    ask_about_tasks,
+    deliver_alerts,
+    remove_old_runs,
+)
 """The functions that run as long as a process of the server runs; they are cancelled when it stops."""

@@ -73,6 +73,7 @@ SecretReference = Annotated[str, BeforeValidator(_reference)]
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 SessionSeconds = Annotated[int, Field(ge=60, le=31 * 86_400)]
+MemorySize = Annotated[str, Field(pattern="^[1-9][0-9]{0,5} ?(MB|GB|MiB|GiB)$", examples=["1GB"])]
 
 
 class UpstreamSettings(FileModel):
@@ -133,6 +134,8 @@ class ServerLimits(FileModel):
     """The seconds in which a caller's server must accept a relayed callback."""
     live_streams: int = Field(64, ge=0, le=4096)
     """The largest number of open pages that a process updates live."""
+    statement_mb: int = Field(256, ge=1, le=65_536)
+    """The largest upload of statements, in MiB. The server writes it to disk in parts."""
 
 
 class ServerSettings(FileModel):
@@ -168,6 +171,14 @@ class ServerSettings(FileModel):
     """The header in which a proxy in front names the access key of a person who signed in there."""
     trusted_proxies: list[Annotated[Text, AfterValidator(_network)]] = []
     """The addresses of the proxies whose `trust_header` and `X-Forwarded-For` the pages believe."""
+    work_folder: Text | None = None
+    """The folder for uploaded statements and their reports. Default: a folder beside the ledger."""
+    work_kept_s: SessionSeconds = 604_800
+    """The seconds for which an uploaded statement and its reports are kept."""
+    reconcile_timeout_s: Seconds = 3600
+    """The seconds after which a reconciliation is ended."""
+    reconcile_memory: MemorySize = "1GB"
+    """The memory that the database of a reconciliation may use. Other data is stored on disk."""
     upstreams: dict[Name, UpstreamSettings] = {}
     """Name of an account -> the account."""
     public_url: BaseUrl | None = None

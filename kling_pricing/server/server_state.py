@@ -22,6 +22,7 @@ from kling_pricing.server.access import Access, Caller
 from kling_pricing.server.leases import BackgroundStatus
 from kling_pricing.server.metrics import LedgerGauges, Metrics
 from kling_pricing.server.readiness import LedgerReadiness
+from kling_pricing.server.reconciliations.run_queue import RunQueue
 from kling_pricing.server.server_settings import ServerSettings
 from kling_pricing.server.upstreams import Upstream, upstreams
 from kling_pricing.tables.price_book import PriceBook
@@ -50,6 +51,7 @@ class ServerState:
         gauges: metrics that are read from the ledger.
         readiness: whether the ledger can be used.
         background: the state of the background work.
+        runs: the reconciliations of uploaded statements.
         upstreams: the accounts by name.
         session: the client for all upstreams; it exists between `start` and `stop`.
         clock: returns the current instant, in UTC.
@@ -75,6 +77,7 @@ class ServerState:
         self.gauges = LedgerGauges(lambda: self.guard, self.ledger)
         self.readiness = LedgerReadiness(lambda: self.guard)
         self.background = BackgroundStatus(timedelta(seconds=settings.lease_s))
+        self.runs = RunQueue(settings, self.clock)
         self.stopping = asyncio.Event()
         self._given = guard
         self._guard = guard
@@ -169,6 +172,7 @@ class ServerState:
         if self._promises:
             _log.info("waiting for %d responses to submissions that were sent", len(self._promises))
             await asyncio.wait(self._promises, timeout=self.settings.stop_timeout_s)
+        await asyncio.to_thread(self.runs.close)
         await self.session.close()
         await self._threads.close()
         with suppress(KlingPricingError):

@@ -16,6 +16,7 @@ from kling_pricing.server.api import (
     budget_routes,
     pricing_routes,
     problem_routes,
+    reconciliation_routes,
     reservation_routes,
 )
 from kling_pricing.server.api.documentation import add_documentation
@@ -56,7 +57,7 @@ def api_application(state: ServerState) -> RequestLog:
     router = APIRouter(responses=problems(400, 500))
     for routes in (
         *(pricing_routes, reservation_routes, budget_routes, allowance_routes, alert_routes),
-        *(access_key_routes, audit_routes, problem_routes),
+        *(access_key_routes, audit_routes, reconciliation_routes, problem_routes),
     ):
         router.include_router(routes.router)
     application.include_router(router)

@@ -152,6 +152,7 @@ class LiveUpdates:
                 if bucket.budget in own and caller.reaches(bucket.labels.get("project", caller.project or ""))
             ),
             *(tuple(freeze) for freeze in guard.freezes() if freeze.budget is None or freeze.budget in own),
+            *(self._state.runs.news() if caller.project is None else ()),
         ]
         return sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -19,6 +19,7 @@ NOTICES: Mapping[str, str] = {
     "allowance-revoked": "The allowance is revoked.",
     "requested": "The request for an allowance is filed.",
     "key-revoked": "The access key is revoked. It is refused from its next request on.",
+    "month-begun": "The work has begun. This page shows when it is done.",
     "receiver-resumed": "The receiver gets its alerts again.",
 }
 """Name -> the sentence."""

@@ -10,6 +10,7 @@ from kling_pricing.server.pages import (
     doubt_page,
     jobs_page,
     keys_page,
+    month_page,
     overview_page,
     settings_page,
 )
@@ -22,7 +23,7 @@ PAGES: tuple[Page, ...] = (
     calculator_page.PAGE,
     budgets_page.PAGE,
     allowances_page.PAGE,
-    # the place of the page "Month"
+    month_page.PAGE,
     audit_page.PAGE,
     keys_page.PAGE,
     settings_page.PAGE,
