@@ -28,7 +28,15 @@ AXE_VARIABLE = "KLING_PRICING_TEST_AXE"
 PAGES = (
     *("/", "/jobs", "/jobs?state=settled&label=user%3Dli", "/jobs/{reservation_id}", "/jobs/{doubtful_id}"),
     *("/in-doubt", "/calculator", "/budgets", "/budgets/trailer", "/budgets-file", "/allowances"),
-    *("/allowances?request={request_id}", "/audit", "/keys", "/settings", "/jobs/unknown", "/jobs/un/known"),
+    *(
+        "/allowances?request={request_id}",
+        "/month",
+        "/audit",
+        "/keys",
+        "/settings",
+        "/jobs/unknown",
+        "/jobs/un/known",
+    ),
 )
 WIDTHS = (1280, 390)
 

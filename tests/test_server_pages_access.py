@@ -55,6 +55,12 @@ REQUIRED: dict[tuple[str, str], Requirement] = {
     ("GET", "/allowances"): VIEW,
     ("POST", "/allowances"): ADMINISTER,
     ("POST", "/allowances/{allowance_id}/revoke"): ADMINISTER,
+    ("GET", "/month"): AUDIT,
+    ("POST", "/month"): AUDIT,
+    ("GET", "/month/{run_id}"): AUDIT,
+    ("GET", "/month/{run_id}/reports/{name}"): AUDIT,
+    ("GET", "/month/{run_id}/{action}"): ADMINISTER,
+    ("POST", "/month/{run_id}/{action}"): ADMINISTER,
     ("GET", "/audit"): ADMINISTER,
     ("GET", "/keys"): ADMINISTER,
     ("POST", "/keys"): ADMINISTER,
@@ -66,7 +72,7 @@ REQUIRED: dict[tuple[str, str], Requirement] = {
 """Method and path -> what it requires. A route that is missing here fails the tests."""
 
 ROUTES = [(route.method, route.path) for page in PAGES for route in page.routes]
-NAMES = {"allowance_id": "none", "name": "none"}
+NAMES = {"allowance_id": "none", "name": "none", "run_id": "none", "action": "settle"}
 """Parameters of paths for which the project `rival` has no object."""
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from kling_pricing.ledger.actions import AdministrativeAction
+from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.server.api.dependencies import (
     API_PREFIX,
     Administrator,
@@ -93,13 +94,21 @@ class ActionPage(View):
 
 
 @router.get("/statements/{provider}", summary="List remembered statements", tags=["statements"])
-def list_statements(provider: Annotated[ShortText, Path()], server: Served, _caller: Auditor) -> BooksView:
-    """Returns the statements and the closed months in the books of a provider."""
+def list_statements(
+    provider: Annotated[ShortText, Path()],
+    server: Served,
+    _caller: Auditor,
+    account: Annotated[
+        ShortText | None, Query(description="The account. Default: the one with the provider's name.")
+    ] = None,
+) -> BooksView:
+    """Returns the statements and the closed months in the books of an account at a provider."""
     server.book.tables_of(provider)
-    books = server.ledger.books(provider)
+    books = server.ledger.books(ProviderAccount(provider, account or provider).books)
+    own = {"provider": provider}
     return BooksView(
-        statements=[StatementView.model_validate(statement) for statement in books.statements],
-        closed=[ClosedMonthView.model_validate(month) for month in books.closed],
+        statements=[StatementView.model_validate(found._asdict() | own) for found in books.statements],
+        closed=[ClosedMonthView.model_validate(month._asdict() | own) for month in books.closed],
     )
 
 

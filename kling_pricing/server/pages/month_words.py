@@ -7,12 +7,11 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.quoting.quote import counted as counted_exactly
-
 from kling_pricing.server.api.reconciliation_views import ResultView
 from kling_pricing.server.reconciliations.run_requests import Action
 
 
-class Verdict(NamedTuple):
+class MonthVerdict(NamedTuple):
     """The result in a sentence.
 
     Attributes:
@@ -57,7 +56,7 @@ def counted(count: int, noun: str) -> str:
     return counted_exactly(Decimal(count), noun)
 
 
-def verdict_of(result: ResultView | None) -> Verdict | None:
+def verdict_of(result: ResultView | None) -> MonthVerdict | None:
     """Returns the verdict about a result; None: there is no result."""
     if result is None:
         return None
@@ -65,13 +64,13 @@ def verdict_of(result: ResultView | None) -> Verdict | None:
     if not result.is_over:
         details.append("The month is not over, so charges may still be missing.")
     if result.gaps:
-        return Verdict("bad", "The month is not reconciled", details)
+        return MonthVerdict("bad", "The month is not reconciled", details)
     if result.exceptions:
         needs = "needs" if result.exceptions == 1 else "need"
-        return Verdict("wait", f"{counted(result.exceptions, 'line')} {needs} action", details)
+        return MonthVerdict("wait", f"{counted(result.exceptions, 'line')} {needs} action", details)
     if not result.totals:
-        return Verdict("wait", "Nothing was sent or charged in this month", details)
-    return Verdict("good", "The totals tie out, and no action is needed", details)
+        return MonthVerdict("wait", "Nothing was sent or charged in this month", details)
+    return MonthVerdict("good", "The totals tie out, and no action is needed", details)
 
 
 def actions_for(result: ResultView, *, is_remembered: bool) -> list[PossibleAction]:

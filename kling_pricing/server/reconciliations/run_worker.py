@@ -184,7 +184,10 @@ def _end_with_input() -> None:
 
 def main() -> NoReturn:
     """Carries out the order on standard input, and writes its outcome."""
-    order = Order(json.loads(sys.stdin.buffer.readline()))
+    line = sys.stdin.buffer.readline()
+    if not line:  # the server has ended already
+        os._exit(1)
+    order = Order(json.loads(line))
     Thread(target=_end_with_input, daemon=True).start()
     is_done, text = True, ""
     try:
