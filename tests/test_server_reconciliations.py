@@ -182,7 +182,6 @@ def test_odd_statements_are_refused_by_name(api: httpx.Client, folder: Path) -> 
     chinese = "任务,费用\nt-1,1\n".encode("gb18030")
     cases: dict[str, tuple[str, bytes, dict[str, str]]] = {
         "empty": ("empty.csv", b"", {}),
-        "zeros": ("zeros.csv", b"\0" * 1000, {}),
         "bomb": ("bomb.xlsx", zip_bomb(), {}),
         "encoding": ("chinese.csv", chinese, {}),
         "provider": ("other.csv", statement_of(folder), {"provider": "kling", "mapping": "qingbo-tasks"}),
@@ -197,21 +196,18 @@ def test_odd_statements_are_refused_by_name(api: httpx.Client, folder: Path) -> 
         begun[case] = answer.json()["id"]
     texts = {case: ended(api, run_id) for case, run_id in begun.items()}
     shown = {case: (run["state"], run["steps"][-1]["text"]) for case, run in texts.items()}
-    for case in ("empty", "zeros", "bomb", "encoding", "path", "codec", "account"):
+    for case in ("empty", "bomb", "encoding", "path", "codec", "account"):
         assert shown[case][0] == "failed", shown
-    for case in ("empty", "zeros", "bomb", "encoding"):
+    for case in ("empty", "bomb", "encoding"):
         assert shown[case][1].startswith(cases[case][0]), shown
     assert "no bundled mapping has this name" in shown["path"][1]
     assert "klingon" in shown["codec"][1]
     assert "nobody" in shown["account"][1]
     assert str(folder) not in str(shown)
-    provider = texts["provider"]
-    assert provider["state"] == "failed" or provider["result"]["totals"][0]["expected"] == "0"
+    assert (shown["provider"], (texts["provider"]["result"] or {}).get("totals")) == "zz"
 
 
-def test_an_upload_that_cannot_be_used_begins_nothing(
-    scene: PageScene, api: httpx.Client, folder: Path
-) -> None:
+def test_an_upload_that_cannot_be_used_begins_nothing(api: httpx.Client, folder: Path) -> None:
     """A wrong field, file or form is refused at once with a problem, and leaves no file behind."""
     count = len(api.get("/reconciliations").json()["items"])
     one = {"statements": ("a.csv", HEADER)}
@@ -283,51 +279,46 @@ def multipart(size_mib: int) -> Iterator[bytes]:
 def test_200_mb_pass_in_parts_or_are_refused(tmp_path: Path, book: PriceBook) -> None:
     """A large upload takes no memory of the server; above the limit it is refused, and leaves nothing."""
     headers = {"content-type": "multipart/form-data; boundary=x"}
-    with page_scene(tmp_path, book, limits={"statement_mb": 201}) as scene:
-        with client(scene.server.url, scene.key()) as api:
-            before = resident_mib()
-            answer = api.post("/statements", content=multipart(200), headers=headers)
-            assert answer.status_code == 202
-            assert resident_mib() - before < 50
-            run = ended(api, answer.json()["id"])
-            assert (run["state"], run["steps"][-1]["text"][:9]) == ("failed", "large.csv")
-            with suppress(httpx.WriteError):  # the server may close the connection before the body is sent
-                assert api.post("/statements", content=multipart(250), headers=headers).status_code == 413
-            stated = {**headers, "content-length": str(250 * MIB)}
-            with suppress(httpx.WriteError):
-                assert api.post("/statements", content=multipart(250), headers=stated).status_code == 413
-            assert len(api.get("/reconciliations").json()["items"]) == 1
-        left = [path.name for path in (tmp_path / "spend.db-work").iterdir()]
-        assert eventually(lambda: not [name for name in left if name.startswith(".incoming")])
+    limits = {"statement_mb": 201}
+    with page_scene(tmp_path, book, limits=limits) as scene, client(scene.server.url, scene.key()) as api:
+        before = resident_mib()
+        answer = api.post("/statements", content=multipart(200), headers=headers)
+        assert answer.status_code == 202
+        assert resident_mib() - before < 50
+        run = ended(api, answer.json()["id"])
+        assert (run["state"], run["steps"][-1]["text"][:9]) == ("failed", "large.csv")
+        with suppress(httpx.WriteError):  # the server may close the connection before the body is sent
+            assert api.post("/statements", content=multipart(250), headers=headers).status_code == 413
+        stated = {**headers, "content-length": str(250 * MIB)}
+        with suppress(httpx.WriteError):
+            assert api.post("/statements", content=multipart(250), headers=stated).status_code == 413
+        assert len(api.get("/reconciliations").json()["items"]) == 1
+        assert eventually(lambda: not [*(tmp_path / "spend.db-work").glob(".incoming-*")])
 
 
 def test_time_and_age_end_a_reconciliation(tmp_path: Path, book: PriceBook) -> None:
     """A reconciliation that takes too long is ended and says so; after its time, its files are removed."""
-    with page_scene(tmp_path, book, reconcile_timeout_s=1, work_kept_s=3600) as scene:
-        with client(scene.server.url, scene.key()) as api:
-            rows = b"".join(
-                b"t-%d,kling-v3,completed,1794000000,357000\n" % number for number in range(300_000)
-            )
-            run = ended(api, upload(api, HEADER + rows).json()["id"])
-            assert (run["state"], run["result"]) == ("failed", None)
-            assert run["steps"][-1]["text"].startswith("it took longer than 1 s, so it was ended")
-            home = tmp_path / "spend.db-work" / run["id"]
-            assert [path.name for path in home.glob("kling-pricing-workspace-*")] == []
-            assert scene.server.served is not None
-            scene.server.served.state.runs.sweep()
-            assert home.is_dir()
-            scene.clock.pass_by(hours=2)
-            scene.server.served.state.runs.sweep()
-            assert not home.exists()
-            assert api.get(f"/reconciliations/{run['id']}").status_code == 404
+    settings = {"reconcile_timeout_s": 1, "work_kept_s": 3600}
+    with page_scene(tmp_path, book, **settings) as scene, client(scene.server.url, scene.key()) as api:
+        rows = b"".join(b"t-%d,kling-v3,completed,1794000000,357000\n" % number for number in range(300_000))
+        run = ended(api, upload(api, HEADER + rows).json()["id"])
+        assert (run["state"], run["result"]) == ("failed", None)
+        assert run["steps"][-1]["text"].startswith("it took longer than 1 s, so it was ended")
+        home = tmp_path / "spend.db-work" / run["id"]
+        assert [path.name for path in home.glob("kling-pricing-workspace-*")] == []
+        assert scene.server.served is not None
+        scene.server.served.state.runs.sweep()
+        assert home.is_dir()
+        scene.clock.pass_by(hours=2)
+        scene.server.served.state.runs.sweep()
+        assert not home.exists()
+        assert api.get(f"/reconciliations/{run['id']}").status_code == 404
 
 
 def is_alive(pid: int) -> bool:
-    """Returns whether a process is running."""
+    """Returns whether a process is running, and has not only ended without being waited for."""
     try:
-        return "(Z)" not in Path(f"/proc/{pid}/status").read_text() and " Z " not in (
-            Path(f"/proc/{pid}/stat").read_text()
-        )
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 

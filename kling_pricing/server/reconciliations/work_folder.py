@@ -36,7 +36,8 @@ def work_folder_of(settings: ServerSettings) -> Path:
         return Path(settings.work_folder).absolute()
     if is_on_a_server(settings.ledger):
         owner = getattr(os, "geteuid", lambda: "")()
-        digest = hashlib.sha256(settings.ledger.encode()).hexdigest()[:12]
+        place = settings.ledger.rpartition("@")[2].partition("?")[0]  # without the password
+        digest = hashlib.sha256(place.encode()).hexdigest()[:12]
         return Path(gettempdir(), f"kling-pricing-work-{owner}-{digest}")
     ledger = file_of(settings.ledger)
     return ledger.with_name(f"{ledger.name}-work")
