@@ -36,6 +36,12 @@ if "KLING_PRICING_CACHE" not in os.environ:  # the processes that a test or pyte
     os.environ["KLING_PRICING_CACHE"] = _caches.name
     atexit.register(_caches.cleanup)
 
+if "PYTHONDONTWRITEBYTECODE" in os.environ:  # or each interpreter that a test starts compiles the whole package
+    _bytecode = TemporaryDirectory(prefix="kling-pricing-bytecode-", ignore_cleanup_errors=True)
+    atexit.register(_bytecode.cleanup)
+    os.environ["PYTHONPYCACHEPREFIX"] = _bytecode.name
+    del os.environ["PYTHONDONTWRITEBYTECODE"]
+
 _MEMORY = Path("/dev/shm")  # noqa: S108 (a folder in memory, on Linux)
 _ENOUGH_BYTES = 4 << 30
 if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES:

@@ -17,6 +17,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INSTALL = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install .*? && \.venv/bin/(?=kling-pricing)")
 SHELL = set("|<>&;$")
 """Of a command that is more than its words."""
+PIPED = re.compile(r"""(kling-pricing(?:[^|<>&;$"']|"[^"$]*"|'[^']*')+?) (2>&1 )?(\||> /dev/null$)(.*)""")
+"""A single command, and what a shell does with its output."""
 
 
 def blocks(kind: str) -> list[tuple[str, str]]:
@@ -53,18 +55,23 @@ def test_each_command_prints_what_the_page_shows(page: str, tmp_path: Path) -> N
     """The commands of a page run in order, on a ledger of their own; each output is compared whole."""
     ledger = f"sqlite:///{tmp_path}/spend.db"
     for command, output in commands()[page]:
-        if page == "README.md" or set(command) & SHELL:
+        piped = PIPED.fullmatch(command.strip())
+        if page != "README.md" and piped and "kling-pricing" not in piped[4]:
+            done = run(*shlex.split(piped[1])[1:], ledger=ledger)
+            text = done.stdout + done.stderr if piped[2] else done.stdout
+            done = in_a_shell(f"cat {piped[3]}{piped[4]}", ledger, stdin=text)
+        elif page == "README.md" or set(command) & SHELL:
             done = in_a_shell(command, ledger)
         else:
             done = run(*shlex.split(command)[1:], ledger=ledger)
         assert (command, done.stdout) == (command, output), done.stderr
 
 
-def in_a_shell(command: str, ledger: str) -> Done:
+def in_a_shell(command: str, ledger: str, stdin: str | None = None) -> Done:
     """Runs a command as a person would."""
     words = ["bash", "-c", command.replace("kling-pricing", shlex.join(COMMAND))]
     environment = {**os.environ, "KLING_PRICING_LEDGER": ledger}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False, env=environment)
     return Done(done.stdout, done.stderr, done.returncode)
 
 
