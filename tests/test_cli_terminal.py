@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.progress import Progress
+from rich.table import Column, Table
 
 from kling_pricing import Budget, BudgetGuard, load_price_book
-from kling_pricing.cli.terminal import bar_columns
+from kling_pricing.cli.terminal import bar_columns, print_table
 from kling_pricing.display import printable
 from tests import commands
 from tests.conftest import Clock, examples, video
@@ -160,6 +161,16 @@ def test_json_with_shown_characters_means_the_same(value: dict[str, str]) -> Non
     text = printable(json.dumps(value, ensure_ascii=False))
     assert json.loads(text) == value
     assert not OBEYED.search(text)
+
+
+def test_ids_in_a_wide_table_are_not_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns that do not wrap are printed one below the other if they do not fit side by side."""
+    cells = [f"{number}-" + "x" * 60 + "-end" for number in range(4)]
+    grid = Table(*(Column(f"c{number}", no_wrap=True, overflow="fold") for number in range(4)))
+    grid.add_row(*cells)
+    print_table(grid)
+    shown = capsys.readouterr().out
+    assert [cell for cell in cells if cell not in shown] == []
 
 
 @given(st.one_of(names, st.text()))

@@ -23,6 +23,7 @@ from kling_pricing import Budget, BudgetGuard, PriceBook
 from kling_pricing.errors import LedgerUnavailableError
 from kling_pricing.server.readiness import LedgerReadiness
 from tests.api_servers import eventually
+from tests.commands import COMMAND
 from tests.conftest import Clock
 from tests.guards import CLIP, sent
 from tests.providers import Provider, closed_port, running
@@ -194,7 +195,7 @@ def test_logs_have_reservations_and_no_secrets(
     """At DEBUG, the logs name reservations and routes, and have no key, credential, prompt or query."""
     _, _, server = scene
     caplog.set_level(logging.DEBUG)
-    key = server.key(role="manage")
+    key = server.key(role="manage", name="log-key")
     with httpx.Client(headers=key) as caller:
         made = caller.post(f"{server.url}/api/v1/reservations", json={"payload": CLIP}).json()["reservation"][
             "id"
@@ -210,6 +211,8 @@ def test_logs_have_reservations_and_no_secrets(
     facts: list[dict[str, Any]] = [vars(record)["facts"] for record in records if "facts" in vars(record)]
     assert made in {each.get("reservation") for each in facts}
     assert {"/api/v1/reservations/{reservation_id}", "/api/v1/quote"} <= {each.get("route") for each in facts}
+    (proxied,) = [each for each in facts if each.get("upstream") == "studio"]
+    assert (proxied["access_key"], proxied["refused_by"]) == ("log-key", None)
     secrets = ("hunter2", CREDENTIAL, key["Authorization"].removeprefix("Bearer "), CLIP["prompt"])
     assert [secret for secret in secrets if secret in text] == []
 
@@ -257,6 +260,22 @@ def test_two_processes_log_json_and_count_together(tmp_path: Path, book: PriceBo
     (seen, *_) = [entry for entry in entries if entry.get("route") == "/api/v1/caller"]
     assert (seen["level"], seen["status"], seen["method"]) == ("info", 401, "GET")
     assert {"at", "logger", "message", "took_ms", "request_id"} <= seen.keys()
+
+
+def test_the_processes_of_a_killed_server_stop(tmp_path: Path, book: PriceBook) -> None:
+    """A server that is killed leaves no process behind that would still answer and keep the port."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    BudgetGuard(ledger, [Budget(name="all", cap=1, currency="USD")], book=book).close()
+    command = [*COMMAND, "serve", "--ledger", ledger, "--port", "0", "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        line = next(line for line in server.stdout if "The API is at" in line)
+        url = line.split()[-1].removesuffix(".")
+        try:
+            eventually(lambda: _status(f"{url}/caller") == httpx.codes.UNAUTHORIZED)
+        finally:
+            server.kill()
+        eventually(lambda: _status(f"{url}/caller") == 0)
 
 
 def answers(url: str) -> float:

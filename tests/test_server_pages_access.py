@@ -315,6 +315,24 @@ def test_a_provider_is_asked_now(tmp_path: Path, book: PriceBook) -> None:
             assert "this job has ended" in again.text
 
 
+def test_a_job_that_cannot_be_found_is_not_called_unknown(tmp_path: Path, book: PriceBook) -> None:
+    """A provider that never got the reservation's id cannot find it, which says nothing about the job."""
+    with running("kling", api_key=CREDENTIAL) as provider:
+        upstreams = {"studio": {"provider": "kling", "url": provider.url}}
+        with page_scene(tmp_path, book, upstreams=upstreams) as scene, scene.server.client() as caller:
+            provider.fail_next("lost-answer")
+            payload = {"model_name": "kling-v3", "prompt": "a boat", "duration": "5", "mode": "std"}
+            lost = caller.post(f"{scene.server.base('studio')}/v1/videos/text2video", json=payload)
+            assert lost.status_code == httpx.codes.BAD_GATEWAY
+            assert "do not send it again before then" in lost.text
+            assert len(provider.tasks) == 1
+            job = scene.guard.history(project=OWN)[-1]
+            path = f"/jobs/{job.id}"
+            asked = scene.visitor(OWN, "submit").post(f"{path}/ask")
+            assert asked.headers["location"] == f"{path}?done=asked-unaskable"
+            assert scene.guard.reservation(job.id).in_doubt
+
+
 PROXIED = {"behind_proxy": True, "trust_header": "X-Forwarded-User", "trusted_proxies": ["127.0.0.0/8"]}
 
 

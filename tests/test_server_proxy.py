@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from kling_pricing import BudgetGuard, PriceBook
+from kling_pricing import Budget, BudgetGuard, Budgets, PriceBook
 from kling_pricing.guard import revoke_key
 from tests.conftest import video
 from tests.gateways import BUDGETS, gateway, official  # noqa: F401 (fixtures)
@@ -461,6 +461,28 @@ def test_a_key_fixes_its_project_and_labels(gateway: tuple[Provider, RunningServ
         ):
             refused = client.post(f"{base}/v1/tasks", json=CLIP, headers={"x-kling-pricing-labels": labels})
             assert refused.status_code == status, labels
+
+
+def test_refusals_name_what_a_caller_can_do(tmp_path: Path, book: PriceBook) -> None:
+    """A caller has no shell with the ledger, so the remedies name a header, and a page or the API."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    budgets = Budgets([Budget(name="all", cap=1, currency="USD")], require_labels=["user"])
+    with (
+        running("qingbo") as provider,
+        BudgetGuard(ledger, budgets, book=book) as guard,
+        serving(ledger, tmp_path, {"qingbo": {"url": provider.url}}, guard) as server,
+        server.client() as client,
+    ):
+        url, user = f"{server.base('qingbo')}/v1/tasks", {"x-kling-pricing-labels": "user=li"}
+        unlabelled = client.post(url, json=CLIP)
+        assert unlabelled.status_code == 402
+        assert "add a value for each in the header x-kling-pricing-labels" in unlabelled.text
+        assert client.post(url, json=CLIP, headers=user).status_code == 200
+        refused = client.post(url, json=CLIP, headers=user)
+        assert refused.status_code == 402
+        assert refused.json()["error"]["message"].endswith(
+            "use the page Calculator of this server, or POST /api/v1/allowance-requests"
+        )
 
 
 def test_a_key_for_all_projects_names_the_project(gateway: tuple[Provider, RunningServer]) -> None:

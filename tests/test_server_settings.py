@@ -165,7 +165,10 @@ def test_an_unknown_provider_is_named(file: Path, book: PriceBook, monkeypatch: 
     """The name of an upstream is its provider by default, and must then be one that the tables know."""
     monkeypatch.setenv("QINGBO_KEY", "x")
     file.write_text(FILE.replace("  qingbo:", "  qingbi:"))
-    with pytest.raises(SettingsError, match=r"upstreams\.qingbi: .*qingbi.*name the provider with `provider`"):
+    with pytest.raises(
+        SettingsError,
+        match=r"upstreams\.qingbi: .*qingbi.*or name the provider in the setting upstreams\.qingbi\.provider",
+    ):
         upstreams(load_settings(file, environment={}), book)
 
 

@@ -18,8 +18,10 @@ _UNLIMITED = 10_000
 def print_table(grid: Table) -> None:
     """Prints a table. On a narrow terminal, prints each cell on its own line, so that nothing is cut off."""
     console = wide_console()
-    unlimited = console.options.update(width=_UNLIMITED)
-    if console.measure(grid, options=unlimited).minimum <= console.width:
+    measured = console.measure(grid, options=console.options.update(width=_UNLIMITED))
+    # rich takes the cells of a column that does not wrap for as narrow as their longest word, and cuts them off
+    needed = measured.maximum if all(column.no_wrap for column in grid.columns) else measured.minimum
+    if needed <= console.width:
         console.print(grid)
         return
     if grid.title is not None:

@@ -216,7 +216,19 @@ class _Workers:
 
 
 def _serve_in_process(settings: str, listening: socket.socket) -> None:
-    """Serves in a separate process."""
+    """Serves in a separate process, and stops if the process that started it is killed.
+
+    Otherwise, a killed server would leave processes that still answer, with old settings, and keep its port.
+    """
     state = ServerState(ServerSettings.model_validate_json(settings))
     log_as_json(state.settings.log_level)
-    ServedApplication(state, listening).run()
+    application = ServedApplication(state, listening)
+    threading.Thread(target=_stop_with_parent, args=(application,), daemon=True).start()
+    application.run()
+
+
+def _stop_with_parent(application: ServedApplication) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        application.stop()

@@ -53,6 +53,7 @@ class ProxyLog:
                 )
             await send(message)
 
+        scope.setdefault("state", {})
         name = scope["path"].split("/")[2]
         upstream = name if name in self._upstreams else _OTHER
         with span("kling_pricing.proxy", method=scope["method"], upstream=upstream) as attributes:
@@ -69,7 +70,9 @@ class ProxyLog:
                     "outcome": outcome,
                     "status": status,
                     "took_ms": (time.perf_counter_ns() - begun_ns) // _NS_PER_MS,
+                    "access_key": getattr(scope["state"].get("caller"), "name", None),
                     "reservation": headers.get("x-kling-pricing-reservation"),
+                    "refused_by": headers.get(REFUSED_BY),
                 }
                 attributes.update(facts)
                 _log.info("%s %s: %s, %d", scope["method"], upstream, outcome, status, extra={"facts": facts})

@@ -37,6 +37,8 @@ _QUESTIONS_PER_S = 5
 _ANSWER_S = 15
 """The time limit for an answer. Two processes that ask about the same task do no harm."""
 
+_UNNAMED = "the task's id is unknown, and the upstream does not send the reservation's id"
+
 _LONGEST_PAUSE = timedelta(minutes=5)
 _CHUNK_BYTES = 2**16
 _OK = 200
@@ -206,6 +208,9 @@ def upstream_of(state: ServerState, reservation: Reservation) -> Upstream | None
 async def ask(state: ServerState, upstream: Upstream, reservation: Reservation) -> PollResult:
     """Asks an upstream about one task, and records the answer.
 
+    If the upstream gets no ids of reservations, it cannot know the id of a reservation without a task. So the
+    outcome is then `unaskable` and not `unknown`, which people might take for a sign that there is no task.
+
     Raises:
         LedgerUnavailableError: the ledger cannot be used.
         KlingPricingError: the upstream rejects the credential.
@@ -218,7 +223,13 @@ async def ask(state: ServerState, upstream: Upstream, reservation: Reservation) 
     def polled() -> PollResult:
         return next(poll(state.guard, fetch, base_url=upstream.url, reservations=[reservation]))
 
-    return await asyncio.to_thread(polled)
+    result = await asyncio.to_thread(polled)
+    is_named = reservation.task_id is not None or upstream.settings.send_reservation_id
+    return (
+        result
+        if is_named or result.outcome != "unknown"
+        else result._replace(outcome="unaskable", detail=_UNNAMED)
+    )
 
 
 async def _get(state: ServerState, upstream: Upstream, url: str) -> tuple[int, bytes]:

@@ -69,7 +69,9 @@ def upstreams(settings: ServerSettings, book: PriceBook) -> Mapping[str, Upstrea
         provider = entry.provider or name
         if not book.knows(provider):
             place = f"upstreams.{name}" + (".provider" if entry.provider else "")
-            remedy = "" if entry.provider else "; or name the provider with `provider`"
+            remedy = (
+                "" if entry.provider else f" (or name the provider in the setting upstreams.{name}.provider)"
+            )
             raise SettingsError(f"{book.unknown_provider(provider)}{remedy}", key_path=place)
         found[name] = Upstream(
             name,

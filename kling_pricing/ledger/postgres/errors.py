@@ -20,6 +20,10 @@ _PERMANENT = (
 """Parts of the messages for connections that no retry can open. libpq gives no error code for them."""
 
 
+_OF_OWNER = "permission denied for function"
+"""How the message begins if a role that may use guards calls a function of the owner's."""
+
+
 def is_lost(error: psycopg.Error) -> bool:
     """Returns whether the connection was lost or the server is stopping or starting, so a retry may succeed."""
     code = error.sqlstate or ""
@@ -43,6 +47,12 @@ def explained(error: psycopg.Error, name: str, user: str) -> LedgerError:
             name,
             f"the database has no ledger ({message}); an administrator can create one with `kling-pricing "
             "ledger init URL`",
+        )
+    if isinstance(error, errors.InsufficientPrivilege) and _OF_OWNER in message:
+        return LedgerError(
+            f"ledger {name}: {message}; role {user} may use guards, but only the role that owns the ledger may "
+            "change budgets, freezes, allowances and access keys; ask an administrator, or use a URL with that "
+            "role; nothing was changed"
         )
     if isinstance(error, errors.InsufficientPrivilege):
         return unavailable(

@@ -13,7 +13,7 @@ import psycopg
 
 from kling_pricing.budgets import BudgetEntry, BudgetsFile, Consent, budgets_from_document
 from kling_pricing.budgets.differences import ensure_known
-from kling_pricing.errors import BudgetError, LedgerError, LedgerUnavailableError
+from kling_pricing.errors import BudgetError, LedgerError
 from kling_pricing.ledger.actions import Author, CapOverlay, cap_value, value_text
 from kling_pricing.ledger.calendars import CalendarChange, Uncalendared, calendar_changes, is_current
 from kling_pricing.ledger.carry_over import (
@@ -70,7 +70,7 @@ def install(server: Server, budgets: BudgetsFile, author: Author) -> Revision:
 
     try:
         return _revised(server, work)
-    except LedgerUnavailableError as error:
+    except LedgerError as error:
         if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
             raise
         raise BudgetError(

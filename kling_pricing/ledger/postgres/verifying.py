@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from kling_pricing.errors import LedgerUnavailableError
+from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import dialects, steps
 from kling_pricing.ledger.postgres.connection import Connection
 from kling_pricing.ledger.postgres.server import Server, rows_query
@@ -105,7 +105,7 @@ def keep(server: Server, verified: Verified) -> bool:
     is_full = verified.fully_verified_at is None
     try:
         server.call("remember_verified", *verified.checkpoint, is_full)
-    except LedgerUnavailableError as error:
+    except LedgerError as error:
         if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
             raise
         return False

@@ -25,7 +25,7 @@ _MAX_REMEMBERED = 10_000
 _asked_ns: OrderedDict[str, int] = OrderedDict()
 """Reservation -> when a person last asked about it, by the monotonic clock of this process."""
 
-_DONE = {"unanswered": "asked-unanswered", "unaskable": "asked-unanswered", "unknown": "asked-unfound"}
+_DONE = {"unanswered": "asked-unanswered", "unaskable": "asked-unaskable", "unknown": "asked-unfound"}
 
 
 def show(visit: Visit) -> Content:

@@ -114,7 +114,7 @@ class Proxy:
             guarded = await self._state.run(partial(self._opened, upstream))
         request = UpstreamRequest(method, target, dict(sent_headers(scope["headers"])), headers)
         route = guarded.routes.find(method, target.url)
-        admitted = partial(self._admitted, guarded, request, route)
+        admitted = partial(self._admitted, scope, guarded, request, route)
         if isinstance(route, Endpoint | McpEndpoint | UnlistedPath):
             return await self._submitting.submit(guarded, route, request, admitted, receive)
         caller, refusal = await self._state.run(admitted)
@@ -126,15 +126,23 @@ class Proxy:
         return await self._passed(guarded, request, caller, task, receive, send)
 
     def _admitted(
-        self, guarded: GuardedUpstream, request: UpstreamRequest, route: Route, guard: BudgetGuard
+        self,
+        scope: Scope,
+        guarded: GuardedUpstream,
+        request: UpstreamRequest,
+        route: Route,
+        guard: BudgetGuard,
     ) -> tuple[Caller, Answer | None]:
         """Returns the caller of a request, and the refusal if its project may not send it; runs in a thread.
+
+        The state in the scope then has the caller, for the log.
 
         Raises:
             AccessError: the request has no valid access key, or the key does not allow the request.
             LedgerUnavailableError: the ledger cannot be read.
         """
         caller = self._state.access.caller(request.received)
+        scope["state"]["caller"] = caller
         caller.require("view" if only_reads(request.method, route) else "submit")
         if caller.project is None:
             return caller, None

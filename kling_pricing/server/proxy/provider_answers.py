@@ -11,6 +11,7 @@ import aiohttp
 
 from kling_pricing.hooks.error_responses import REFUSED_BY
 from kling_pricing.hooks.http_messages import ErrorResponse, ProviderResponse
+from kling_pricing.server.proxy.caller_words import for_callers
 from kling_pricing.server.proxy.header_rules import ISOLATION, returned_headers, returned_status, safe_value
 from kling_pricing.tables.http_rules import HttpRules
 
@@ -65,7 +66,7 @@ def error_answer(
 def hook_answer(response: ErrorResponse) -> Answer:
     """Returns a refusal of the hook as a response for the caller."""
     headers = [(name.lower(), safe_value(value)) for name, value in response.headers.items()]
-    return Answer(response.status, [*headers, *ISOLATION], response.body)
+    return Answer(response.status, [*headers, *ISOLATION], for_callers(response.body))
 
 
 class ReadResponse(NamedTuple):

@@ -241,9 +241,15 @@ class Submitting:
             if isinstance(error, TimeoutError)
             else (HTTPStatus.BAD_GATEWAY, "no_response", "the provider gave no response that can be read")
         )
+        remedy = (
+            "retry only with the same Idempotency-Key"
+            if is_keyed
+            else "do not send it again before then, because it could be made and charged twice; give each job "
+            "an Idempotency-Key, with which a retry is safe"
+        )
         message = (
             f"{cause}, so it may have accepted the job; its money stays held as reservation "
-            f"{pending.reservation_id} until the outcome is known; retry only with the same Idempotency-Key"
+            f"{pending.reservation_id} until the outcome is known; {remedy}"
         )
         return error_answer(status, code, message, rules, retry=is_keyed).with_headers(told)
 
