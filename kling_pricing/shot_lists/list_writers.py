@@ -96,7 +96,10 @@ def list_writer(path: str, columns: Sequence[ResultColumn]) -> Iterator[ListWrit
         part.chmod(0o666 & ~_umask())
         part.replace(target)
     except OSError as error:
-        raise ShotListError(f"cannot be written: {error.strerror or error}", file=path) from None
+        problem = (
+            f"cannot be written: {error.strerror or error}; choose a folder that exists and can be written"
+        )
+        raise ShotListError(problem, file=path) from None
     finally:
         if part is not None:
             with suppress(FileNotFoundError):
