@@ -651,3 +651,22 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         "nowhere/o.csv: cannot be written: No such file or directory; choose a folder that exists"
         in done.stderr
     )
+
+
+def test_prompts_that_share_a_quote_have_the_same_price(book: PriceBook, tmp_path: Path) -> None:
+    """A blank prompt, a marker and a list of shots never take the quote of a prompt of the same length."""
+    prompts = [
+        "abcdefghijklmn",
+        "mnopqrstuvwxyz",
+        " " * 14,
+        "<<<image_1>>>.",
+        "shot 1, 5, a;.",
+        "a@bcdefghijklm",
+    ]
+    rows = [["model", "duration", "prompt"], *(["kling-v3", "5", prompt] for prompt in prompts)]
+    shots = shots_of(write_csv(tmp_path / "a.csv", rows), book)
+    assert [shot.payload.get("prompt") for shot in shots] == [*prompts[:2], None, *prompts[3:]]
+    assert shots[0].alike is shots[1].alike
+    assert len({id(shot.alike) for shot in shots}) == len(shots) - 1
+    intake = Intake(at=AT, book=book)
+    assert quote_payload(shots[0].payload, intake) == quote_payload(shots[1].payload, intake)
