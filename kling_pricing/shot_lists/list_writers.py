@@ -159,7 +159,7 @@ class _CsvListWriter(ListWriter):
             else _spreadsheet_text(cell)
             for cell in cells
         ]  # the usual case without a call, because there are many cells
-        line: str = self._line(texts)  # type: ignore[assignment]
+        line: str = self._line(texts)
         self._file.write(line.removesuffix(_LINE_END) + self._end(results))
 
     def _end(self, results: Sequence[ResultCell]) -> str:
@@ -171,7 +171,7 @@ class _CsvListWriter(ListWriter):
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             # the results are kept, because their `id` would otherwise be given to others
-            text: str = self._line(["", *map(_spreadsheet_text, results)])  # type: ignore[assignment]
+            text: str = self._line(["", *map(_spreadsheet_text, results)])
             known = self._known[id(results)] = results, text
         return known[1]
 

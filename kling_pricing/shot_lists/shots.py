@@ -234,11 +234,11 @@ def _row_reader(
                 known.clear()
             alike = known[key] = Alike(payload, plan.options)
             return Shot(payload, about, plan.options, alike)
-        payload = alike.payload
+        shared = alike.payload
         for place in prompts:
-            if "prompt" in payload:
-                payload = {**payload, "prompt": cells[place]}
-        return Shot(payload, about, alike.options, alike)
+            if "prompt" in shared:
+                shared = {**shared, "prompt": cells[place]}
+        return Shot(shared, about, alike.options, alike)
 
     def plan_for(cells: Sequence[str]) -> _Plan:
         stated = tuple([not text or text.isspace() for text in cells])
