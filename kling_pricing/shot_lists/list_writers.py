@@ -150,7 +150,7 @@ class _CsvListWriter(ListWriter):
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
         self._line = csv.writer(_Returning(), delimiter=delimiter).writerow
         self._known: dict[int, tuple[Sequence[ResultCell], str]] = {}
-        self._file.write(self._line([escape_formulas(column.name) for column in columns]))  # type: ignore[arg-type]
+        self._file.write(self._line([escape_formulas(column.name) for column in columns]))
 
     def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
         texts = [
