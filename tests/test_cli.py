@@ -162,6 +162,7 @@ def test_a_bad_first_line_without_the_ending_is_still_a_line(tmp_path: Path) -> 
         ("", "is empty"),
         ("\n\n", "is empty"),
         ("model: kling-v3\n", "not JSON"),
+        ("key,model\nb-1,kling-v3\n", "if it is a shot list, give a file whose name ends in .csv or .tsv"),
     ],
 )
 def test_a_file_that_cannot_be_read_exits_2(tmp_path: Path, content: str | None, remedy: str) -> None:

@@ -186,7 +186,11 @@ def test_a_cell_of_a_date_and_a_number_too_long_are_seen(book: PriceBook, tmp_pa
             "this column is not a field of any API: 'Scene'; name its field with --map Scene=FIELD",
         ),
         (["model", "resolutoin"], r"'resolutoin' \(did you mean resolution\?\)"),
-        (["model", "Shot no", "x"], r'ignore it with --map "Shot no=" --map x='),
+        (
+            ["model", "Shot no", "x"],
+            r'the field of each with --map "Shot no=FIELD", or ignore them with --map "Shot no=" --map x=$',
+        ),
+        (["Spring campaign", "v2"], "if the names of the columns are in a later row, remove the rows above it"),
         (["model", "", "prompt"], "give every column a name"),
         (["model", "Duration", "duration"], "duration: gives the same field as Duration; remove one"),
         (["model", "extra", "extra.mode"], "extra.mode: gives the same field as extra"),
@@ -406,7 +410,7 @@ def results_in(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".xlsx":
         header, *rows = openpyxl.load_workbook(path).active.iter_rows(values_only=True)
         results = [dict(zip(header, row, strict=True)) for row in rows]
-        assert all(row["quote_total"] == pytest.approx(float(row["quote_total_exact"])) for row in results)
+        assert all(Decimal(repr(row["quote_total"])) == Decimal(row["quote_total_exact"]) for row in results)
         return [{**row, "quote_total": row["quote_total_exact"]} for row in results]
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
@@ -643,4 +647,26 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", [HEADER, BOAT])
     done = quoted(path, "--out", tmp_path / "nowhere" / "o.csv")
     assert done.returncode == 2
-    assert "nowhere/o.csv: cannot be written: No such file or directory" in done.stderr
+    assert (
+        "nowhere/o.csv: cannot be written: No such file or directory; choose a folder that exists"
+        in done.stderr
+    )
+
+
+def test_prompts_that_share_a_quote_have_the_same_price(book: PriceBook, tmp_path: Path) -> None:
+    """A blank prompt, a marker and a list of shots never take the quote of a prompt of the same length."""
+    prompts = [
+        "abcdefghijklmn",
+        "mnopqrstuvwxyz",
+        " " * 14,
+        "<<<image_1>>>.",
+        "shot 1, 5, a;.",
+        "a@bcdefghijklm",
+    ]
+    rows = [["model", "duration", "prompt"], *(["kling-v3", "5", prompt] for prompt in prompts)]
+    shots = shots_of(write_csv(tmp_path / "a.csv", rows), book)
+    assert [shot.payload.get("prompt") for shot in shots] == [*prompts[:2], None, *prompts[3:]]
+    assert shots[0].alike is shots[1].alike
+    assert len({id(shot.alike) for shot in shots}) == len(shots) - 1
+    intake = Intake(at=AT, book=book)
+    assert quote_payload(shots[0].payload, intake) == quote_payload(shots[1].payload, intake)

@@ -101,7 +101,9 @@ def test_a_column_must_identify_each_shot(lists: Path) -> None:
     (lists / "new.csv").write_text(OLD + ",kling-v3,5,again\n")
     missing = compared("--match-by", "Shot", *KEY)
     assert "new.csv:5: this shot has no text in column 'shot'" in missing.stderr
-    assert (repeated.returncode, missing.returncode) == (2, 2)
+    unknown = compared("--match-by", "Shoot", *KEY)
+    assert "old.csv: has no column 'shoot' to match by; did you mean 'shot'?" in unknown.stderr
+    assert [done.returncode for done in (repeated, missing, unknown)] == [2, 2, 2]
 
 
 QUOTES = {

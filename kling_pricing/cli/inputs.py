@@ -197,7 +197,7 @@ def _items(source: RequestFile) -> Iterator[Item | None]:
             for here, line in requests:
                 yield Item(name, here, line, alone=len(requests) == 1)
             return
-        raise UnreadableInputError(f"{name}: {error}") from None
+        raise UnreadableInputError(f"{name}: {error}{_list_remedy(first)}") from None
     if isinstance(value, list):
         for place, element in enumerate(value, start=1):
             yield Item(name, place, element, alone=len(value) == 1)
@@ -220,6 +220,13 @@ def _blocks(source: RequestFile) -> Iterator[list[bytes]]:
 
 def _is_blank(line: bytes) -> bool:
     return not line or line.isspace()
+
+
+def _list_remedy(first: bytes) -> str:
+    """Returns how to read an input that begins like a table, such as a shot list on standard input."""
+    if first.lstrip()[:1] in {b"{", b"["} or not any(mark in first for mark in (b",", b";", b"\t")):
+        return ""
+    return "; if it is a shot list, give a file whose name ends in .csv or .tsv"
 
 
 def _is_whole_object(line: bytes) -> bool:

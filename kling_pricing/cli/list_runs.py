@@ -21,6 +21,8 @@ from kling_pricing.shot_lists.shots import ListReading, Shot, opened_list
 from kling_pricing.shot_lists.summaries import GROUPS, ListSummary
 from kling_pricing.strict_json import as_object, json_value
 
+_NOTHING: Mapping[str, str] = {}
+
 READING_OPTIONS = ("values", "maps", "sheet", "encoding")
 """The parameters of `reading_options`."""
 
@@ -68,8 +70,10 @@ class ListRun:
         self._refusals: str | None = options.get("refusals")
         self._writers: dict[str, ListWriter] = {}
         self._header: list[str] = []
+        self._whole: list[int | None] = []
         self._headers: dict[str, Sequence[str]] = {}
         self._places: dict[str, list[int | None]] = {}
+        self._group_places: dict[str, list[int | None]] = {}
         self._intakes: dict[tuple[tuple[str, str], ...], Intake] = {}
         self.summary = ListSummary([folded_group(name) for name in self._groups])
         self._known_reading: ListReading | None = None
@@ -116,7 +120,8 @@ class ListRun:
         shot = item.row.shot
         if shot.outcome is None:
             try:
-                shot.outcome = quote_payload(payload, self.intake(shot))
+                shot.outcome = shot.alike.quote or quote_payload(payload, self.intake(shot))
+                shot.alike.quote = shot.outcome
             except KlingPricingError as error:
                 shot.outcome = error
         if isinstance(shot.outcome, KlingPricingError):
@@ -173,7 +178,8 @@ class ListRun:
             self._headers[path] = shot_list.header
             groups = {folded_name(name): place for place, name in enumerate(shot_list.header)}
             self._refuse_unknown_groups(path, groups)
-            self._places[path] = [groups.get(folded_name(name)) for name in (*self._header, *self._groups)]
+            self._places[path] = [groups.get(folded_name(name)) for name in self._header]
+            self._group_places[path] = [groups.get(folded_name(name)) for name in self._groups]
             for row in shot_list.rows:
                 error = row.shot.error
                 yield Item(path, row.number, row.shot.payload if error is None else error, row=row)
@@ -220,6 +226,7 @@ class ListRun:
             except ShotListError:
                 continue  # reported when its turn comes
         self._header = [*known.values()]
+        self._whole = [*range(len(self._header))]
         place = [ResultColumn(f"{self._form.prefix}{name}") for name in ("file", "row")]
         request = [] if all(map(is_shot_list, inputs)) else [ResultColumn(f"{self._form.prefix}request")]
         return [*place, *request, *map(ResultColumn, self._header), *self._form.columns]
@@ -251,15 +258,18 @@ class ListRun:
 
     def _group_values(self, item: Item) -> Mapping[str, str]:
         about = self.about(item)
-        if not self._groups or item.row is None:
-            return about
-        cells, places = item.row.cells, self._places[item.source][len(self._header) :]
+        if not self._groups:
+            project = about.get("project")
+            return {"project": project} if project else _NOTHING
+        if item.row is None:
+            return {name: about[name] for name in self.summary.group_names if name in about}
+        cells, places = item.row.cells, self._group_places[item.source]
         values = {
             folded_group(name): cells[place].strip()
             for name, place in zip(self._groups, places, strict=True)
             if place is not None
         }
-        return {**values, **about}
+        return values | {name: about[name] for name in self.summary.group_names if name in about}
 
     def _write(self, output: str, item: Item, outcome: Any) -> None:
         cells: list[ResultCell] = [item.source, "" if item.number is None else str(item.number)]
@@ -276,9 +286,12 @@ class ListRun:
         else:
             cells += [""] * has_request
             row = item.row.cells
-            places = self._places[item.source][: len(self._header)]
-            cells += [row[place] if place is not None and row else "" for place in places]
-        writer.write([*cells, *self._form.cells(outcome)])
+            places = self._places[item.source]
+            if row and places == self._whole:
+                cells += row
+            else:
+                cells += [row[place] if place is not None and row else "" for place in places]
+        writer.write(cells, self._form.cells(outcome))
 
 
 def folded_group(name: str) -> str:

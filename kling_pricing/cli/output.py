@@ -45,21 +45,22 @@ class Texts:
         """
         self._make = make
         self._notes = notes
-        self._texts: dict[tuple[Any, ...], str] = {}
+        # a quote is kept with its text, because the `id` of its parts would otherwise be given to others
+        self._texts: dict[tuple[Any, ...], tuple[Quote, str]] = {}
 
     def __call__(self, quote: Quote) -> str:
         """Returns the printable text of a quote. It may depend only on the parts of the cache key."""
         request, table, rate, lines, minimum, maximum, list_total, lazy = quote
         key = (
-            *(table.id, table.digest, request.model, request.wire_format, request.facts["action"]),
-            *(rate.cell, lines, minimum, maximum, list_total, lazy.notes if self._notes else ()),
+            *(id(table), id(rate), request.model, request.wire_format, request.facts["action"]),
+            *(id(lines), id(minimum), id(maximum), id(list_total), lazy.notes if self._notes else ()),
         )
-        text = self._texts.get(key)
-        if text is None:
+        known = self._texts.get(key)
+        if known is None:
             if len(self._texts) >= MAX_TEXTS:
                 self._texts.clear()
-            text = self._texts[key] = printable(self._make(quote))
-        return text
+            known = self._texts[key] = quote, printable(self._make(quote))
+        return known[1]
 
 
 def _row(quote: Quote) -> str:

@@ -17,7 +17,7 @@ from kling_pricing.shot_lists.summaries import reasons_of
 if TYPE_CHECKING:
     from kling_pricing.guard import Decision  # slow to import
 
-_MAX_KNOWN = 1024
+_MAX_KNOWN = 8192
 _ERROR = ("error_codes", "error", "suggestions")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _OPTIONS = {
     "account": "--account",
@@ -38,6 +39,7 @@ _ARGUMENT = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)  # the same notes recur
 def with_options(text: str) -> str:
     """Returns a message from the library with command-line options in place of Python arguments."""
     return _ARGUMENT.sub(lambda match: _OPTIONS[match[match.lastindex or 0]], text)

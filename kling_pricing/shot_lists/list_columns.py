@@ -142,7 +142,7 @@ def read_header(
         elif not allow_unknown:
             unknown.append(name)
     if unknown:
-        raise _unknown_columns(unknown, file)
+        raise _unknown_columns(unknown, file, is_header=bool(columns))
     _refuse_doubles(columns, file)
     if not any(column.field for column in columns):
         raise ShotListError("has no column with a field of a request, such as model", file=file)
@@ -164,7 +164,8 @@ def given_columns(values: Iterable[str]) -> list[ListColumn]:
     return [_column(-1, name, known_meaning(name)) for name in values]
 
 
-def _unknown_columns(unknown: Sequence[str], file: str) -> ShotListError:
+def _unknown_columns(unknown: Sequence[str], file: str, *, is_header: bool) -> ShotListError:
+    """Returns the error for unknown columns; without any known one, the first row may be a title."""
     names = [".".join(field.path) for field in _known_fields().values()]
     hints = []
     for name in unknown:
@@ -172,12 +173,15 @@ def _unknown_columns(unknown: Sequence[str], file: str) -> ShotListError:
         hints.append(f"{name!r}{f' (did you mean {close}?)' if close else ''}")
     ignored = " ".join(f"--map {_shell_word(f'{name}=')}" for name in unknown if name)
     first = next(filter(None, unknown), "")
-    ways = [f"name its field with --map {_shell_word(f'{first}=FIELD')}, or ignore it with {ignored}"]
+    field, pronoun = ("its field", "it") if len(unknown) == 1 else ("the field of each", "them")
+    remedy = f"name {field} with --map {_shell_word(f'{first}=FIELD')}, or ignore {pronoun} with {ignored}"
     if "" in unknown:
-        ways = ["give every column a name"]
+        remedy = "give every column a name"
+    if not is_header:
+        remedy += "; if the names of the columns are in a later row, remove the rows above it"
     return ShotListError(
-        f"{'this column is' if len(unknown) == 1 else 'these columns are'} not a field of any API: "
-        f"{', '.join(hints)}; {'; '.join(ways)}",
+        f"{'this column is not a field' if len(unknown) == 1 else 'these columns are not fields'} of any API: "
+        f"{', '.join(hints)}; {remedy}",
         file=file,
         row=1,
     )

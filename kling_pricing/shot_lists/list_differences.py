@@ -9,6 +9,7 @@ from decimal import Decimal
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple, TypeAlias
 
+from kling_pricing.display import did_you_mean
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import add, subtract
 from kling_pricing.quoting.quote import Quote
@@ -159,6 +160,9 @@ def _by_column(before: Sequence[PricedShot], after: Sequence[PricedShot], column
 
 def _identified(shots: Sequence[PricedShot], column: str) -> dict[str, PricedShot]:
     identified: dict[str, PricedShot] = {}
+    if shots and not any(column in shot.cells for shot in shots):
+        remedy = did_you_mean(column, dict.fromkeys(name for shot in shots for name in shot.cells))
+        raise ShotListError(f"has no column {column!r} to match by; {remedy}", file=shots[0].file)
     for shot in shots:
         name = shot.cells.get(column, "")
         if not name:

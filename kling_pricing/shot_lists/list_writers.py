@@ -28,6 +28,9 @@ from kling_pricing.shot_lists.errors import ShotListError
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _SHORT_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,9})(?:\.[0-9]{1,5})?")
 """A number that a spreadsheet keeps with every digit."""
+_LINE_END = csv.excel.lineterminator
+_MAX_KNOWN = 8192
+"""Maximum number of results whose text is kept."""
 _MAX_SHEET_ROWS = 1_048_576
 _MAX_CELL_CHARS = 32_767
 
@@ -58,8 +61,13 @@ class ListWriter(ABC):
         self.part = part
 
     @abstractmethod
-    def write(self, cells: Sequence[ResultCell]) -> None:
-        """Writes a row; it has a cell for each column."""
+    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
+        """Writes a row; the cells and the results together are one for each column.
+
+        Args:
+            cells: the first cells of the row.
+            results: the last ones; rows with the same results may share one sequence, which is not changed.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -96,7 +104,10 @@ def list_writer(path: str, columns: Sequence[ResultColumn]) -> Iterator[ListWrit
         part.chmod(0o666 & ~_umask())
         part.replace(target)
     except OSError as error:
-        raise ShotListError(f"cannot be written: {error.strerror or error}", file=path) from None
+        problem = (
+            f"cannot be written: {error.strerror or error}; choose a folder that exists and can be written"
+        )
+        raise ShotListError(problem, file=path) from None
     finally:
         if part is not None:
             with suppress(FileNotFoundError):
@@ -137,14 +148,42 @@ class _CsvListWriter(ListWriter):
         super().__init__(path, columns, part)
         self._file: IO[str] = part.open("w", encoding="utf-8", newline="")
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        self._rows = csv.writer(self._file, delimiter=delimiter)
-        self._rows.writerow([escape_formulas(column.name) for column in columns])
+        self._line = csv.writer(_Returning(), delimiter=delimiter).writerow
+        self._known: dict[int, tuple[Sequence[ResultCell], str]] = {}
+        self._file.write(self._line([escape_formulas(column.name) for column in columns]))
 
-    def write(self, cells: Sequence[ResultCell]) -> None:
-        self._rows.writerow([_spreadsheet_text(cell) for cell in cells])
+    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
+        texts = [
+            cell
+            if type(cell) is str and cell[:1].isalnum() and ";" not in cell and cell.isprintable()
+            else _spreadsheet_text(cell)
+            for cell in cells
+        ]  # the usual case without a call, because there are many cells
+        line: str = self._line(texts)
+        self._file.write(line.removesuffix(_LINE_END) + self._end(results))
+
+    def _end(self, results: Sequence[ResultCell]) -> str:
+        """Returns the end of a line, with the delimiter in front of it."""
+        if not results:
+            return _LINE_END
+        known = self._known.get(id(results))
+        if known is None:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            # the results are kept, because their `id` would otherwise be given to others
+            text: str = self._line(["", *map(_spreadsheet_text, results)])
+            known = self._known[id(results)] = results, text
+        return known[1]
 
     def close(self) -> None:
         self._file.close()
+
+
+class _Returning:
+    """A file for `csv.writer` whose `writerow` returns the line instead of writing it."""
+
+    def write(self, line: str) -> str:
+        return line
 
 
 def _spreadsheet_text(cell: ResultCell) -> str:
@@ -165,7 +204,8 @@ class _JsonListWriter(ListWriter):
         self._file: IO[str] = part.open("w", encoding="utf-8", newline="\n")
         self._names = [column.name for column in columns]
 
-    def write(self, cells: Sequence[ResultCell]) -> None:
+    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
+        cells = [*cells, *results]
         values = [format_decimal(cell) if isinstance(cell, Decimal) else cell or None for cell in cells]
         self._file.write(json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False))
         self._file.write("\n")
@@ -194,7 +234,7 @@ class _XlsxListWriter(ListWriter):
         for place, name in enumerate(names):
             self._sheet.write_string(0, place, name[:_MAX_CELL_CHARS], bold)
 
-    def write(self, cells: Sequence[ResultCell]) -> None:
+    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
         self._row += 1
         if self._row >= _MAX_SHEET_ROWS:
             raise ShotListError(
@@ -202,7 +242,7 @@ class _XlsxListWriter(ListWriter):
                 file=str(self.path),
             )
         place = 0
-        for column, cell in zip(self.columns, cells, strict=True):
+        for column, cell in zip(self.columns, (*cells, *results), strict=True):
             if isinstance(cell, Decimal):
                 self._sheet.write_number(self._row, place, cell)
                 self._sheet.write_string(self._row, place + 1, format_decimal(cell))
@@ -224,7 +264,8 @@ class _ParquetListWriter(ListWriter):
         self._lines = part.with_name(f"{part.name}.rows")
         self._file: IO[str] = self._lines.open("w", encoding="utf-8", newline="\n")
 
-    def write(self, cells: Sequence[ResultCell]) -> None:
+    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
+        cells = [*cells, *results]
         values = [_exact_text(cell) if isinstance(cell, Decimal) else cell or None for cell in cells]
         self._file.write(json.dumps({f"c{place}": value for place, value in enumerate(values)}))
         self._file.write("\n")

@@ -11,17 +11,39 @@ from typing import Any, NamedTuple
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.quoting.format_choice import choose_format, format_at
 from kling_pricing.quoting.intake import Intake
+from kling_pricing.quoting.quote import Quote
 from kling_pricing.shot_lists.cell_values import CellReader, cell_reader
 from kling_pricing.shot_lists.errors import ShotListError
 from kling_pricing.shot_lists.list_columns import LABEL, FieldPath, ListColumn, given_columns, read_header
 from kling_pricing.shot_lists.table_files import TextTable, opened_table
+from kling_pricing.wire.facts import prompt_form
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
 MAX_SHOTS = 2048
 """Maximum number of distinct rows that are kept to recognize equal ones."""
 
+MAX_ALIKE = 8192
+"""Maximum number of quotes that are kept for rows with other prompts; prompts have many lengths."""
+
 _OPTIONS = ("provider", "wire_format", "url")
 _NOTHING: Mapping[str, str] = {}
+
+
+@dataclass(slots=True, eq=False)
+class Alike:
+    """What rows share that have the same price for the same reasons.
+
+    They differ only in what they say about their jobs, and in prompts of the same `prompt_form`.
+
+    Attributes:
+        payload: the payload of the first of them.
+        options: `provider`, `wire_format` and `url`, as far as the rows say them.
+        quote: their quote, kept by a command; None: there is none yet.
+    """
+
+    payload: Mapping[str, Any]
+    options: Mapping[str, str]
+    quote: Quote | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +54,7 @@ class Shot:
         payload: the payload; empty if there is an error.
         about: what the row says about the job: `project`, `key`, a label such as `label.user`.
         options: `provider`, `wire_format` and `url`, as far as the row says them.
+        alike: what it shares with rows that have the same price for the same reasons.
         error: the reason why the row cannot be read; None if it can.
         outcome: the result of a command for this content, kept by the command; None: there is none yet.
     """
@@ -39,6 +62,7 @@ class Shot:
     payload: Mapping[str, Any]
     about: Mapping[str, str]
     options: Mapping[str, str]
+    alike: Alike
     error: KlingPricingError | None = None
     outcome: Any = None
 
@@ -147,7 +171,7 @@ def _rows(
         try:
             key = tuple(cells) if is_whole and len(cells) else tuple([cells[place] for place in places])
         except ShotListError as error:
-            yield ShotRow(number, (), Shot({}, {}, {}, error))
+            yield ShotRow(number, (), Shot({}, {}, {}, Alike({}, {}), error))
             continue
         shot = shots.get(key)
         if shot is None:
@@ -173,38 +197,67 @@ def _row_reader(
         for place, column in sources
         if column.about in _OPTIONS or (column.field is not None and column.field.path == ("model",))
     ]
+    prompts = [place for place, column in sources if column.field is not None and _is_prompt(column.field)]
+    about_job = [
+        (column.about, place)
+        for place, column in sources
+        if column.field is None and column.about not in _OPTIONS
+    ]
     plans: dict[tuple[Any, ...], _Plan] = {}
+    known: dict[tuple[Any, ...], Alike] = {}
 
     def read(cells: Sequence[str], number: int) -> Shot:
         cells = (*cells, *texts)
+        about: dict[str, str] = {}
+        form: list[Any] = [*cells]
+        for name, place in about_job:
+            form[place] = ""
+            if text := cells[place].strip():
+                about[name] = text
+        for place in prompts:
+            text = cells[place]
+            form[place] = prompt_form(text) if text and not text.isspace() else ""
+        key = tuple(form)
+        alike = known.get(key)
+        if alike is None:
+            column = ""
+            try:
+                plan = plan_for(cells)
+                payload: dict[str, Any] = {}
+                for place, name, path, read_cell in plan.fields:
+                    column = name
+                    _place(payload, path, read_cell(cells[place]))
+            except KlingPricingError as error:
+                problem = ShotListError(str(error), file=path_of_list, row=number, column=column)
+                return Shot({}, about, _NOTHING, Alike({}, _NOTHING), problem)
+            if len(known) >= MAX_ALIKE:
+                known.clear()
+            alike = known[key] = Alike(payload, plan.options)
+            return Shot(payload, about, plan.options, alike)
+        shared = alike.payload
+        for place in prompts:
+            if "prompt" in shared:
+                shared = {**shared, "prompt": cells[place]}
+        return Shot(shared, about, alike.options, alike)
+
+    def plan_for(cells: Sequence[str]) -> _Plan:
         stated = tuple([not text or text.isspace() for text in cells])
         key = (stated, *[cells[place] for place in deciding])
-        column = ""
-        about: Mapping[str, str] = _NOTHING
-        options: Mapping[str, str] = _NOTHING
-        try:
-            plan = plans.get(key)
-            if plan is None:
-                if len(plans) >= MAX_SHOTS:
-                    plans.clear()
-                filled = [(place, entry) for place, entry in sources if not stated[place]]
-                plan = plans[key] = _plan(filled, cells, reading.intake, decimal_comma=table.decimal_comma)
-            options = plan.options
-            if plan.about:
-                about = {name: cells[place].strip() for name, place in plan.about}
-            payload: dict[str, Any] = {}
-            for place, name, path, read_cell in plan.fields:
-                column = name
-                if len(path) == 1:
-                    payload[path[0]] = read_cell(cells[place])
-                else:
-                    _place(payload, path, read_cell(cells[place]))
-        except KlingPricingError as error:
-            problem = ShotListError(str(error), file=path_of_list, row=number, column=column)
-            return Shot({}, about, options, problem)
-        return Shot(payload, about, options)
+        plan = plans.get(key)
+        if plan is None:
+            if len(plans) >= MAX_SHOTS:
+                plans.clear()
+            filled = [(place, entry) for place, entry in sources if not stated[place]]
+            plan = plans[key] = _plan(filled, cells, reading.intake, decimal_comma=table.decimal_comma)
+        return plan
 
     return read
+
+
+def _is_prompt(known: FieldPath) -> bool:
+    """Returns whether a field is the prompt in each wire format that has it."""
+    entries = known.fields.values()
+    return known.path == ("prompt",) and all(entry.kind is str and entry.name == "prompt" for entry in entries)
 
 
 class _Plan(NamedTuple):
@@ -212,12 +265,10 @@ class _Plan(NamedTuple):
 
     Attributes:
         fields: the place, the name, the path and the reader of each field.
-        about: the name and the place of each cell about the job.
         options: the provider, wire format and URL of the rows.
     """
 
     fields: Sequence[tuple[int, str, Sequence[str], CellReader]]
-    about: Sequence[tuple[str, int]]
     options: Mapping[str, str]
 
 
@@ -235,11 +286,6 @@ def _plan(
         [
             (place, name, known.path, _reader(known, wire_format, decimal_comma=decimal_comma))
             for place, name, known in fields
-        ],
-        [
-            (column.about, place)
-            for place, column in filled
-            if column.field is None and column.about not in _OPTIONS
         ],
         options,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypedDict, get_args, get_type_hints
 
+_LISTED_SHOT = re.compile(r"\s*shot\s+[0-9]{1,3}\s*,", re.IGNORECASE)
 _IMAGE_MARKER = re.compile(r"<<<image_([0-9]+)>>>")
 
 
@@ -222,6 +223,16 @@ def add_prompt_facts(facts: dict[str, Any], image_count: int | None = None) -> N
         markers = _IMAGE_MARKER.findall(prompt)
         facts["image_markers"] = len(markers)
         facts["dangling_image_markers"] = sum(marker not in numbers for marker in markers)
+
+
+def prompt_form(prompt: str) -> int | str:
+    """Returns what the facts of a prompt depend on, in every wire format.
+
+    It is the length alone, unless the prompt may name images or voices, or list shots; then it is the prompt.
+    """
+    if "<<<" in prompt or "@" in prompt or _LISTED_SHOT.match(prompt):
+        return prompt
+    return len(prompt)
 
 
 def add_shot_facts(facts: dict[str, Any], shots: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,58 @@
+"""Measures the processor time of `kling-pricing quote` for a shot list in which every prompt differs.
+
+Run it with::
+
+    .venv/bin/pip install -q -e '.[dev]' && .venv/bin/python benchmarks/quoting_lists.py
+
+The time is that of the whole process, user and system, from start-up to the end; the best run counts.
+The prompts have 16 to 200 characters, because rows whose prompts have the same length can share a quote.
+"""
+
+import csv
+import random
+import subprocess
+import sys
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
+from tempfile import TemporaryDirectory
+
+ROWS = 100_000
+RUNS = 3
+TEXT = "a paper boat crosses the puddle in the rain and reaches the gutter where leaves float past "
+
+
+def write_list(path: Path) -> None:
+    """Writes a list of `ROWS` jobs with 20 different settings and `ROWS` different prompts."""
+    choose = random.Random(2)  # noqa: S311 (not for secrets)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["key", "project", "model", "duration", "resolution", "audio", "prompt"])
+        for number in range(ROWS):
+            model = choose.choice(["kling-v3", "kling-v3-omni", "kling-v2.6"])
+            resolution = "1080p" if model == "kling-v2.6" else choose.choice(["720p", "1080p"])
+            settings = [model, choose.choice([5, 10]), resolution, choose.choice(["yes", "no"])]
+            prompt = f"Take {number}: {TEXT * 2}"[: choose.randint(16, 200)]
+            rows.writerow([f"s-{number}", choose.choice(["trailer", "teaser"]), *settings, prompt])
+
+
+def processor_time_s(*arguments: str) -> float:
+    """Returns the user and system time of one process."""
+    before = getrusage(RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "kling_pricing", "quote", *arguments, "--at", "2026-11-21"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 (our own command)
+    after = getrusage(RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    """Prints the rows per second of processor time for each kind of output."""
+    with TemporaryDirectory() as folder:
+        shots = Path(folder, "shots.csv")
+        write_list(shots)
+        for name, options in {"text": [], "--out CSV": ["--out", f"{folder}/priced.csv"]}.items():
+            best = min(processor_time_s(str(shots), *options) for _ in range(RUNS))
+            print(f"{name}: {best:.2f} s, {ROWS / best:,.0f} rows a second")
+
+
+if __name__ == "__main__":
+    main()
