@@ -209,6 +209,8 @@ def test_a_wrong_key_is_refused_and_attempts_are_limited(tmp_path: Path, book: P
         ("/api/v1/keys", "/"),
         ("javascript:alert(1)", "/"),
         ("/jobs\r\nset-cookie: a=b", "/"),
+        ("//[", "/"),
+        ("/\t/evil.example", "/"),
     ],
 )
 def test_signing_in_leads_only_to_pages(scene: PageScene, wanted: str, place: str) -> None:
@@ -217,6 +219,34 @@ def test_signing_in_leads_only_to_pages(scene: PageScene, wanted: str, place: st
     assert visitor.sign_in(scene.key(), wanted).headers["location"] == place
     again = visitor.client.get("/sign-in", params={"next": wanted})
     assert (again.status_code, again.headers["location"]) == (httpx.codes.SEE_OTHER, place)
+
+
+@pytest.mark.parametrize(
+    "path", ["/sign-in?next=%ff", f"/sign-in?{'a=1&' * 300}", "/sign-in?next=//%5b", "/sign-in?next=%2F%09%2Fx"]
+)
+def test_a_broken_address_of_the_sign_in_page_is_no_failure(scene: PageScene, path: str) -> None:
+    """Whoever makes up an address gets the form, with or without a reason, and leads nobody elsewhere."""
+    answer = scene.stranger().get(path)
+    assert answer.status_code in {httpx.codes.OK, httpx.codes.BAD_REQUEST}
+    assert '<input type="hidden" name="next" value="/">' in answer.text
+
+
+def test_a_broken_origin_is_another_site(scene: PageScene) -> None:
+    """An origin that is no URL is refused, as that of another site is."""
+    form = {"access_key": scene.key(), "next": "/"}
+    answer = httpx.post(f"{scene.server.url}/sign-in", data=form, headers={"origin": "http://["})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (httpx.codes.FORBIDDEN, False)
+
+
+def test_dates_beyond_the_calendar_are_refused(scene: PageScene) -> None:
+    """A date without a next day, or before the year 1 in UTC, is an error of the form and not of the server."""
+    visitor = scene.visitor()
+    assert visitor.get("/jobs?day=0001-01-01").status_code == httpx.codes.BAD_REQUEST
+    assert "day: must be a date" in visitor.get("/jobs?day=9999-12-31").text
+    for ends in ("0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00"):
+        answer = visitor.post("/keys", name="late", project=OWN, expires_at=ends)
+        assert answer.status_code == httpx.codes.BAD_REQUEST
+        assert "expires_at: must be a date and a time" in answer.text
 
 
 def test_another_site_cannot_sign_somebody_in(scene: PageScene) -> None:

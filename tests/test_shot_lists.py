@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import duckdb
 import openpyxl
@@ -24,6 +25,7 @@ from kling_pricing import KlingPricingError, PriceBook
 from kling_pricing.money import sum_of
 from kling_pricing.quoting.engine import quote_payload
 from kling_pricing.quoting.intake import Intake
+from kling_pricing.shot_lists.list_paths import expanded
 from kling_pricing.shot_lists.shots import ListReading, Shot, opened_list
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 from kling_pricing.wire.formats import wire_format
@@ -495,6 +497,44 @@ def test_folders_and_patterns_mean_their_files(tmp_path: Path, monkeypatch: pyte
         assert (problem in missing.stderr, missing.returncode) == (True, 2)
     (tmp_path / "old.xls").write_bytes(b"x")
     assert "save it as XLSX or CSV" in quoted("old.xls").stderr
+
+
+def test_a_pattern_follows_no_links_in_circles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file counts once, although a link in its folder leads back; other patterns mean what they did."""
+    folder = tmp_path / "shots"
+    (folder / "more").mkdir(parents=True)
+    for path in (folder / "a.csv", folder / "more" / "b.csv", folder / ".hidden.csv"):
+        write_csv(path, [HEADER, BOAT])
+    for name in ("one", "two"):
+        (folder / name).symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    for pattern, expected in (
+        ("shots/**/*.csv", ["shots/a.csv", "shots/more/b.csv"]),
+        (f"{folder}/**", [f"{folder}/a.csv", f"{folder}/more/b.csv"]),
+        ("shots/one/**/a**.csv", ["shots/one/a.csv"]),
+        ("shots/../shots/**/b.csv", ["shots/../shots/more/b.csv"]),
+        ("shots/*.csv", ["shots/a.csv"]),
+    ):
+        assert [*expanded([pattern])] == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ('<row r="2000000000"><c r="A2000000000"><v>1</v></c></row>', "has more than 1048576 rows"),
+        ('<row><c r="XFD{}"><v/></c></row>', "or 67108864 cells"),
+    ],
+)
+def test_a_small_workbook_cannot_have_endless_empty_cells(rows: str, problem: str, tmp_path: Path) -> None:
+    """A cell far to the right or far below stands for very many empty ones, which are not read for hours."""
+    plain, path = written_as(tmp_path / "plain.xlsx", [HEADER, BOAT]), tmp_path / "a.xlsx"
+    added = "".join(rows.format(row) for row in range(3, 5_000)) if "{}" in rows else rows
+    with ZipFile(plain) as source, ZipFile(path, "w", ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content.replace(b"</sheetData>", f"{added}</sheetData>".encode()))
+    done = quoted(path)
+    assert (problem in done.stderr, done.returncode) == (True, 2)
 
 
 @pytest.mark.parametrize(("suffix", "problem"), [(".xlsx", "XLSX"), (".parquet", "Parquet")])

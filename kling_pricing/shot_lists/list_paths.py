@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -42,12 +42,29 @@ def expanded(paths: Sequence[str]) -> Iterator[str | ShotListError]:
                 yield ShotListError(problem, file=path)
             yield from files
         elif has_magic(path):
-            files = [file for file in sorted(glob(path, recursive=True)) if Path(file).is_file()]  # noqa: PTH207
+            files = [file for file in sorted(_matching(path)) if Path(file).is_file()]
             if not files:
                 yield ShotListError("matches no file; correct the pattern", file=path)
             yield from files
         else:
             yield path
+
+
+def _matching(pattern: str) -> Collection[str]:
+    """Returns the paths that match a pattern. `**` follows no links, because they may lead in circles."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return glob(pattern)  # noqa: PTH207 (it skips hidden files)
+    start = next(place for place, part in enumerate(parts) if has_magic(part))
+    wanted = [part if part == "**" else part.replace("**", "*") for part in parts[start:]]
+    if wanted[-1] == "**":  # `pathlib` means folders alone
+        wanted.append("*")
+    top = Path(*parts[:start])
+    return {
+        str(path)
+        for path in top.glob("/".join(wanted))
+        if not any(part.startswith(".") and part not in wanted for part in path.relative_to(top).parts)
+    }
 
 
 def _is_meant(relative: Path, file: Path) -> bool:

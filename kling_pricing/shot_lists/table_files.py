@@ -40,6 +40,9 @@ _MAX_DIGITS = 15
 _FIRST_LOST = 10**_MAX_DIGITS
 """The smallest whole number of which a spreadsheet program may have replaced the last digit with a zero."""
 _MAX_COLUMNS = 1 << 10
+_MAX_SHEET_ROWS = 1 << 20
+_MAX_SHEET_CELLS = 1 << 26
+"""The largest number of cells in a sheet. One cell in the last column of a row makes thousands of empty ones."""
 _MAX_EXPANDED = 1 << 32
 _MAX_RATIO = 100
 _ALWAYS_EXPANDED = 1 << 26
@@ -213,13 +216,20 @@ def _workbook_rows(path: Path, sheet: str | None) -> Iterator[NumberedRow]:
                 written = openpyxl.load_workbook(file, read_only=True)[worksheet.title]
                 written.reset_dimensions()
                 formulas = iter(written.iter_rows(values_only=True))
-        width = 0
+        width = cell_count = 0
         for number in count(1):
             with _damage_reported(path, "XLSX"):
                 record = next(records, None)
                 formula = next(formulas, ())
             if record is None:
                 return
+            cell_count += len(record)
+            if number > _MAX_SHEET_ROWS or cell_count > _MAX_SHEET_CELLS:
+                problem = (
+                    f"has more than {_MAX_SHEET_ROWS} rows or {_MAX_SHEET_CELLS} cells, empty ones included; "
+                    "remove the empty rows and columns, or save the list as CSV"
+                )
+                raise ShotListError(problem, file=str(path))
             if any(value is None and cell is not None for value, cell in zip(record, formula, strict=False)):
                 problem = "a formula has no saved result; open the file in a spreadsheet program and save it"
                 raise ShotListError(problem, file=str(path), row=number)

@@ -43,6 +43,9 @@ _ALWAYS_EXPANDED = 1 << 26
 _MAX_EXPANDED = 1 << 32
 """The maximum expanded size in bytes of a workbook."""
 
+_MAX_CELLS = 1 << 28
+"""The maximum number of cells in a sheet. One cell in the last column of a row makes thousands of empty ones."""
+
 _MAX_REASON = 200
 """The maximum number of characters of an openpyxl error that are shown."""
 
@@ -148,6 +151,7 @@ class XlsxReader(FileReader):
             sheet = book[sheet_name]
             sheet.reset_dimensions()  # the size that a file states may be wrong
             records = iter(sheet.iter_rows(values_only=True))
+        cell_count = 0
         for row in count(1):
             with self._damage_reported():
                 record = next(records, None)
@@ -155,6 +159,13 @@ class XlsxReader(FileReader):
                 return
             if row > MAX_ROWS:
                 raise self.error(f"has more than {MAX_ROWS} rows; split it into several files", row=row)
+            cell_count += len(record)
+            if cell_count > _MAX_CELLS:
+                raise self.error(
+                    f"has more than {_MAX_CELLS} cells, empty ones included; remove the empty columns, or save "
+                    "the statement as CSV",
+                    row=row,
+                )
             if len(record) > MAX_COLUMNS:
                 raise self.error(TOO_MANY_COLUMNS, row=row)
             yield row, record

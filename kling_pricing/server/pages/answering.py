@@ -83,7 +83,7 @@ class Answering:
                 return self._signing_in(request)
             request.state.caller = person.caller
             person.caller.require(self._route.role, all_projects=self._route.all_projects)
-            query = _query(request)
+            query = query_of(request)
             form = await self._form(request, person)
             visit = Visit(self._state, person, request, request.path_params, query, form)
         except (KlingPricingError, HTTPException) as error:
@@ -230,14 +230,22 @@ def local_path(request: Request) -> str:
 
 def safe_next(given: str, is_page: Callable[[str], bool]) -> str:
     """Returns the page to go to after signing in: a path on this server, and never another place."""
-    parts = urlsplit(given)
+    try:
+        parts = urlsplit(given)
+    except ValueError:  # such as `//[`
+        return "/"
     is_local = not (parts.scheme or parts.netloc) and given.startswith("/") and not given.startswith("//")
     if is_local and given.isprintable() and "\\" not in given and is_page(parts.path):
         return given
     return "/"
 
 
-def _query(request: Request) -> Form:
+def query_of(request: Request) -> Form:
+    """Returns the fields of a URL.
+
+    Raises:
+        KlingPricingError: the URL is too long, or its fields cannot be read.
+    """
     text = request.url.query
     if len(text) > _MAX_QUERY_CHARS:
         raise KlingPricingError("the URL is too long; open the page again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qsl
 
 from kling_pricing.display import shown
@@ -59,14 +59,14 @@ class Form(Mapping[str, str]):
             return None
         try:
             at = datetime.fromisoformat(text)
-        except ValueError:
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        except (ValueError, OverflowError):  # the last one: in UTC, it is before the year 1 or after 9999
             raise KlingPricingError(
                 f"{name}: must be a date and a time in UTC, such as 2026-12-01T18:00, got {shown(text)}"
             ) from None
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
     def day(self, name: str) -> date | None:
-        """Returns a field with a date; None: it is empty.
+        """Returns a field with a date, of which there is a next day; None: it is empty.
 
         Raises:
             KlingPricingError: it is not a date.
@@ -75,8 +75,10 @@ class Form(Mapping[str, str]):
         if not text:
             return None
         try:
-            return date.fromisoformat(text)
-        except ValueError:
+            day = date.fromisoformat(text)
+            day + timedelta(days=1)
+            return day
+        except (ValueError, OverflowError):
             raise KlingPricingError(f"{name}: must be a date such as 2026-12-01, got {shown(text)}") from None
 
     def labels(self, name: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from kling_pricing.errors import AccessError, KlingPricingError
 from kling_pricing.server.access import FORBIDDEN
-from kling_pricing.server.pages.answering import TOKEN_FIELD, problem_from, safe_next, see_other
+from kling_pricing.server.pages.answering import TOKEN_FIELD, problem_from, query_of, safe_next, see_other
 from kling_pricing.server.pages.attempt_limits import AttemptLimits
 from kling_pricing.server.pages.form_fields import Form, form_of
 from kling_pricing.server.pages.notices import NOTICES
@@ -45,7 +45,10 @@ class SigningIn:
 
     async def show(self, request: Request) -> Response:
         """Shows the form; whoever is signed in goes to the page that they wanted."""
-        query = form_of(request.url.query.encode("ascii", "replace"))
+        try:
+            query = query_of(request)
+        except KlingPricingError as error:
+            return self._form("/", problem_from(error))
         to = safe_next(query["next"], self._is_page)
         try:
             if await run_in_threadpool(partial(self._sign_ins.person, request, is_use=False)) is not None:
@@ -114,7 +117,10 @@ def _require_same_site(request: Request) -> None:
     host = request.headers.get("host", "").partition(":")[0]
     is_foreign = site not in {None, "same-origin", "none"}
     if site is None and origin is not None:
-        is_foreign = urlsplit(origin).hostname != host.strip("[]").lower()
+        try:
+            is_foreign = urlsplit(origin).hostname != host.strip("[]").lower()
+        except ValueError:  # no browser sends such an origin
+            is_foreign = True
     if is_foreign:
         raise AccessError(
             "another site sent this form, so it was refused; open the page itself", status=FORBIDDEN
