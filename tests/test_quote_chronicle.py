@@ -17,6 +17,7 @@ from typing import Any
 from kling_pricing import KlingPricingError, PriceBook, TableError, check, compare, load_price_book, quote
 from kling_pricing.quoting.composing import RequestDescription, compose
 from kling_pricing.quoting.intake import Intake
+from kling_pricing.quoting.translation import translated
 from tests.conftest import AT, PRICES, bundled, video
 from tests.test_ledger_chronicle import WRITE, written
 
@@ -79,9 +80,8 @@ def test_quotes_say_the_same_in_every_form(book: PriceBook) -> None:
             except KlingPricingError as error:
                 told = f"{type(error).__name__}: {error} {written(vars(error))}"
             else:
-                told = (
-                    quoted.explain() if provider else f"{quoted.as_json()}\n{quoted!r}\n{quoted._repr_html_()}"
-                )
+                forms = quoted.as_json(), repr(quoted), quoted._repr_html_()
+                told = quoted.explain() if provider == "qingbo" else "\n".join(forms)
                 assert json.loads(quoted.as_json()) == json.loads(json.dumps(quoted.as_dict()))
             lines += f"{title} at {provider}: {told}".splitlines()
     assert compared("quotes", lines) == []
@@ -140,6 +140,22 @@ def test_descriptions_become_the_same_requests(book: PriceBook) -> None:
     assert compared("descriptions", lines) == []
 
 
+def test_translations_keep_the_words_of_the_caller(book: PriceBook) -> None:
+    """Each example in the words of each provider's API, or the reason why that is not possible."""
+    lines = []
+    for title, payload, options in requests():
+        intake = Intake(book=book, at=AT, **options)
+        try:
+            request, _ = intake.read(payload)
+        except KlingPricingError:
+            continue
+        for provider in book.tables:
+            found = translated(payload, request, provider, intake)
+            told = found if isinstance(found, str) else written(found.payload)
+            lines.append(f"{title} at {provider}: {told}")
+    assert compared("translations", lines) == []
+
+
 OWN = {
     "prices/acme/2026-11-01.yaml": PRICES.replace("valid_from: null", "valid_from: 2026-01-01")
     + "valid_until: 2027-01-01\n"
@@ -164,6 +180,24 @@ def test_tables_of_ones_own_are_read_with_all_fields(folder: Callable[..., Path]
     lines = [written(table) for table in (*book.tables["acme"], *book.contracts["acme"])]
     lines += [book.table("acme", AT.replace(month=month)).id for month in (1, 3, 8, 9, 12)]
     assert compared("tables", lines) == []
+
+
+def test_a_contract_changes_the_units_that_it_names(folder: Callable[..., Path]) -> None:
+    """Another value of image units changes the prices in image units, with their texts, and no others."""
+    contract = (
+        "extends: kling/2026-09-20\nunits: {image: 0.003}\n"
+        "sources: [{ref: our contract, checked: 2026-11-02, authority: official}]\n"
+    )
+    book = load_price_book(folder({"prices/kling/ours.yaml": contract}))
+    (ours,) = book.contracts["kling"]
+    published = next(table for table in book.tables["kling"] if table.id == "kling/2026-09-20")
+    lines = [
+        f"{written(published.rates[cell])} is {written(rate)}"
+        for cell, rate in ours.rates.items()
+        if rate != published.rates[cell]
+    ]
+    lines += [rate.description for rate in ours.rates.values() if rate.own_unit == ours.own_unit]
+    assert compared("contract", lines) == []
 
 
 def problems_of(files: dict[str, str], folder: Callable[..., Path]) -> Iterator[str]:
@@ -234,4 +268,8 @@ def test_a_mistake_in_a_table_has_its_place(folder: Callable[..., Path], tmp_pat
     ):
         files = {"capabilities/tasks.yaml": matrix.replace(old, new, 1)}
         lines += [f"{new!r}: {problem}" for problem in problems_of(files, folder)]
+    matrix = bundled("capabilities", "tasks_v2.yaml").read_text(encoding="utf-8")
+    files = {"capabilities/tasks_v2.yaml": matrix.replace("submits_to: /v1/tasks", "submits_to: /v1/task", 1)}
+    (tmp_path / "capabilities/tasks.yaml").unlink()
+    lines += [f"submits_to: {problem}" for problem in problems_of(files, folder)]
     assert compared("mistakes", lines) == []
