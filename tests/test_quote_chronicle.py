@@ -42,6 +42,14 @@ def outcome(call: Callable[[], Any]) -> str:
         return f"{type(error).__name__}: {error} {written(vars(error))}"
 
 
+VARIATIONS: tuple[dict[str, Any], ...] = (
+    {"duration": 5},
+    {"duration": 99, "resolution": "8k", "audio": "yes"},
+    {"duration": 10, "audio": True, "images": [f"{URL}1.png"]},
+    {"nonsense": 1, "aspect_ratio": "2:1"},
+)
+
+
 def requests() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Yields requests with their names and options: the examples, and variations of one of them."""
     for file in sorted(EXAMPLES.rglob("*.json")):
@@ -51,12 +59,7 @@ def requests() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         yield str(file.relative_to(EXAMPLES)), json.loads(file.read_text(encoding="utf-8")), options
     for model, fields in product(
         ("kling-v3", "kling-v2.6", "kling-video-o1", "kling-v9"),
-        (
-            {"duration": 5},
-            {"duration": 99, "resolution": "8k", "audio": "yes"},
-            {"duration": 10, "audio": True, "images": [f"{URL}1.png"]},
-            {"nonsense": 1, "aspect_ratio": "2:1"},
-        ),
+        VARIATIONS,
     ):
         yield f"{model} {json.dumps(fields)}", video(model, **fields), {}
 
