@@ -181,9 +181,9 @@ def test_a_cache_that_others_can_write_is_not_used(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
 def test_verbs_of_the_guard_say_what_to_give(open_guard: OpenGuard) -> None:
     """Requests over a maximum, jobs from another account, and answers without a task."""
-    guard = open_guard(cap=9, max_request="0.3")
     free = Budget(name="free", match={"project": "free"}, cap=9, currency="USD")
-    guard.apply([*guard.budgets().budgets, free], allow_weaker=True, reason="more")
+    strict = {"match": {"project": "trailer"}, "cap": 9, "currency": "USD", "max_request": "0.3"}
+    guard = open_guard(Budget(name="trailer", **strict), free)
     job = guard.admit(CLIP, project="free", key="k", account="first")
     assert [
         refusal(lambda: guard.ask(CLIP, project="trailer", reason="a retake")),

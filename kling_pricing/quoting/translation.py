@@ -74,7 +74,9 @@ def translated(
         The translation, which the provider's API accepts, or the reason why there is none.
     """
     unsaid = [
-        name for name in request.stated_fields if name not in _DESCRIBED | _IRRELEVANT and name not in _COPIED
+        name
+        for name in sorted(request.stated_fields)
+        if name not in _DESCRIBED | _IRRELEVANT and name not in _COPIED
     ]
     if unsaid:
         names = joined_with_and([request.field(name) for name in unsaid])
