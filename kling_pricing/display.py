@@ -12,6 +12,11 @@ from typing import Any, Literal
 MAX_SHOWN_CHARS = 80
 _MAX_SHOWN_NUMBER = 10**20
 
+_FORMULA = re.compile(r"(\A(?=[\t\r\n])|(?:\A|[;\t\r\n])(?=[^\S\t\r\n]*[=+\-@\uff1d\uff0b\uff0d\uff20']))")
+"""Each place where a spreadsheet could see the start of a formula, in normal or full width, or an apostrophe.
+
+Such a place is the start of a text, or follows a character that ends a cell in some spreadsheets."""
+
 
 def reportable(value: Any) -> Any:
     """Returns a value for a finding: shortens long text, and describes huge numbers and objects in words."""
@@ -168,3 +173,10 @@ def json_text(fields: Mapping[str, Any]) -> str:
     import json  # noqa: PLC0415 (a quote does not need it)
 
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+def escape_formulas(text: str) -> str:
+    """Returns the text with an apostrophe at each place where a spreadsheet could see a formula."""
+    if text[:1].isalnum() and text.isprintable() and ";" not in text:  # the usual case has no such place
+        return text
+    return _FORMULA.sub(r"\1'", text)

@@ -157,6 +157,7 @@ _RESPONSE = "nothing else in the ledger records the provider's response"
 _DELIVERY = "it moves no money, and nothing else records deliveries"
 _RECEIVER_COLUMNS = ("name", "delivered", "failures", "failed_at", "problem", "next_at", "stopped_at")
 _USE = "nothing else records when a key was used"
+_SESSION = "nothing else records who is signed in; a session ends with its access key"
 _REFUSED = "nothing else counts the requests that were refused"
 _UNPRICED = "nothing else counts the requests that pass without a price"
 _REMEMBERED = "a verification of everything does not use it, and writes it anew"
@@ -439,6 +440,7 @@ UNCHECKED = {
         for name in ("budget", "labels", "reason", "day", "requests", "told")
     },
     "calendar_digest.begun_at": "it only selects the buckets whose windows are compared with the calendar",
+    **{f"session.{name}": _SESSION for name in ("digest", "access_key", "created_at", "used_at", "ends_at")},
     "allowance.seq": "it only orders the allowances",
     "allowance_request.seq": "it only orders the requests",
     **{
@@ -514,6 +516,7 @@ UNDELETED = {
     "alert_receiver": _DELIVERY,
     "lease": _DELIVERY,
     "access_key_use": _USE,
+    "session": _SESSION,
     "refused_requests": _REFUSED,
     "verified": _REMEMBERED,
     "journal, freeze": "in a file it is the newest entry, whose loss is found before any check",

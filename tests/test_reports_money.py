@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kling_pricing import PriceBook
+from kling_pricing.display import escape_formulas
 from kling_pricing.reconcile import reconcile
 from kling_pricing.reports import write_reports
-from kling_pricing.reports.formats.csv import escape_formulas
 from kling_pricing.reports.formatting import safe
 from tests.conftest import Clock
 from tests.test_reconcile import NOON, SINCE, UNTIL, World

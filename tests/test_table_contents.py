@@ -422,7 +422,7 @@ def test_a_new_price_file_has_the_tiers_and_units_that_apply(tmp_path: Path) -> 
         {"tier": "silent"},
     ]
     assert found["video_generations"]["quantity"] == [{"fact": "duration_s"}]
-    assert [tier["tier"] for tier in found["kling_services"]["tiers"]] == ["service", "silent"]
+    assert [tier["tier"] for tier in found["kling_services"]["tiers"]] == ["service"]
     calls, lip_sync, avatar, length = found["kling_services"]["quantity"]
     assert (calls["fact"], calls["unit"], "kling-avatar-tts" in calls["when"]["model"]) == (
         "calls",

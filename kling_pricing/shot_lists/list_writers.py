@@ -19,10 +19,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
-from kling_pricing.display import joined_with_or, not_installed
+from kling_pricing.display import escape_formulas, joined_with_or, not_installed
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import MAX_DECIMALS, format_decimal
-from kling_pricing.reports.formats.csv import escape_formulas
 from kling_pricing.shot_lists.errors import ShotListError
 
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")

@@ -13,21 +13,16 @@ Numbers are never changed.
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TextIO
 
+from kling_pricing.display import escape_formulas
 from kling_pricing.money import format_decimal
 from kling_pricing.reports.document import Cell, Column, Document, Section
 from kling_pricing.reports.formatting import instant_text
-
-_FORMULA = re.compile(r"(\A(?=[\t\r\n])|(?:\A|[;\t\r\n])(?=[^\S\t\r\n]*[=+\-@\uff1d\uff0b\uff0d\uff20']))")
-"""Each place where a spreadsheet could see the start of a formula, in normal or full width, or an apostrophe.
-
-Such a place is the start of a text, or follows a character that ends a cell in some spreadsheets."""
 
 
 def write(document: Document, folder: Path, *, bom: bool = True) -> None:
@@ -77,10 +72,3 @@ def _cell(cell: Cell, number: Callable[[Decimal], str]) -> str | int | None:
 
 def _with_zeros(number: Decimal) -> str:
     return f"{number:f}"
-
-
-def escape_formulas(text: str) -> str:
-    """Returns the text with an apostrophe at each place where a spreadsheet could see a formula."""
-    if text[:1].isalnum() and text.isprintable() and ";" not in text:  # the usual case has no such place
-        return text
-    return _FORMULA.sub(r"\1'", text)
