@@ -240,6 +240,7 @@ def test_an_address_that_is_not_public_is_never_connected(tmp_path: Path, book: 
         *[(address, False) for address in ("169.254.169.254", "100.64.0.1", "224.0.0.1", "255.255.255.255")],
         *[(address, False) for address in ("::1", "::", "fe80::1", "fd00:ec2::254", "fec0::1", "ff02::1")],
         *[(address, False) for address in ("::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::")],
+        *[(address, False) for address in ("::a00:1", "::ffff:0:a00:1", "64:ff9b:1::a00:1", "5f00::1")],
     ],
 )
 def test_public_addresses_are_recognised(address: str, expected: bool) -> None:  # noqa: FBT001
@@ -254,6 +255,9 @@ def test_public_addresses_are_recognised(address: str, expected: bool) -> None: 
         ("https://studio.example/x", "sends no callbacks to the host studio.example"),
         ("https://evilstudio.example/x", "sends no callbacks to the host"),
         ("https://127.0.0.1.evil.example/", "sends no callbacks to the host"),
+        ("https://[2606:4700::1111%25.studio.example]/", "sends no callbacks to the host"),
+        ("https://evil.example%2f.studio.example/", "sends no callbacks to the host"),
+        ("https://.studio.example/", "sends no callbacks to the host"),
         ("https://localhost@evil.example/", "cannot be read"),
         ("https://a:b@localhost/", "cannot be read"),
         ("https://evil.example\\@localhost/", "cannot be read"),

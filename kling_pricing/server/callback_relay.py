@@ -27,6 +27,9 @@ _SUCCESS = range(200, 300)
 _NAT64 = ip_network("64:ff9b::/96")
 """IPv6 addresses that a gateway translates into the IPv4 address in their last four bytes."""
 
+_TRANSLATED = tuple(map(ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "5f00::/16")))
+"""IPv6 networks that may lead into a private network, although some versions of Python call them public."""
+
 
 class RelayError(KlingPricingError):
     """A callback has not reached its caller. The provider must send it again."""
@@ -119,6 +122,8 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             return False
         if (embedded := _embedded(address)) is not None:
             return is_public(embedded)
+        if any(address in network for network in _TRANSLATED):
+            return False
     return address.is_global and not address.is_multicast
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from yarl import URL
 from kling_pricing.display import not_installed, shown
 from kling_pricing.errors import KlingPricingError, SettingsError
 from kling_pricing.server.secret_places import Secret
+
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+"""The name of a host. An IP address with a zone, such as `::1%.example.com`, is none, whatever its end."""
 
 _MIN_KEY_CHARS = 32
 _MAX_URL_CHARS = 1000
@@ -84,7 +88,8 @@ class CallbackSeal:
                 f"the URL for callbacks has more than {_MAX_URL_CHARS} characters; give a shorter one"
             )
         host = host.lower().rstrip(".")
-        if host not in self._hosts and not host.endswith(self._domains or ("\0",)):
+        is_below = _HOST_NAME.fullmatch(host) is not None and host.endswith(self._domains or ("\0",))
+        if host not in self._hosts and not is_below:
             raise KlingPricingError(
                 f"the server sends no callbacks to the host {shown(host)}; leave the URL for callbacks out, or "
                 "ask whoever runs the server to add the host to the setting `callback_hosts`"

@@ -42,7 +42,7 @@ _FIRST_LOST = 10**_MAX_DIGITS
 _MAX_COLUMNS = 1 << 10
 _MAX_SHEET_ROWS = 1 << 20
 _MAX_SHEET_CELLS = 1 << 26
-"""The largest number of cells in a sheet. One cell in the last column of a row makes thousands of empty ones."""
+"""The largest number of cells in a sheet. A cell in the last column of a row adds thousands of empty ones."""
 _MAX_EXPANDED = 1 << 32
 _MAX_RATIO = 100
 _ALWAYS_EXPANDED = 1 << 26

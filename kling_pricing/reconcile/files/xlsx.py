@@ -44,7 +44,7 @@ _MAX_EXPANDED = 1 << 32
 """The maximum expanded size in bytes of a workbook."""
 
 _MAX_CELLS = 1 << 28
-"""The maximum number of cells in a sheet. One cell in the last column of a row makes thousands of empty ones."""
+"""The maximum number of cells in a sheet. A cell in the last column of a row adds thousands of empty ones."""
 
 _MAX_REASON = 200
 """The maximum number of characters of an openpyxl error that are shown."""

@@ -77,9 +77,9 @@ class Form(Mapping[str, str]):
         try:
             day = date.fromisoformat(text)
             day + timedelta(days=1)
-            return day
         except (ValueError, OverflowError):
             raise KlingPricingError(f"{name}: must be a date such as 2026-12-01, got {shown(text)}") from None
+        return day
 
     def labels(self, name: str) -> dict[str, str]:
         """Returns a field with one label a line, as `LABEL=VALUE`.
