@@ -423,7 +423,7 @@ def test_a_new_price_file_has_the_tiers_and_units_that_apply(tmp_path: Path) -> 
     ]
     assert found["video_generations"]["quantity"] == [{"fact": "duration_s"}]
     assert [tier["tier"] for tier in found["kling_services"]["tiers"]] == ["service"]
-    calls, lip_sync, avatar, length = found["kling_services"]["quantity"]
+    calls, lip_sync, avatar = found["kling_services"]["quantity"]
     assert (calls["fact"], calls["unit"], "kling-avatar-tts" in calls["when"]["model"]) == (
         "calls",
         "call",
@@ -438,8 +438,7 @@ def test_a_new_price_file_has_the_tiers_and_units_that_apply(tmp_path: Path) -> 
         "minimum": 5,
         "when": {"model": "kling-lip-sync"},
     }
-    assert avatar == {"fact": "video_length_s", "rounding": "nearest", "when": {"model": "kling-avatar"}}
-    assert length == {"fact": "duration_s"}
+    assert avatar == {"fact": "video_length_s", "rounding": "nearest"}
     assert "rates:  # model -> resolution -> tier -> price per call or 5 seconds or second\n" in text
 
 
