@@ -48,9 +48,11 @@ def _known(name: str) -> None:
 
 
 def _encoding(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
     from kling_pricing.reconcile.files.encodings import known_encoding  # noqa: PLC0415 (rarely needed)
 
-    if value is not None and not known_encoding(value):
+    if not known_encoding(value):
         raise click.BadParameter(f"unknown encoding {value!r}; give a name such as gb18030")
     return value
 
