@@ -356,7 +356,7 @@ main()
         (["quote", "--json", "-"], ""),
         (["check", "-"], ""),
         (["quote", "--model", "kling-v3"], "kling_pricing.quoting.composing"),
-        (["compare", "-"], "rich"),
+        (["compare", "-"], "kling_pricing.quoting.composing"),  # says jobs in other words
         (["tables", "list"], "rich"),
         (["tables", "check"], "rich"),
         (["--version"], ""),
