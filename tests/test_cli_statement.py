@@ -141,7 +141,12 @@ def test_map_writes_a_mapping_from_options(in_folder: Path, book: PriceBook) -> 
             ("--unit", "USD"),
             "give --offset, such as +00:00 or +08:00",
         ),
-        ("task,cost,time", "t,5,05/11/2026", ("--unit", "USD"), "several formats fit the times in time"),
+        (
+            "task,cost (USD),time",
+            "t,5,05/11/2026",
+            ("--unit", "USD"),
+            "give --time-format (several formats fit the times in time",
+        ),
         (
             "thing,cost,time",
             "t,5,2026-11-05T12:00:00Z",

@@ -99,7 +99,7 @@ def close_month(
             if first_open_month(each) > month:
                 raise LedgerError(
                     f"ledger {ledger.name}: the books of {each.name} are closed until {each.closed[-1].month}; "
-                    f"the first open month is {first_open_month(each)}"
+                    f"the first open month is {first_open_month(each)}; later facts count there"
                 )
         with ThreadPoolExecutor(1) as loader:
             nothing: Future[None] = Future()

@@ -308,8 +308,9 @@ def _recognised(header: Sequence[str]) -> tuple[int, int]:
 def _likeliest(columns: Iterable[str], names: Sequence[str]) -> str | None:
     """Returns the column that has the likeliest of some names; None: no column has any."""
     simple: dict[str, str] = {}
-    for column in columns:
-        simple.setdefault(re.sub(r"[\W_]+", "", column.rpartition(".")[2].lower()), column)
+    for ignored in (r"[\W_]+", r"[\W_]*[(\uff08].*|[\W_]+"):  # the second time, `cost (USD)` is a cost
+        for column in columns:
+            simple.setdefault(re.sub(ignored, "", column.rpartition(".")[2].lower()), column)
     return next((simple[name] for name in names if name in simple), None)
 
 

@@ -294,6 +294,7 @@ class Reconciliation(ReconciliationSummary):
         Raises:
             StatementError: it is not; the message has the gaps.
         """
+        refuse_conflicts(self.conflicts)
         if self.gaps:
             raise StatementError(
                 f"the period is not reconciled: {'; '.join(self.gaps)}. Nothing was settled. Correct the "

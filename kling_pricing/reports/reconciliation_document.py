@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from kling_pricing.errors import KlingPricingError
@@ -168,7 +169,9 @@ def _verdict(reconciled: Reconciled, overall: dict[str, Total]) -> Verdict:
 
 
 def _sentence(clause: str) -> str:
-    return safe(f"{clause[0].upper()}{clause[1:]}.")
+    """Returns a clause as a sentence; the name of a file at its start, as in `may.csv:9`, stays as it is."""
+    start = clause[0] if re.match(r"[^ ]+:[0-9]", clause) else clause[0].upper()
+    return safe(f"{start}{clause[1:]}.")
 
 
 def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:

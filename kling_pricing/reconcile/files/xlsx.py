@@ -194,7 +194,9 @@ class XlsxReader(FileReader):
             raise
         except Exception as error:  # noqa: BLE001 (see above)
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise self.error(f"cannot be read as XLSX: {reason[:_MAX_REASON]}") from None
+            raise self.error(
+                f"cannot be read as XLSX: {reason[:_MAX_REASON]}; export the statement again, as XLSX or as CSV"
+            ) from None
 
 
 def _text(cell: Any) -> str | None:
