@@ -42,7 +42,7 @@ def unescaped(text: str) -> str | None:
 
 def lines_of_csv(out: Path) -> Iterator[dict[str, Any]]:
     """Yields the lines in CSV."""
-    with (out / "lines.csv").open(encoding="utf-8", newline="") as file:
+    with (out / "lines.csv").open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             yield {name: unescaped(row[name]) for name in (*TEXTS, *AMOUNTS)}
 
