@@ -4,7 +4,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
@@ -586,7 +586,7 @@ def test_every_format_has_the_sums(world: World, tmp_path: Path) -> None:
     )
     assert "they do not show which task" in (out / "report.html").read_text()
     rows = duckdb.execute(f"SELECT day, billed FROM '{out}/lines.parquet' ORDER BY day").fetchall()
-    assert rows == [("2026-11-05", D("2.5")), ("2026-11-09", D(1))]
+    assert rows == [(date(2026, 11, 5), D("2.5")), (date(2026, 11, 9), D(1))]
     focus = duckdb.execute(
         f"SELECT CAST(ChargePeriodStart AS VARCHAR)[1:10], BilledCost FROM '{out}/focus.parquet' ORDER BY 1"
     ).fetchall()

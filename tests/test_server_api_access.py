@@ -59,6 +59,11 @@ REQUIRED: dict[str, Requirement] = {
     "list_receivers": AUDIT,
     "resume_receiver": ADMINISTER,
     "list_statements": AUDIT,
+    "upload_statement": AUDIT,
+    "list_reconciliations": AUDIT,
+    "show_reconciliation": AUDIT,
+    "download_report": AUDIT,
+    "act_on_reconciliation": ADMINISTER,
     "verify_ledger": AUDIT,
     "show_audit": ADMINISTER,
     "list_keys": ADMINISTER,
@@ -92,6 +97,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "revoke_allowance": REASON,
     "file_allowance_request": PAYLOAD | REASON,
     "resume_receiver": {"receiver": "env:NO_SUCH_RECEIVER"},
+    "act_on_reconciliation": {"plan": "no-such-plan", **REASON},
     "issue": {},
     "revoke_access_key": REASON,
 }
@@ -168,6 +174,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory, book: PriceBook) -> Iterator
             "budget": "rival-cap",
             "allowance_id": granted.id,
             "name": "tests",
+            "run_id": "no-such-run",
+            "action": "close",
         }
         secrets = (
             reserved.reservation_id,

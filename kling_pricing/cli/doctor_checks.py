@@ -34,6 +34,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "reports": ("duckdb", "jinja2", "openpyxl", "xlsxwriter"),
     "server": (
         *("aiohttp", "cryptography", "fastapi", "fastapi-offline", "jinja2", "prometheus-client"),
+        "python-multipart",
         *("standardwebhooks", "uvicorn"),
         *(() if sys.platform == "win32" else ("uvloop",)),
     ),
