@@ -558,7 +558,7 @@ def records(month: Month, *, corrected: bool = True) -> Iterator[tuple[str, ...]
         cost = row.cost if corrected else month.wrong.get(place, row.cost)
         yield row.task_id, row.model, "generate", row.status, at, cost
         is_read = month.planted.get(row.task_id, ("",))[0] != "invalid_row"
-        whole += int(cost) if cost and is_read else 0
+        whole += int(cost) if is_read and cost.removeprefix("-").isdigit() else 0
     yield "合计", "", "", "", "", str(whole)
     yield "以下无数据", "", "", "", "", ""
 
