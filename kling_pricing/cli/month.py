@@ -67,6 +67,9 @@ def close_command(
     The journal of a closed month, and of every month before it, never changes. If a statement that you remember
     later concerns a closed month, its amounts appear in the first open month. Every account has its own books.
 
+    Close months in order. An earlier month that is still open is closed, too, and its amounts are then in no
+    month's journal.
+
     Remember the month's statements first, with `kling-pricing reconcile --remember`. The command warns about
     charges and tasks that are still open, and names them.
 

@@ -140,7 +140,7 @@ async def leave_in_doubt(
 
 
 async def doubt(studio: DemoStudio, maker: JobMaker, at: datetime, part: PartEntry) -> DoubtfulJobs:
-    """Breaks three connections of the server, of which two jobs arrive, and finds out about each job."""
+    """Breaks three connections of the server; two of the jobs arrive. Finds out about each job."""
     sent = await leave_in_doubt(studio, maker, at, part, "lost-answer", "lost-answer", "lost-request")
     jobs = [studio.reservation(job) for job in sent]
     doubtful = [reservation for reservation in jobs if reservation.in_doubt]

@@ -127,7 +127,7 @@ def next_in_playground(script: DemoScript, keep: Path) -> list[TryNext]:
 
 
 def next_without_playground(script: DemoScript) -> list[TryNext]:
-    """Returns commands to try after a demo of which only the report stays."""
+    """Returns commands to try after a demo that keeps only its report."""
     shot = script.shots[script.common.shot]
     options = f"--model {shot['model']} --duration {shot['duration']} --resolution {shot['resolution']}"
     return [

@@ -25,7 +25,7 @@ OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is to do."""
 
 _SHARE = 4
-"""One of so many of the script's jobs is made, because the pages need content, and nobody likes to wait."""
+"""One of so many of the script's jobs is made, because the pages need content quickly."""
 
 _LAST_HOURS = timedelta(hours=3)
 """The time before now in which everything happens that the pages show as new."""
@@ -172,7 +172,7 @@ class ServedMonths:
         studio.guard.set_cap(budget, cap, reason=_REASON)
 
     def _ask_for_allowances(self, studio: DemoStudio) -> None:
-        """Files two requests for allowances, of which one is granted."""
+        """Files two requests for allowances, and grants one of them."""
         script = self._script
         route = script.route(script.route_of(script.capped.project))
         for number in range(2):

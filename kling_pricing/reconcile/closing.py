@@ -68,7 +68,8 @@ def close_month(
 ) -> list[MonthBooks]:
     """Closes an account's books of a month and of every month before it.
 
-    Facts that become known later appear in later months.
+    Facts that become known later appear in later months. Close months in order: an earlier month that is
+    still open is closed, too, and its amounts are then in the journal of no month.
 
     First adds the expected costs of the month's tasks to the books, if the books lack them.
 
