@@ -68,7 +68,10 @@ def _why_not_a_price(text: str) -> str:
         return f"{text!r} is not a finite number; write an amount such as 0.0714"
     if text.startswith("-"):
         return f"{text!r} is negative; write zero or more"
-    return f"{text!r} is not a plain decimal number; write it without a unit, such as 0.0714"
+    return (
+        f"{text!r} is not a plain decimal number; write it with a decimal point and without a unit, "
+        "such as 0.0714"
+    )
 
 
 multiply: Callable[[Decimal, Decimal | int], Decimal] = _EXACT.multiply

@@ -249,7 +249,7 @@ def test_an_alert_that_cannot_be_delivered_is_logged(
     logged = [
         (record.levelname, record.getMessage(), str(record.exc_info[1]))
         for record in caplog.records
-        if record.exc_info
+        if record.exc_info and "on_alert" in record.getMessage()
     ]
     assert logged == [("ERROR", "on_alert failed for budget trailer", "threshold")]
 
@@ -260,7 +260,7 @@ def test_a_charge_without_a_value_is_logged(open_guard: OpenGuard, caplog: pytes
     guard = open_guard()
     job = bound(guard)
     guard.observe(answer("completed", cost="0.2"), provider="qingbo")
-    assert caplog.messages == [
+    assert [text for text in caplog.messages if text.startswith("task ")] == [
         (
             f"task task-1 of qingbo (reservation {job.id}): cost is 0.2, which is not a whole number of units "
             "and may "
@@ -401,7 +401,7 @@ def test_a_calendar_warns_from_90_days_before_its_end(
         (last,) = store.calendar_ends()
     for early in (timedelta(microseconds=1), timedelta(0)):
         BudgetGuard(url, book=book, clock=Clock(last.period.end - timedelta(days=90) - early)).close()
-    assert caplog.messages == [
+    assert [text for text in caplog.messages if "calendar" in text] == [
         (
             f"ledger {tmp_path}/spend.db: the calendar for month in UTC ends at {last.period.end.isoformat()}, "
             "and "
