@@ -233,9 +233,15 @@ def test_other_seeds_make_other_jobs() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [(signal.SIGINT, 130, "\ninterrupted\n"), (signal.SIGTERM, -signal.SIGTERM, "\n")],
+)
 @pytest.mark.parametrize("moment", ["A ledger in", "6 October"])
-def test_ctrl_c_leaves_nothing_behind(moment: str, tmp_path: Path) -> None:
-    """Interrupted at the start or within the month, the demo exits 130, and no file or process stays."""
+def test_an_ended_demo_leaves_nothing_behind(
+    moment: str, ending: signal.Signals, status: int, said: str, tmp_path: Path
+) -> None:
+    """Ended at the start or within the month, by Ctrl-C or SIGTERM, the demo leaves no file and no process."""
     keep, temporary = tmp_path / "playground", tmp_path / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-u", "-c", INTERRUPTIBLE, "demo", "--keep", str(keep)]
@@ -250,9 +256,9 @@ def test_ctrl_c_leaves_nothing_behind(moment: str, tmp_path: Path) -> None:
         assert process.stdout is not None
         while moment not in process.stdout.readline():
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         _, errors = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, errors) == (130, "\ninterrupted\n")
+    assert (process.returncode, errors) == (status, said)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert (keep.exists(), [*temporary.iterdir()]) == (False, [])
