@@ -253,7 +253,7 @@ class _XlsxListWriter(ListWriter):
             place += 2 if column.kind == "amount" else 1
 
     def _write_text(self, place: int, text: str, column: str, source: Sequence[str], *style: Any) -> None:
-        """Writes a text, and refuses one that the sheet would cut; `source` is the file and the row it is in."""
+        """Writes a text, and refuses one that the sheet would cut; `source` names the file and the row."""
         if self._sheet.write_string(self._row, place, text, *style):
             problem = (
                 f"the text is longer than the {_MAX_CELL_CHARS} characters that a cell of XLSX holds; choose a "

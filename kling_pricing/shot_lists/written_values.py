@@ -11,11 +11,29 @@ from functools import lru_cache
 from unicodedata import normalize
 
 _SWITCHES = {
-    **dict.fromkeys("true yes y on 1 x \u2713 \u2714".split(), True),
+    **dict.fromkeys(["true", "yes", "y", "on", "1", "x", "✓", "✔"], True),
     **dict.fromkeys(
-        "ja j wahr oui vrai s\u00ed si s\u00ec verdadero vero sim verdadeiro \u662f \u771f".split(), True
+        [
+            "ja",
+            "j",
+            "wahr",
+            "oui",
+            "vrai",
+            "sí",
+            "si",
+            "sì",
+            "verdadero",
+            "vero",
+            "sim",
+            "verdadeiro",
+            "是",
+            "真",
+        ],
+        True,
     ),
-    **dict.fromkeys("false no n off 0 nein falsch non faux falso n\u00e3o \u5426 \u5047".split(), False),
+    **dict.fromkeys(
+        ["false", "no", "n", "off", "0", "nein", "falsch", "non", "faux", "falso", "não", "否", "假"], False
+    ),
 }
 """The words and marks for true and false in the languages of spreadsheet programs."""
 
