@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from kling_pricing.cli.description import Seconds
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import only_request
@@ -39,9 +40,8 @@ from kling_pricing.tables.price_book import PriceBook
 @click.option(
     "--duration",
     "durations",
-    type=click.IntRange(min=1),
+    type=Seconds(at_least=1),
     multiple=True,
-    metavar="SECONDS",
     help="Length of the variants. Default: the length of the request (repeatable).",
 )
 @request_options

@@ -166,9 +166,8 @@ def _currency(outcomes: list[Quote | KlingPricingError], given: str | None) -> s
     Raises:
         KlingPricingError: prices are in several currencies, or not in the currency of the money.
     """
-    given = given and given.strip().upper()
     if given is not None and not (len(given) == len("USD") and given.isascii() and given.isupper()):
-        raise KlingPricingError(f"currency must be three letters, such as USD, got {given}")
+        raise KlingPricingError(f"currency must be three capital letters, such as USD, got {given}")
     currencies = {outcome.currency for outcome in outcomes if isinstance(outcome, Quote)}
     if len(currencies) > 1:
         raise KlingPricingError(

@@ -10,32 +10,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from unicodedata import normalize
 
-_SWITCHES = {
-    **dict.fromkeys(["true", "yes", "y", "on", "1", "x", "✓", "✔"], True),
-    **dict.fromkeys(
-        [
-            "ja",
-            "j",
-            "wahr",
-            "oui",
-            "vrai",
-            "sí",
-            "si",
-            "sì",
-            "verdadero",
-            "vero",
-            "sim",
-            "verdadeiro",
-            "是",
-            "真",
-        ],
-        True,
-    ),
-    **dict.fromkeys(
-        ["false", "no", "n", "off", "0", "nein", "falsch", "non", "faux", "falso", "não", "否", "假"], False
-    ),
-}
-"""The words and marks for true and false in the languages of spreadsheet programs."""
+_TRUE = "true yes y on 1 x ✓ ✔ ja j wahr oui vrai sí si sì verdadero vero sim verdadeiro 是 真"
+_FALSE = "false no n off 0 nein falsch non faux falso não 否 假"
+_SWITCHES = dict.fromkeys(_TRUE.split(), True) | dict.fromkeys(_FALSE.split(), False)
+"""The words and marks for true and false, in languages in which spreadsheet programs write them."""
 
 _SECONDS = re.compile(
     r"(.*[0-9])\s*(?:s|secs?\.?|seconds?|sek\.?|sekunden?|secondes?|segundos?|\u79d2)", re.IGNORECASE
