@@ -278,7 +278,14 @@ def test_a_cell_of_a_date_and_a_number_too_long_are_seen(book: PriceBook, tmp_pa
             ["model", "Scene"],
             "this column is not a field of any API: 'Scene'; name its field with --map Scene=FIELD",
         ),
-        (["model", "resolutoin"], r"'resolutoin' \(did you mean resolution\?\)"),
+        (
+            ["model", "resolutoin"],
+            r"'resolutoin' \(did you mean resolution\?\); name its field with --map resolu",
+        ),
+        (
+            ["model", "Shot", "Length", "x"],
+            r"'Length' \(did you mean duration\?\), 'x'; name the field of each with --map Shot=key --map",
+        ),
         (
             ["model", "Shot no", "x"],
             r'the field of each with --map "Shot no=FIELD", or ignore them with --map "Shot no=" --map x=$',

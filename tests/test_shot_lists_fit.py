@@ -122,7 +122,7 @@ def test_a_list_is_fitted_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx", ".parquet", ".jsonl"])
 def test_what_fits_is_written_in_every_form(suffix: str, tmp_path: Path) -> None:
-    """The file has the cells of the list, and the outcome and exact price of each shot; refusals can go apart."""
+    """The file has the cells of the list, and the outcome and exact price of each shot."""
     path, out, refused = tmp_path / "a.csv", tmp_path / f"o{suffix}", tmp_path / f"r{suffix}"
     path.write_text(
         "model,duration,resolution,prompt\nkling-v3,10,1080p,a\nkling-v3,3,720p,b\nkling-v2.6,7,1080p,c\n"

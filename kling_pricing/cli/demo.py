@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
 import sys
 import textwrap
 import webbrowser
@@ -142,7 +144,13 @@ class PrintedStory:
 
 
 def _show_next(commands: Sequence[TryNext]) -> None:
+    """Prints the commands to try next, and first, how a shell finds `kling-pricing` if it does not know it."""
     echo("\nWhat to try next:")
+    program = Path(sys.executable).with_name("kling-pricing")
+    if shutil.which(program.name) is None and program.exists():
+        echo(
+            f"  # so that your shell finds the command\n  export PATH={shlex.quote(str(program.parent))}:$PATH"
+        )
     for command, purpose in commands:
         for line in (*([f"# {purpose}"] if purpose else ()), *command.split("\n")):
             echo(f"  {line}")

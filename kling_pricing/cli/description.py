@@ -18,30 +18,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-class Seconds(click.ParamType):
-    """A whole number of seconds, which may be written with its unit, such as `10s`.
-
-    Args:
-        at_least: the smallest number that the option takes; None: the API decides.
-    """
-
-    name = "seconds"
-
-    def __init__(self, at_least: int | None = None) -> None:
-        self._at_least = at_least
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Returns the number."""
-        number = number_text(str(value), seconds=True, decimal_comma=False)
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.0*)?", number):
-            self.fail(f"{value!r} is not a whole number of seconds; write a number such as 5", param, ctx)
-        seconds = int(number.partition(".")[0])
-        if self._at_least is not None and seconds < self._at_least:
-            self.fail(f"{value!r} is too short; write at least {self._at_least}", param, ctx)
-        return seconds
-
-
 MAX_PLACEHOLDERS = 50
 """Maximum number of files of one kind that a count can stand for."""
 
@@ -52,6 +28,22 @@ _PLACEHOLDERS = {
     "videos": "https://example.com/video-{}.mp4",
 }
 """Kind of file -> the URL that stands for a file whose URL is not given."""
+
+
+def read_seconds(text: str) -> int:
+    """Reads a whole number of seconds, which may be written with its unit, such as `10s`.
+
+    Raises:
+        click.BadParameter: the text is something else.
+    """
+    number = number_text(text, seconds=True, decimal_comma=False)
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.0*)?", number):
+        raise click.BadParameter(f"{text!r} is not a whole number of seconds; write a number such as 5")
+    return int(number.partition(".")[0])
+
+
+def _duration(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else read_seconds(value)
 
 
 def _length(_ctx: click.Context, _option: click.Parameter, value: str | None) -> MediaFacts | None:
@@ -67,7 +59,9 @@ def _length(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
 
 _OPTIONS = [
     click.option("--model", help="Model name, for a quote without a FILE. Case and spaces do not matter."),
-    click.option("--duration", type=Seconds(), help="Video length in seconds; requires --model."),
+    click.option(
+        "--duration", callback=_duration, metavar="SECONDS", help="Video length in seconds; requires --model."
+    ),
     click.option("--resolution", help="Resolution (720p, 1080p or 4k); requires --model."),
     click.option("--audio/--no-audio", default=None, help="Whether to generate audio; requires --model."),
     click.option("--action", help="Action, such as generate or motion_control; requires --model."),
