@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kling_pricing.demo.playground import TryNext
 
 _WIDTH = 80
+_PROGRAM = "kling-pricing"
 
 
 @click.command(
@@ -146,8 +147,8 @@ class PrintedStory:
 def _show_next(commands: Sequence[TryNext]) -> None:
     """Prints the commands to try next, and first, how a shell finds `kling-pricing` if it does not know it."""
     echo("\nWhat to try next:")
-    program = Path(sys.executable).with_name("kling-pricing")
-    if shutil.which(program.name) is None and program.exists():
+    program = Path(sys.argv[0]).absolute()
+    if program.name == _PROGRAM and shutil.which(_PROGRAM) is None:
         echo(
             f"  # so that your shell finds the command\n  export PATH={shlex.quote(str(program.parent))}:$PATH"
         )
