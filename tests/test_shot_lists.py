@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kling_pricing import KlingPricingError, PriceBook
+from kling_pricing.display import escape_formulas
 from kling_pricing.money import sum_of
 from kling_pricing.quoting.engine import quote_payload
 from kling_pricing.quoting.intake import Intake
@@ -534,6 +535,24 @@ def test_results_are_written_in_every_form(suffix: str, tmp_path: Path) -> None:
     assert results[1]["prompt"] == ("'=1+1" if suffix in {".csv", ".tsv"} else "=1+1")
     if suffix != ".jsonl":
         assert quoted(out).stdout.splitlines()[-1] == "total 1.2138 USD"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx", ".parquet", ".jsonl"])
+def test_every_text_comes_back_as_it_was(suffix: str, tmp_path: Path) -> None:
+    """Line breaks, delimiters and quotation marks survive; formulas get an apostrophe in CSV and TSV."""
+    texts = ["two\nlines", "one\ttab", 'a, "b"; c', "  spaces ", "雨, 雨", "it's", "/path", "", "-5"]
+    if suffix != ".xlsx":  # which has line feeds only
+        texts.append("a\r\nb")
+    formulas = ["=1+1", " @x", "a;=1", "\t=1", "-x", "\uff1d1"]
+    rows = [["model", "prompt", "Notes"], *(["kling-v3", "x", text] for text in [*texts, *formulas])]
+    out = tmp_path / f"o{suffix}"
+    done = quoted(write_csv(tmp_path / "a.csv", rows), "--map", "Notes=", "--out", out)
+    assert done.returncode == 0
+    notes = [str(row["Notes"] or "") for row in results_in(out)]
+    assert notes[: len(texts)] == texts
+    is_text = suffix in {".csv", ".tsv"}
+    assert notes[len(texts) :] == ([*map(escape_formulas, formulas)] if is_text else formulas)
+    assert all((escape_formulas(text) != text) for text in formulas)
 
 
 def test_a_text_that_a_sheet_would_cut_is_refused(tmp_path: Path) -> None:

@@ -153,18 +153,18 @@ class _CsvListWriter(ListWriter):
         super().__init__(path, columns, part)
         self._file: IO[str] = part.open("w", encoding="utf-8", newline="")
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        self._line = csv.writer(_Returning(), delimiter=delimiter, lineterminator="").writerow
+        self._line = csv.writer(_Returning(), delimiter=delimiter).writerow
         self._delimiter = delimiter
         self._known: dict[int, tuple[Sequence[ResultCell], str]] = {}
-        self._file.write(self._safe_line([column.name for column in columns]) + _LINE_END)
+        self._file.write(self._safe_line([column.name for column in columns]))
 
     def write(self, cells: Sequence[str], results: Sequence[ResultCell] = ()) -> None:
         known = self._known.get(id(results))
         end = self._end(results) if known is None else known[1]
-        self._file.write(self._safe_line(cells) + end)
+        self._file.write(self._safe_line(cells).removesuffix(_LINE_END) + end)
 
     def _safe_line(self, cells: Sequence[str]) -> str:
-        """Returns a line without its end."""
+        """Returns a line in which nothing is taken for a formula."""
         text = "".join(cells)  # the usual case is settled for all cells at once, because there are many
         is_plain = text.isprintable() and ";" not in text and _MARKS.isdisjoint([cell[:1] for cell in cells])
         line: str = self._line(cells if is_plain else [*map(_spreadsheet_text, cells)])
@@ -176,7 +176,7 @@ class _CsvListWriter(ListWriter):
             return _LINE_END
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
-        text = f"{self._delimiter}{self._line([*map(_spreadsheet_text, results)])}{_LINE_END}"
+        text = f"{self._delimiter}{self._line([*map(_spreadsheet_text, results)])}"
         self._known[id(results)] = results, text  # the results are kept, so that no others get their `id`
         return text
 
