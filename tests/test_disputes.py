@@ -61,6 +61,52 @@ def test_a_task_that_is_in_dispute_is_not_disputed_again(finance: Finance) -> No
     assert open_dispute(ledger, "t", provider="qingbo", reason="once more").amount == COST
 
 
+def test_a_line_in_dispute_says_so_and_is_not_open(finance: Finance) -> None:
+    """The remedy names the dispute and how it ends; the line needs no second dispute, and counts apart."""
+    statement = finance.statement(
+        ("t", 2 * COST, at(MONTH)), ("u", COST + HALF, at(MONTH, 6)), ("stranger", COST, at(MONTH))
+    )
+    ledger = finance.world.ledger
+    with finance.month(MONTH, statement) as result:
+        before = (result.exceptions, result.in_dispute)
+        assert result.dispute(reason="too dear") == 2
+        (first, second) = list_disputes(ledger, provider="qingbo")
+        assert (before, result.exceptions, result.in_dispute, result.open) == ((3, 0), 3, 2, 1)
+        totals = {total.name: (total.lines, total.variance) for total in result.totals("standing")}
+        assert totals == {"disputed": (2, COST + HALF), "open": (1, COST)}
+    number = {each.task_id: each.number for each in (first, second)}["t"]
+    remedy = (
+        f"The charge has been in dispute since {first.opened_at:%Y-%m-%d} (dispute {number}). A corrected "
+        "statement without the charge ends the dispute by itself. If the provider refunds the charge, remember "
+        f"the statement with the refund, and then run `kling-pricing dispute resolve {number} --reason TEXT`. "
+        "If you accept the charge, run this now."
+    )
+    assert finance.lines(MONTH, statement, remember=False)["t"].remedy == remedy
+    done = reconciled(finance, statement)
+    assert (
+        done.stdout.splitlines()[-1]
+        == "the totals tie out; 3 exceptions, 2 of them in dispute, and 1 still open"
+    )
+    resolve_dispute(ledger, number, reason="accepted")
+    with finance.month(MONTH, statement) as result:
+        assert result.in_dispute == 1
+        assert "in dispute" not in {line.task_id: line.remedy for line in result.lines()}["t"]
+
+
+def test_a_part_in_dispute_leaves_the_rest_open(finance: Finance) -> None:
+    """The remedy says how much is in dispute, and what to do about the rest."""
+    statement = finance.statement(("t", COST, at(MONTH)), ("t", COST, at(MONTH, 7)))
+    finance.lines(MONTH, statement)
+    open_dispute(finance.world.ledger, "t", provider="qingbo", amount=HALF, reason="too dear")
+    with finance.month(MONTH, statement) as result:
+        (line,) = result.lines("billed_twice")
+        assert (result.in_dispute, result.open, result.exceptions) == (0, 2, 2)
+    assert line.remedy == (
+        "0.357 USD of the charges is in dispute already. The charges are 0.714 USD more than expected. Dispute "
+        "the repeated charge."
+    )
+
+
 def test_a_number_is_enough_to_resolve_a_dispute(finance: Finance) -> None:
     """The books of all accounts are searched for the number; an unknown number changes nothing."""
     guard, ledger = finance.world.guard, finance.world.ledger

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
+from shlex import quote
 from typing import NamedTuple
 
+from kling_pricing.display import joined_with_and
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.actions import author
@@ -66,10 +68,10 @@ def close_month(
     reason: str | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> list[MonthBooks]:
-    """Closes an account's books of a month and of every month before it.
+    """Closes an account's books of a month.
 
-    Facts that become known later appear in later months. Close months in order: an earlier month that is
-    still open is closed, too, and its amounts are then in the journal of no month.
+    Facts that become known later appear in later months. Months are closed in order. A month without amounts
+    needs no closing: closing a later month closes it as well.
 
     First adds the expected costs of the month's tasks to the books, if the books lack them.
 
@@ -85,8 +87,9 @@ def close_month(
     Raises:
         KlingPricingError: the text is not a month, the account is unknown, or the ledgers have several accounts
             and none was chosen.
-        LedgerError: the month is not over, is closed already, or somebody else changed the books in the
-            meantime. Ledgers that were done before stay closed.
+        LedgerError: the month is not over, is closed already, or an earlier month with amounts is open;
+            nothing was closed. Or somebody else changed the books in the meantime; ledgers that were done
+            before stay closed.
     """
     period = month_period(month)
     who = author(actor, reason)
@@ -119,6 +122,7 @@ def close_month(
             )
         note_open_months(workspace, books)
         learn_uses(workspace, (), now)
+        _refuse_gaps(workspace, opened, owner, month)
         for place, ledger in enumerate(opened):
             lines = journal(workspace, period, place)
             closing = ClosedMonth(month, owner.books, digest(lines), now, who.actor, who.reason or "")
@@ -126,6 +130,45 @@ def close_month(
             month_books = _month_books(workspace, ledger, place, books[place], closing, lines)
             closed.append(month_books._replace(open=open_items(workspace, period, place)))
     return closed
+
+
+def _refuse_gaps(workspace: Workspace, ledgers: Sequence[Ledger], owner: ProviderAccount, month: str) -> None:
+    """Refuses to close a month while an earlier month with amounts is open.
+
+    The journal of a month is the difference from the month before it, so the amounts of a month that is passed
+    over would be in no closed journal.
+
+    Raises:
+        LedgerError: an earlier month is open; the message names the first ledger with such months, all of these
+            months, and the command for the first of them.
+    """
+    rows: Sequence[tuple[int, str]] = workspace.all(
+        """
+        WITH dated AS (
+          SELECT ledger, period FROM fact
+          UNION SELECT ledger, replaced_in FROM past_statement WHERE replaced_in IS NOT NULL
+        )
+        SELECT ledger, period FROM dated JOIN open_month USING (ledger)
+        WHERE period >= month AND period < ? ORDER BY ledger, period
+        """,
+        [month],
+    )
+    if not rows:
+        return
+    place = rows[0][0]
+    months = [period for ledger, period in rows if ledger == place]
+    at_provider = {each for ledger in ledgers for each in ledger.accounts() if each.provider == owner.provider}
+    is_only = owner.account == owner.provider and at_provider <= {owner}
+    account = "" if is_only else f" --account {quote(owner.account)}"
+    command = f"kling-pricing month close {months[0]} --provider {owner.provider}{account}"
+    alone = ", with this ledger alone" if len(ledgers) > 1 else ""
+    then = f", then {joined_with_and(months[1:])} in the same way" if months[1:] else ""
+    raise LedgerError(
+        f"ledger {ledgers[place].name}: the books of {owner.books} have amounts in "
+        f"{joined_with_and(months)}, and {'these months are' if months[1:] else 'this month is'} still open; "
+        f"nothing was closed. Close the months in order{alone}: first `{command}`{then}. If you have a "
+        "statement for such a month, remember it before you close the month"
+    )
 
 
 def changed_months(ledger: str, providers: Iterable[str]) -> list[MonthBooks]:

@@ -14,6 +14,7 @@ from kling_pricing.ledger.books import BookFact, Books, BooksUpdate
 from kling_pricing.money import format_decimal, from_nanos, ledger_amount, nanos_up
 from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS, first_open_month, opened_books
 from kling_pricing.reconcile.chosen_account import accounts_in
+from kling_pricing.reconcile.dispute_marks import OPEN_DISPUTES, RESOLVED
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import utc_clock
 
@@ -22,15 +23,9 @@ _IN_FORCE = """
       FROM past_statement WHERE past_statement.ledger = fact.ledger AND replaces = fact.statement
     )
 """
-_RESOLVED = "(dispute.ledger, dispute.seq) IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')"
 
 DisputeAlso: TypeAlias = Literal["not_in_ledger"]
 """A category whose charges are disputed only on request."""
-
-_OPEN = f"""
-    SELECT * FROM fact AS dispute WHERE kind = 'dispute' AND NOT {_RESOLVED}
-      AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
-"""
 
 
 class Dispute(NamedTuple):
@@ -158,7 +153,7 @@ def dispute_overcharges(
         WHERE is_exception AND line.billed > 0 AND category <> 'invalid_row'
           AND line.whole > ifnull(reserved.due, 0)
           AND (line.reservation IS NOT NULL OR category IN ({categories}))
-          AND charge.task_id NOT IN (SELECT task FROM ({_OPEN}))
+          AND charge.task_id NOT IN (SELECT task FROM ({OPEN_DISPUTES}))
         ORDER BY charge.task_id
         """
     )
@@ -271,7 +266,7 @@ def _dispute(
         f"""
         SELECT fact.ledger, seq, period, currency, amount - ifnull((
           SELECT sum(amount) FROM fact AS dispute
-          WHERE kind = 'dispute' AND ledger = fact.ledger AND subject = fact.seq AND NOT {_RESOLVED}
+          WHERE kind = 'dispute' AND ledger = fact.ledger AND subject = fact.seq AND NOT {RESOLVED}
         ), 0) AS undisputed
         FROM fact WHERE {_IN_FORCE} AND task = ? AND amount > 0 ORDER BY "at" DESC, seq DESC
         """,
@@ -291,7 +286,7 @@ def _dispute(
                 WHERE kind = 'use' AND task = $task AND currency = $currency
               ), 0)
               - ifnull((
-                SELECT sum(amount) FROM ({_OPEN}) WHERE task = $task AND currency = $currency
+                SELECT sum(amount) FROM ({OPEN_DISPUTES}) WHERE task = $task AND currency = $currency
               ), 0)
             """,
             {"task": task_id, "currency": rows[0][3]},
@@ -323,7 +318,7 @@ def _refuse_disputed(workspace: Workspace, task_id: str) -> None:
         LedgerError: the task is in dispute; the message has the numbers of its disputes.
     """
     disputes = workspace.all(
-        f"SELECT seq, amount, currency FROM ({_OPEN}) WHERE task = ? ORDER BY seq", [task_id]
+        f"SELECT seq, amount, currency FROM ({OPEN_DISPUTES}) WHERE task = ? ORDER BY seq", [task_id]
     )
     if disputes:
         numbers = ", ".join(

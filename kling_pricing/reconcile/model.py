@@ -276,7 +276,9 @@ class Reconciled(Protocol):
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need action; each has a remedy.
-        open: the number of exceptions that are still open: no cause explains them to the last digit.
+        open: the number of exceptions that are still open: they are not in dispute, and no cause explains them
+            to the last digit.
+        in_dispute: the number of exceptions whose excess is in dispute.
         gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
         confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
         invoice: the invoice; None: it is not known.
@@ -290,6 +292,7 @@ class Reconciled(Protocol):
     statements: Mapping[str, str]
     exceptions: int
     open: int
+    in_dispute: int
     gaps: tuple[str, ...]
     confirmed: tuple[str, ...]
     invoice: Invoice | None

@@ -15,8 +15,9 @@ from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.reconcile import bookkeeping
 from kling_pricing.reconcile.aggregates.cell_lines import CellLines
 from kling_pricing.reconcile.bookkeeping import load_books
-from kling_pricing.reconcile.categories import Category
+from kling_pricing.reconcile.categories import Category, count_exceptions
 from kling_pricing.reconcile.completeness import Completeness, refuse_other_owner
+from kling_pricing.reconcile.dispute_marks import mark_disputed
 from kling_pricing.reconcile.disputing import Dispute, DisputeAlso, dispute_overcharges, needless_disputes
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, LongerFile, Replacement, replacement
@@ -63,7 +64,9 @@ class Reconciliation(ReconciliationSummary):
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need action; each has a remedy.
-        open: the number of exceptions that are still open: no cause explains them to the last digit.
+        open: the number of exceptions that are still open: they are not in dispute, and no cause explains them
+            to the last digit.
+        in_dispute: the number of exceptions whose excess is in dispute.
         gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
         confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
         notes: what else the files contain, such as footers, each a clause.
@@ -124,11 +127,7 @@ class Reconciliation(ReconciliationSummary):
         self.since = since
         self.until = until
         self.statements = statements
-        self.exceptions: int
-        self.open: int
-        ((self.exceptions, self.open),) = workspace.all(
-            "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
-        )
+        self.exceptions, self.open, self.in_dispute = count_exceptions(workspace)
         self.rows = rows
 
     @property
@@ -265,14 +264,17 @@ class Reconciliation(ReconciliationSummary):
         """
         self.remember(actor=actor, reason=reason)
         workspace, who = self._workspace, author(actor, reason)
-        workspace.run("DROP TABLE fact")
-        workspace.run("DROP TABLE past_statement")
-        self._known_books = load_books(workspace, self._opened, self._owner)
+        self._reload_books()
         added = dispute_overcharges(workspace, self._opened, self._known_books, who, self._now, also)
-        workspace.run("DROP TABLE fact")
-        workspace.run("DROP TABLE past_statement")
-        self._known_books = load_books(workspace, self._opened, self._owner)
+        self._reload_books()
+        mark_disputed(workspace)
+        self.exceptions, self.open, self.in_dispute = count_exceptions(workspace)
         return added
+
+    def _reload_books(self) -> None:
+        self._workspace.run("DROP TABLE fact")
+        self._workspace.run("DROP TABLE past_statement")
+        self._known_books = load_books(self._workspace, self._opened, self._owner)
 
     def needless_disputes(self) -> list[Dispute]:
         """Returns the open disputes of tasks whose charges need no action any more; nothing for sums."""

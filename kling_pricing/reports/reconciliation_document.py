@@ -162,7 +162,8 @@ def _verdict(reconciled: Reconciled, overall: dict[str, Total]) -> Verdict:
     need = "needs" if reconciled.exceptions == 1 else "need"
     return Verdict(
         tone="bad",
-        headline=f"Ties out with {exceptions_text(reconciled.exceptions, reconciled.open)}",
+        headline="Ties out with "
+        + exceptions_text(reconciled.exceptions, reconciled.open, reconciled.in_dispute),
         about=f"{tied}. {number_text(reconciled.exceptions)} of {counted(lines, 'line')} {need} action."
         f"{confirmed}",
     )
