@@ -292,7 +292,8 @@ def test_a_disputed_task_is_not_settled_before_the_dispute_is_resolved(finance: 
     assert (dispute.task_id, dispute.amount, dispute.row) == ("t", COST, f"{statement.name}:2")
     resolved = resolve_dispute(ledger, dispute.number, provider="qingbo", reason="the clip was longer")
     assert resolved.resolution == "the clip was longer"
-    with pytest.raises(KlingPricingError, match="was resolved at"):
+    assert resolve_dispute(ledger, dispute.number, reason="the clip was longer") == resolved
+    with pytest.raises(KlingPricingError, match=r"was resolved already, at .* UTC: the clip was longer"):
         resolve_dispute(ledger, dispute.number, provider="qingbo", reason="again")
     with finance.month("2026-11", statement) as result:
         assert result.settle().settled == 1
@@ -624,6 +625,19 @@ class PlainBook:
         number = min(self.disputes.keys() - self.resolved.keys(), default=None)
         if number is not None:
             ledger = self.finance.world.ledger
+            charge = self.disputes[number][1]
+            rows = [
+                (row.task, row.amount, row.when)
+                for files in self.files.values()
+                for file in files
+                if file.replaced_in == "9999-99"
+                for row in file.rows
+            ]
+            if (charge.task, charge.amount, charge.when) not in rows:
+                ended = f"dispute {number} ended already, at .* no longer contains"
+                with pytest.raises(LedgerError, match=ended):
+                    resolve_dispute(ledger, number, provider="qingbo", reason="done", clock=lambda: now)
+                return
             resolve_dispute(ledger, number, provider="qingbo", reason="done", clock=lambda: now)
             self.resolved[number] = self.period(self.disputes[number][1].period)
 

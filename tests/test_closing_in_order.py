@@ -14,7 +14,7 @@ from tests.conftest import Clock
 from tests.test_books import COST, Finance, at
 
 D = Decimal
-QINGBO = {"provider": "qingbo"}
+QINGBO: dict[str, Any] = {"provider": "qingbo"}
 
 
 @pytest.fixture

@@ -67,10 +67,12 @@ _EVER = BooksPeriod(datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 1, tzin
 ROW_IDENTITY = 'task, currency, unit, native, row_key, "at"'
 """The columns by which rows of different files are the same row; `row_key` is `row_id`, or an empty text."""
 
-_ROW = "SELECT *, ifnull(row_id, '') AS row_key FROM fact WHERE kind = 'row'"
+ROWS = "SELECT *, ifnull(row_id, '') AS row_key FROM fact WHERE kind = 'row'"
+"""The SQL of all rows, with the columns of `ROW_IDENTITY`."""
+
 DISPUTABLE_ROWS = f"""
-    SELECT * FROM ({_ROW}) WHERE ({ROW_IDENTITY}) IN (
-      SELECT ({ROW_IDENTITY}) FROM ({_ROW}) AS present WHERE (present.ledger, present.statement) NOT IN (
+    SELECT * FROM ({ROWS}) WHERE ({ROW_IDENTITY}) IN (
+      SELECT ({ROW_IDENTITY}) FROM ({ROWS}) AS present WHERE (present.ledger, present.statement) NOT IN (
         SELECT (ledger, replaces) FROM past_statement WHERE replaces IS NOT NULL
       )
     )
@@ -296,7 +298,7 @@ def targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = No
           FROM {name}_fact WHERE kind = 'use' GROUP BY task, currency
         ), {name}_disputed AS (
           SELECT dispute.task, dispute.currency, sum(dispute.amount) AS disputed
-          FROM fact AS dispute JOIN ({_ROW}) AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
+          FROM fact AS dispute JOIN ({ROWS}) AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
           LEFT JOIN fact AS resolution ON resolution.kind = 'resolution'
             AND resolution.ledger = dispute.ledger AND resolution.subject = dispute.seq
           WHERE dispute.kind = 'dispute' AND {counted.format("dispute.")}

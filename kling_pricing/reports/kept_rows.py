@@ -44,6 +44,7 @@ class KeptLines:
         self.statements = reconciled.statements
         self.exceptions = reconciled.exceptions
         self.open = reconciled.open
+        self.in_dispute = reconciled.in_dispute
         self.gaps = reconciled.gaps
         self.confirmed = reconciled.confirmed
         self.invoice = reconciled.invoice
