@@ -182,7 +182,7 @@ def _show(months: list[MonthBooks], *, as_json: bool) -> None:
         echo(
             f"{each.month}: closed at {closed.closed_at:%Y-%m-%d %H:%M} UTC by {closed.actor}{reason}; {state}"
         )
-        for payable in payables_as_dicts(each.payable):
+        for payable in payables_as_dicts(each.payable, each.accrued):
             echo(payable_text(payable))
         if not each.journal:
             continue
@@ -222,6 +222,6 @@ def _as_dict(each: MonthBooks) -> dict[str, Any]:
             }
             for items in each.open
         ],
-        "payable": payables_as_dicts(each.payable),
+        "payable": payables_as_dicts(each.payable, each.accrued),
         "journal": [line._asdict() | {"amount": format_decimal(line.amount)} for line in each.journal],
     }

@@ -96,7 +96,7 @@ def as_dict(
         for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
     ]
     answer["causes"] = causes_as_dicts(exceptions_by_cause(reconciled))
-    answer["payable"] = payables_as_dicts(reconciled.payable())
+    answer["payable"] = payables_as_dicts(reconciled.payable(), reconciled.accrued_months())
     answer["conflicts"] = [conflict._asdict() for conflict in reconciled.conflicts]
     answer["shorter_than"] = [longer._asdict() for longer in reconciled.shorter_than]
     answer["replacement"] = None

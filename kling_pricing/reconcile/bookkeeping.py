@@ -41,7 +41,7 @@ from kling_pricing.ledger.books import FACT, Books
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.money import format_decimal, from_nanos
 from kling_pricing.reconcile.chosen_account import choose_account
-from kling_pricing.reconcile.model import Account, BookingGroup, JournalLine, Payable
+from kling_pricing.reconcile.model import Account, AccruedMonth, BookingGroup, JournalLine, Payable
 from kling_pricing.reconcile.months import BooksPeriod, following
 from kling_pricing.reconcile.staging import separated
 from kling_pricing.reconcile.workspace import Workspace
@@ -219,6 +219,29 @@ def payable(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
         """
     )
     return [Payable(currency, *map(from_nanos, amounts)) for currency, *amounts in rows]
+
+
+def accrued_months(workspace: Workspace, period: BooksPeriod, ledger: int | None = None) -> list[AccruedMonth]:
+    """Returns the parts of what is owed at the end of a period, by currency and by the month of the tasks.
+
+    The parts of a currency add up to `Payable.accrue`.
+
+    Args:
+        workspace: the database with the books.
+        period: the period.
+        ledger: the ledger whose facts count; None: all ledgers.
+    """
+    rows = workspace.all(
+        f"""
+        WITH {targets("end", 1, period, ledger)}, sent AS (
+          SELECT task, currency, strftime(min("at"), '%Y-%m') AS month
+          FROM end_fact WHERE kind = 'use' GROUP BY task, currency
+        )
+        SELECT currency, month, sum(owed), count(*) FROM end_target JOIN sent USING (task, currency)
+        WHERE owed <> 0 GROUP BY currency, month ORDER BY currency, month
+        """
+    )
+    return [AccruedMonth(currency, month, from_nanos(owed), tasks) for currency, month, owed, tasks in rows]
 
 
 def digest(lines: Sequence[JournalLine]) -> str:

@@ -16,6 +16,7 @@ from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books, ClosedMonth
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.reconcile.bookkeeping import (
+    accrued_months,
     digest,
     first_open_month,
     journal,
@@ -24,7 +25,7 @@ from kling_pricing.reconcile.bookkeeping import (
 )
 from kling_pricing.reconcile.learning import learn_uses, note_open_months
 from kling_pricing.reconcile.ledgers import read_ledgers
-from kling_pricing.reconcile.model import JournalLine, Payable
+from kling_pricing.reconcile.model import AccruedMonth, JournalLine, Payable
 from kling_pricing.reconcile.months import month_period
 from kling_pricing.reconcile.open_items import OpenItems, open_items
 from kling_pricing.reconcile.remember import remember
@@ -42,6 +43,7 @@ class MonthBooks(NamedTuple):
         closed: when and by whom the month was closed.
         journal: the journal of the month.
         payable: the amounts of the month to pay, in dispute and to accrue, by currency.
+        accrued: the parts of the amounts to accrue, by currency and by the month in which tasks were sent.
         has_statement: whether the books contain a statement for a part of the month.
         is_intact: whether the journal is the one for which the month was closed.
         open: what the month leaves open, if it has just been closed.
@@ -53,6 +55,7 @@ class MonthBooks(NamedTuple):
     closed: ClosedMonth
     journal: tuple[JournalLine, ...]
     payable: tuple[Payable, ...]
+    accrued: tuple[AccruedMonth, ...]
     has_statement: bool
     is_intact: bool
     open: tuple[OpenItems, ...] = ()
@@ -241,6 +244,7 @@ def _month_books(
         closed=closed,
         journal=tuple(lines),
         payable=tuple(payable(workspace, period, place)),
+        accrued=tuple(accrued_months(workspace, period, place)),
         has_statement=any(
             statement.since < period.until and period.since < statement.until for statement in books.statements
         ),

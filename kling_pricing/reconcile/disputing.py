@@ -366,13 +366,12 @@ def _disputes(workspace: Workspace, ledgers: Sequence[Ledger]) -> list[Dispute]:
           WHERE task IN (SELECT task FROM fact WHERE kind = 'dispute') GROUP BY {ROW_IDENTITY}
         ), disputed_row AS (
           SELECT row.*, (ledger, seq) NOT IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS})) AS is_withdrawn,
-            CASE WHEN is_withdrawn THEN withdrawal."last" END AS withdrawn_at,
-            CASE WHEN is_withdrawn THEN withdrawal.name END AS withdrawn_by
+            withdrawal."last", withdrawal.name
           FROM ({ROWS}) AS row LEFT JOIN withdrawal USING ({ROW_IDENTITY})
         )
         SELECT dispute.seq, dispute.ledger, dispute.task, statement.name || ':' || row."row", dispute.amount,
           dispute.currency, dispute."at", dispute.actor, dispute.reason, resolution."at", resolution.reason,
-          is_withdrawn, withdrawn_at, withdrawn_by
+          is_withdrawn, CASE WHEN is_withdrawn THEN row."last" END, CASE WHEN is_withdrawn THEN row.name END
         FROM fact AS dispute
         JOIN disputed_row AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
         JOIN past_statement AS statement

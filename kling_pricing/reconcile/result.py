@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from kling_pricing.errors import StatementError
 from kling_pricing.ledger import Ledger
@@ -22,6 +22,7 @@ from kling_pricing.reconcile.disputing import Dispute, DisputeAlso, dispute_over
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, LongerFile, Replacement, replacement
 from kling_pricing.reconcile.model import (
+    AccruedMonth,
     BookingGroup,
     Dimension,
     Grain,
@@ -47,6 +48,7 @@ from kling_pricing.reconcile.summary import ReconciliationSummary
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 
+T = TypeVar("T")
 OnProgress = Callable[[str, int, int | None], None]
 """Called with the current stage, how much of it is done, and its total, if that is known."""
 
@@ -171,10 +173,7 @@ class Reconciliation(ReconciliationSummary):
         It counts the given statements as if they were remembered. It is empty if the statement gives sums, or
         contradicts a remembered statement: it is then not known which of the two counts.
         """
-        if self.grain or self.conflicts:
-            return []
-        self._learn()
-        return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
+        return self._booked(bookkeeping.journal)
 
     def charged_before(self) -> frozenset[str]:
         """Returns the tasks with a charge in the period that were also charged before it.
@@ -202,10 +201,7 @@ class Reconciliation(ReconciliationSummary):
 
         The groups add up to `journal`, and there are none where it is empty.
         """
-        if self.grain or self.conflicts:
-            return []
-        self._learn()
-        return bookkeeping.booking_groups(self._workspace, BooksPeriod(self.since, self.until))
+        return self._booked(bookkeeping.booking_groups)
 
     def payable(self) -> list[Payable]:
         """Returns the amounts to pay, in dispute and to accrue, by currency.
@@ -213,10 +209,17 @@ class Reconciliation(ReconciliationSummary):
         Like the journal, they count the given statements, and there are none for sums and while statements
         contradict each other. If `gaps` are left, the amounts are preliminary.
         """
+        return self._booked(bookkeeping.payable)
+
+    def accrued_months(self) -> list[AccruedMonth]:
+        """Returns the parts of the amounts to accrue, by currency and by the month in which tasks were sent."""
+        return self._booked(bookkeeping.accrued_months)
+
+    def _booked(self, read: Callable[[Workspace, BooksPeriod], list[T]]) -> list[T]:
         if self.grain or self.conflicts:
             return []
         self._learn()
-        return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
+        return read(self._workspace, BooksPeriod(self.since, self.until))
 
     def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
         """Adds the statements, and the expected costs of their tasks, to the books of the ledgers.
@@ -237,12 +240,8 @@ class Reconciliation(ReconciliationSummary):
         refuse_other_owner(self._completeness)
         refuse_conflicts(self.conflicts)
         self._learn()
-        return remember(
-            self._workspace,
-            dict(enumerate(self._opened)),
-            self._known_books,
-            author(actor, reason),
-        )
+        ledgers = dict(enumerate(self._opened))
+        return remember(self._workspace, ledgers, self._known_books, author(actor, reason))
 
     def dispute(self, *, also: Collection[DisputeAlso] = (), actor: str | None = None, reason: str) -> int:
         """Disputes the excess of every charge that is too high, on the lines that are exceptions.

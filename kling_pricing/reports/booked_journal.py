@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.money import add, multiply, subtract, sum_of
-from kling_pricing.reconcile.model import BookingGroup, Payable, Reconciled
+from kling_pricing.reconcile.model import AccruedMonth, BookingGroup, Payable, Reconciled, accrued_text
 from kling_pricing.reports.accounts_file import AccountsFile, BookedAccount
 from kling_pricing.reports.currency_decimals import cents
 from kling_pricing.reports.exchange_rates import DatedRate, ExchangeRates
@@ -103,7 +103,14 @@ def booked_journal(reconciled: Reconciled, booking: Booking) -> list[BookedEntry
         KlingPricingError: an exchange rate is missing.
     """
     days = (reconciled.since.date(), (reconciled.until - timedelta(microseconds=1)).date())
-    return booked_entries(reconciled.booking_groups(), reconciled.payable(), reconciled.provider, days, booking)
+    return booked_entries(
+        reconciled.booking_groups(),
+        reconciled.payable(),
+        reconciled.provider,
+        days,
+        booking,
+        reconciled.accrued_months(),
+    )
 
 
 def booked_entries(
@@ -112,6 +119,7 @@ def booked_entries(
     provider: str,
     days: tuple[date, date],
     booking: Booking,
+    accrued: Sequence[AccruedMonth] = (),
 ) -> list[BookedEntry]:
     """Returns the entries of a period.
 
@@ -121,6 +129,7 @@ def booked_entries(
         provider: the provider that bills.
         days: the first and the last day of the period.
         booking: the accounts and the rates.
+        accrued: the parts of the amounts to accrue, which the memo of the liability names.
 
     Raises:
         KlingPricingError: an exchange rate is missing.
@@ -136,7 +145,9 @@ def booked_entries(
         owed_before = Decimal(0)
         if (payable := known.get(currency)) is not None:
             owed_before = subtract(payable.accrue, subtract(added, payable.invoiced))
-        entry = _Entry(currency, provider, days, booking).booked(parts, added, owed_before)
+        entry = _Entry(currency, provider, days, booking).booked(
+            parts, added, owed_before, [each for each in accrued if each.currency == currency]
+        )
         if entry.lines:
             entries.append(entry)
     return entries
@@ -153,7 +164,13 @@ class _Entry:
         self._currency = booking.rates.book_currency if booking.rates is not None else currency
         self._older: dict[date, DatedRate] = {}
 
-    def booked(self, groups: Sequence[BookingGroup], added: Decimal, owed_before: Decimal) -> BookedEntry:
+    def booked(
+        self,
+        groups: Sequence[BookingGroup],
+        added: Decimal,
+        owed_before: Decimal,
+        accrued: Sequence[AccruedMonth],
+    ) -> BookedEntry:
         """Returns the entry of the groups, which add `added` to what is invoiced or owed."""
         lines = list(self._costs(groups))
         liability = added
@@ -170,6 +187,8 @@ class _Entry:
             lines += self._other("exchange", of_owed, self._with_age(memo, before, self._last))
         original = -added if self._is_exchanged else None
         memo = self._with_age("invoiced or owed", self._last)
+        if accrued:
+            memo += f"; not charged at the end of the period, in {self._original}: {accrued_text(accrued)}"
         credit = list(self._other("liability", -liability, memo, original))
         rounding = subtract(liability, sum_of(line.amount for line in lines))
         difference = -sum_of(line.amount for line in [*lines, *credit])
