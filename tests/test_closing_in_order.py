@@ -146,3 +146,17 @@ def test_the_command_refuses_and_changes_nothing(finance: Finance) -> None:
     assert done.returncode == 1
     assert "have amounts in 2026-08, and this month is still open" in json.dumps(json.loads(done.stdout))
     assert run("month", "list", "--provider", "qingbo", ledger=ledger).stdout == "no closed months\n"
+
+
+def test_books_without_a_job_or_a_charge_are_not_closed(finance: Finance) -> None:
+    """The provider or the account is likely a mistake; the message names the books that the ledger has."""
+    ledger = finance.world.ledger
+    record(finance, "t", "2026-11", "studio")
+    known = r"there is nothing to close; check the provider and the account \(the ledger has qingbo/studio\)"
+    with pytest.raises(LedgerError, match=known):
+        close(ledger, "2026-11", account="qingbo")
+    with pytest.raises(LedgerError, match="no job was sent and no charge was remembered until"):
+        close(ledger, "2026-10", account="studio")
+    assert [each.month for each in close(ledger, "2026-11", account="studio")] == ["2026-11"]
+    done = run("month", "close", "2026-12", "--provider", "qingbi", ledger=ledger)
+    assert (done.returncode, "did you mean 'qingbo'?" in done.stderr) == (2, True)

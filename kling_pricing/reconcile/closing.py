@@ -90,9 +90,9 @@ def close_month(
     Raises:
         KlingPricingError: the text is not a month, the account is unknown, or the ledgers have several accounts
             and none was chosen.
-        LedgerError: the month is not over, is closed already, or an earlier month with amounts is open;
-            nothing was closed. Or somebody else changed the books in the meantime; ledgers that were done
-            before stay closed.
+        LedgerError: the month is not over or is closed already, an earlier month with amounts is open, or the
+            books have neither a job nor a statement until its end. Nothing was closed. Or somebody else changed
+            the books in the meantime; ledgers that were done before stay closed.
     """
     period = month_period(month)
     who = author(actor, reason)
@@ -125,6 +125,7 @@ def close_month(
             )
         note_open_months(workspace, books)
         learn_uses(workspace, (), now)
+        _refuse_nothing(workspace, opened, owner, month)
         _refuse_gaps(workspace, opened, owner, month)
         for place, ledger in enumerate(opened):
             lines = journal(workspace, period, place)
@@ -133,6 +134,24 @@ def close_month(
             month_books = _month_books(workspace, ledger, place, books[place], closing, lines)
             closed.append(month_books._replace(open=open_items(workspace, period, place)))
     return closed
+
+
+def _refuse_nothing(
+    workspace: Workspace, ledgers: Sequence[Ledger], owner: ProviderAccount, month: str
+) -> None:
+    """Refuses to close books without a job and a statement: the provider or the account is likely a mistake.
+
+    Raises:
+        LedgerError: the books are empty.
+    """
+    if workspace.one("SELECT (SELECT count(*) FROM fact) + (SELECT count(*) FROM past_statement)"):
+        return
+    others = sorted({each.books for ledger in ledgers for each in ledger.accounts()} - {owner.books})
+    known = f" ({'the ledgers have' if len(ledgers) > 1 else 'the ledger has'} {joined_with_and(others)})"
+    raise LedgerError(
+        f"no job was sent and no charge was remembered until the end of {month} in the books of {owner.books}, "
+        f"so there is nothing to close; check the provider and the account{known if others else ''}"
+    )
 
 
 def _refuse_gaps(workspace: Workspace, ledgers: Sequence[Ledger], owner: ProviderAccount, month: str) -> None:
