@@ -266,8 +266,8 @@ def test_one_command_reconciles_several_providers(finance: Finance) -> None:
     assert (refused.returncode, "--replaces applies to a single provider" in refused.stderr) == (2, True)
     unnamed = commands.run("reconcile", "--statement", packs, "--month", NOVEMBER, ledger=ledger)
     assert "needs its provider; give --provider, or write PROVIDER=FILE" in unnamed.stderr
-    command = ("reconcile", "--statement", f"qingb={packs}", "--month", NOVEMBER)
-    misspelled = commands.run(*command, ledger=ledger)
+    named = f"qingb={packs}"
+    misspelled = commands.run("reconcile", "--statement", named, "--month", NOVEMBER, ledger=ledger)
     assert misspelled.returncode == 2
     assert "unknown provider 'qingb'; did you mean 'qingbo'?" in misspelled.stderr
 
