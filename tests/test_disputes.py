@@ -116,6 +116,19 @@ def test_a_part_in_dispute_leaves_the_rest_open(recorded: Finance) -> None:
     )
 
 
+def test_a_dispute_of_a_withdrawn_row_covers_no_other_row(recorded: Finance) -> None:
+    """A corrected statement that still charges too much leaves the rest open, and not in dispute."""
+    days = [at(MONTH, day) for day in (5, 7, 8)]
+    first = recorded.statement(*(("t", COST, when) for when in days), name="first.csv")
+    recorded.lines(MONTH, first)
+    open_dispute(recorded.world.ledger, "t", provider="qingbo", reason="charged three times")
+    corrected = recorded.statement(*(("t", COST, when) for when in days[:2]))
+    with recorded.month(MONTH, corrected, replaces="first.csv") as result:
+        result.remember()
+        (line,) = result.lines("billed_twice")
+        assert (result.in_dispute, line.remedy.rpartition(". ")[2]) == (0, "Dispute the repeated charge.")
+
+
 def test_a_number_is_enough_to_resolve_a_dispute(finance: Finance) -> None:
     """The books of all accounts are searched for the number; an unknown number changes nothing."""
     guard, ledger = finance.world.guard, finance.world.ledger

@@ -154,8 +154,8 @@ def mark_exceptions(workspace: Workspace) -> None:
 def count_exceptions(workspace: Workspace) -> tuple[int, int, int]:
     """Returns the numbers of exceptions, of open ones, and of those in dispute."""
     ((exceptions, still_open, disputed),) = workspace.all(
-        "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open), count(*) FILTER (is_disputed)"
-        " FROM line"
+        "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open AND NOT is_disputed),"
+        " count(*) FILTER (is_disputed) FROM line"
     )
     return exceptions, still_open, disputed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS
+from kling_pricing.reconcile.categories import count_exceptions
 from kling_pricing.reconcile.workspace import Workspace
 
 RESOLVED = "(dispute.ledger, dispute.seq) IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')"
@@ -18,14 +19,17 @@ _CATEGORIES = ("billed_twice", "currency_mismatch", "not_in_ledger", "timing", "
 """The categories whose remedy is a dispute, if the charge is too high."""
 
 
-def mark_disputed(workspace: Workspace) -> None:
+def mark_disputed(workspace: Workspace) -> tuple[int, int, int]:
     """Makes the table `in_dispute` of the tasks with open disputes, and marks the lines of the table `line`.
 
-    An exception is in dispute if the open disputes of its task cover the whole excess of its charge. It is then
-    not open any more.
+    An exception is in dispute if the open disputes of its task cover the whole excess of its charge. It does
+    not count as open then. If the books change, call it again.
 
     Args:
         workspace: the database with the lines, whose exceptions are marked, and with the books.
+
+    Returns:
+        The numbers of exceptions, of open ones, and of those in dispute.
     """
     workspace.run(
         f"""
@@ -35,11 +39,10 @@ def mark_disputed(workspace: Workspace) -> None:
         FROM ({OPEN_DISPUTES}) GROUP BY task, currency
         """
     )
-    if not workspace.one("SELECT count(*) FROM in_dispute"):
-        return
+    workspace.run("UPDATE line SET is_disputed = FALSE WHERE is_disputed")
     workspace.run(
         f"""
-        UPDATE line SET is_disputed = TRUE, is_open = FALSE
+        UPDATE line SET is_disputed = TRUE
         FROM (
           SELECT line.rowid AS place
           FROM line JOIN charge ON charge.rowid = line.place
@@ -52,3 +55,4 @@ def mark_disputed(workspace: Workspace) -> None:
         ) AS covered WHERE covered.place = line.rowid
         """
     )
+    return count_exceptions(workspace)

@@ -241,7 +241,9 @@ class Reconciliation(ReconciliationSummary):
         refuse_conflicts(self.conflicts)
         self._learn()
         ledgers = dict(enumerate(self._opened))
-        return remember(self._workspace, ledgers, self._known_books, author(actor, reason))
+        added = remember(self._workspace, ledgers, self._known_books, author(actor, reason))
+        self.exceptions, self.open, self.in_dispute = mark_disputed(self._workspace)
+        return added
 
     def dispute(self, *, also: Collection[DisputeAlso] = (), actor: str | None = None, reason: str) -> int:
         """Disputes the excess of every charge that is too high, on the lines that are exceptions.
@@ -266,8 +268,7 @@ class Reconciliation(ReconciliationSummary):
         self._reload_books()
         added = dispute_overcharges(workspace, self._opened, self._known_books, who, self._now, also)
         self._reload_books()
-        mark_disputed(workspace)
-        self.exceptions, self.open, self.in_dispute = count_exceptions(workspace)
+        self.exceptions, self.open, self.in_dispute = mark_disputed(workspace)
         return added
 
     def _reload_books(self) -> None:
@@ -364,7 +365,6 @@ class Reconciliation(ReconciliationSummary):
         if not despite_gaps:
             self.refuse_gaps()
         self.remember(actor=actor, reason=reason)
-        report: OnProgress = ignore_progress if on_progress is None else on_progress
         return settle(
             self._workspace,
             self._ledgers,
@@ -372,7 +372,7 @@ class Reconciliation(ReconciliationSummary):
             noted=SettlementNote(self._owner.books, self.statements, self._now, author(actor, reason)),
             also=also,
             book=self._book,
-            on_done=lambda done, total: report("settling", done, total),
+            on_done=lambda done, total: (on_progress or ignore_progress)("settling", done, total),
             on_alert=on_alert,
         )
 
