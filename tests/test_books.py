@@ -657,6 +657,10 @@ class PlainBook:
             self.close(gaps[0])
             self.close(month)
             return
+        if not self.uses and not self.files:
+            with pytest.raises(LedgerError, match="there is nothing to close"):
+                close_month(ledger, month, provider="qingbo", clock=lambda: now)
+            return
         (closed,) = close_month(ledger, month, provider="qingbo", clock=lambda: now)
         self.sealed[month] = (closed.journal, closed.payable)
         self.is_open = f"{month_period(month).until:%Y-%m}"
