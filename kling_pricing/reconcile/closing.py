@@ -147,10 +147,12 @@ def _refuse_nothing(
     if workspace.one("SELECT (SELECT count(*) FROM fact) + (SELECT count(*) FROM past_statement)"):
         return
     others = sorted({each.books for ledger in ledgers for each in ledger.accounts()} - {owner.books})
-    known = f" ({'the ledgers have' if len(ledgers) > 1 else 'the ledger has'} {joined_with_and(others)})"
+    known = ""
+    if others:
+        known = f" ({'the ledgers have' if len(ledgers) > 1 else 'the ledger has'} {joined_with_and(others)})"
     raise LedgerError(
         f"no job was sent and no charge was remembered until the end of {month} in the books of {owner.books}, "
-        f"so there is nothing to close; check the provider and the account{known if others else ''}"
+        f"so there is nothing to close; check the provider and the account{known}"
     )
 
 
