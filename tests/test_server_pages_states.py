@@ -376,7 +376,7 @@ def walk(server: RunningServer, guard: BudgetGuard, lost: str, asked: list[str])
     assert foreign.get(job).status_code == httpx.codes.NOT_FOUND
     assert lost not in foreign.get(f"/jobs?day={day}").text
     assert [action.action for action in guard.log() if action.actor == "wang"] == [
-        *("resolve", "settle", "allow", "decline", "revoke", "set", "freeze", "thaw", "freeze", "thaw"),
+        *("settle", "settle", "allow", "decline", "revoke", "set", "freeze", "thaw", "freeze", "thaw"),
         *("apply", "issue_key", "revoke_key"),
     ]
     for visitor in scene.visitors:
