@@ -236,12 +236,13 @@ def allowances_command(ledger: str, as_json: bool) -> None:
         echo(f"  granted by {allowance.actor}, {_minute(allowance.created_at)}: {allowance.reason}")
     if waiting:
         number = counted(len(waiting), "request")
-        echo(f"{number} waiting; to grant one, run `kling-pricing budget allow --request ID`,")
-        echo("or to decline one, `kling-pricing budget decline ID`:")
+        echo(f"{number} waiting; to grant one, run `kling-pricing budget allow --request ID`:")
     for request in waiting:
         echo(f"{request.id}  {request.project}: {_amount(request.amount, request.currency)}")
         echo(f"  above {_above(request)}{_for_key(request)}")
         echo(f"  asked by {request.actor}, {_minute(request.created_at)}: {request.reason}")
+    if waiting:
+        echo("To decline a request, run `kling-pricing budget decline ID`.")
     for request, by in declined:
         echo(f"{request.id}  {request.project}: {_amount(request.amount, request.currency)}, declined")
         echo(f"  asked by {request.actor}, {_minute(request.created_at)}: {request.reason}")
