@@ -70,7 +70,7 @@ class VerifyingProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-        with self._process, suppress(OSError):  # waits, and closes the pipes
+        with suppress(OSError), self._process:  # waits, and closes the pipes
             pass
 
     def end(self) -> None:
