@@ -6,8 +6,8 @@ Run it with::
 
 The two numbers are the reservations in the two ledgers: 2,000,000 and 200,000 by default; 0 skips a store.
 A guard makes a few reservations. SQL statements then copy their rows, each copy with an id, a key, a task and a
-seal of its own. Each verification runs in its own process, which reports the time of all its processes and the peak memory of the
-largest.
+seal of its own. Each verification runs in its own process, which reports the time of all processes that it
+starts, and the peak memory of the largest.
 """
 
 import json
@@ -164,9 +164,8 @@ def sums(url: str) -> dict[str, Any]:
     """Compares only the sums, in two processes: lines and buckets with the journal."""
     start = time.perf_counter_ns()
     with ProcessPoolExecutor(2) as pool:
-        for differences in pool.map(
-            partial(differences_of, url), ("lines, half 1", "lines, half 2", "buckets")
-        ):
+        names = ("lines, half 1", "lines, half 2", "buckets")
+        for differences in pool.map(partial(differences_of, url), names):
             assert not differences
     return measured(start)
 
