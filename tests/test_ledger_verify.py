@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -916,6 +916,11 @@ def large(tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch) -> I
         yield guard
 
 
+def _append(reports: list[tuple[str, int, int]], stage: str, done: int, total: int) -> None:
+    """Keeps a report of progress."""
+    reports.append((stage, done, total))
+
+
 def test_two_processes_find_what_one_finds(
     large: BudgetGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -927,11 +932,11 @@ def test_two_processes_find_what_one_finds(
     found = []
     for small in (0, 100_000):
         monkeypatch.setattr(verifying, "_SMALL", small)
-        progress: list[tuple[int, int]] = []
+        progress: list[tuple[str, int, int]] = []
         with pytest.raises(LedgerError, match="stop spending") as caught:
-            large.verify(on_progress=lambda _, done, total, kept=progress: kept.append((done, total)))
-        assert progress[0][0] == 0
-        assert progress[-1][0] == progress[-1][1] == progress[0][1] > 0
+            large.verify(on_progress=partial(_append, progress))
+        assert progress[0][1] == 0
+        assert progress[-1][1] == progress[-1][2] == progress[0][2] > 0
         found.append(sorted(str(caught.value).split("tables: ")[1].split("; ")))
     assert found[0] == found[1]
     assert len([line for line in found[0] if "but the journal gives" in line]) == 4
