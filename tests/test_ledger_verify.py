@@ -1,20 +1,22 @@
 """`verify` finds an edit of any column that holds money or state, on both kinds of store."""
 
 import os
+import signal
 import sqlite3
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, Budgets, LedgerError, PriceBook
+from kling_pricing import Budget, BudgetGuard, Budgets, LedgerError, LedgerUnavailableError, PriceBook
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.granting import Grant
@@ -850,7 +852,7 @@ def test_verify_sees_one_snapshot_while_guards_go_on(
     ledger: str, book: PriceBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Verifications during admissions and settlements find no difference, since the last one too."""
-    monkeypatch.setattr(verifying, "_SMALL", 0)  # two connections even for a small file
+    monkeypatch.setattr(verifying, "_SMALL", 0)  # two processes even for a small file
     budgets = [
         Budget(name="all", cap=Decimal(1000), currency="USD"),
         Budget(name="each-user", match={"user": "*"}, cap=Decimal(1000), currency="USD"),
@@ -890,6 +892,98 @@ def test_progress_reaches_its_total_and_an_interruption_leaves_nothing(filled: F
     with pytest.raises(KeyboardInterrupt):
         filled.guard.verify(remember=True, on_progress=interrupt)
     assert filled.guard.verify(since_last=True).first_entry == 1
+
+
+# in two processes
+
+
+def _children() -> list[int]:
+    """Returns the ids of the processes that this one has started."""
+    threads = Path("/proc/self/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+@pytest.fixture
+def large(tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch) -> Iterator[BudgetGuard]:
+    """Returns a guard whose ledger in a file is verified in two processes, although it is small."""
+    monkeypatch.setattr(verifying, "_SMALL", 0)
+    budgets = [Budget(name="all", cap=Decimal(1000), currency="USD")]
+    with BudgetGuard(f"sqlite:///{tmp_path / 'spend.db'}", budgets, book=book) as guard:
+        for _ in range(3):
+            admission = guard.admit(CLIP, project="trailer")
+            guard.dispatch(admission)
+            guard.settle(admission, "0.7")
+        yield guard
+
+
+def _append(reports: list[tuple[str, int, int]], stage: str, done: int, total: int) -> None:
+    """Keeps a report of progress."""
+    reports.append((stage, done, total))
+
+
+def test_two_processes_find_what_one_finds(
+    large: BudgetGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes report the same differences as one, and their progress."""
+    with closing(sqlite3.connect(tmp_path / "spend.db")) as connection:
+        connection.execute("UPDATE bucket SET spent = spent + 1")
+        connection.execute("UPDATE reservation SET reason = 'other'")
+        connection.commit()
+    found = []
+    for small in (0, 100_000):
+        monkeypatch.setattr(verifying, "_SMALL", small)
+        progress: list[tuple[str, int, int]] = []
+        with pytest.raises(LedgerError, match="stop spending") as caught:
+            large.verify(on_progress=partial(_append, progress))
+        assert progress[0][1] == 0
+        assert progress[-1][1] == progress[-1][2] == progress[0][2] > 0
+        found.append(sorted(str(caught.value).split("tables: ")[1].split("; ")))
+    assert found[0] == found[1]
+    assert len([line for line in found[0] if "but the journal gives" in line]) == 4
+
+
+def test_ctrl_c_ends_the_processes(large: BudgetGuard) -> None:
+    """Ctrl-C during a verification ends both of its processes, and the ledger remembers nothing."""
+    started: list[int] = []
+
+    def interrupt(_stage: str, _done: int, _total: int) -> None:
+        started.extend(_children())
+        raise KeyboardInterrupt
+
+    before = set(_children())
+    with pytest.raises(KeyboardInterrupt):
+        large.verify(remember=True, on_progress=interrupt)
+    assert len(set(started) - before) == 2
+    assert not set(_children()) - before
+    assert large.verify(since_last=True).fully_verified_at is None
+
+
+def test_a_killed_process_is_not_a_sound_ledger(large: BudgetGuard) -> None:
+    """A verification fails if something kills one of its processes, and succeeds when it is repeated."""
+    before = set(_children())
+
+    def kill(_stage: str, done: int, _total: int) -> None:
+        if done == 0:
+            for child in set(_children()) - before:
+                os.kill(child, signal.SIGKILL)
+
+    with pytest.raises(LedgerUnavailableError, match=r"was ended from outside.*verify again"):
+        large.verify(on_progress=kill)
+    assert large.verify().first_entry == 1
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/echo", "/no/such/program", ""])
+def test_a_program_without_an_interpreter_verifies_by_itself(
+    large: BudgetGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """A program that embeds Python, and so cannot start a second Python, verifies in its own process."""
+    monkeypatch.setattr(sys, "executable", program)
+    assert large.verify().last_entry > 1
+    with closing(sqlite3.connect(tmp_path / "spend.db")) as connection:
+        connection.execute("UPDATE bucket SET spent = spent + 1")
+        connection.commit()
+    with pytest.raises(LedgerError, match="spent is"):
+        large.verify()
 
 
 # indexes

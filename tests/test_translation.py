@@ -83,6 +83,41 @@ def test_what_another_api_cannot_say_is_not_priced_there(
     assert option.why_not.startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("payload", "provider", "reason"),
+    [
+        (video("kling-v2-6"), "kling", "in wire format kling, this request would have another duration_s"),
+        (video(cfg_scale=0.3), "qingbo", "cfg_scale cannot be expressed in wire format tasks"),
+        (
+            video("kling-v2-6", cfg_scale=0.3),
+            "tencent-vod",
+            "cfg_scale cannot be expressed in wire format openai_videos",
+        ),
+        (video("kling-v2-6", duration=7), "kling", "duration must be 5 or 10 seconds for kling-v2-6, not 7"),
+        (
+            video("kling-video-o1", audio=True),
+            "kling",
+            "this model does not generate sound; set sound to off, or leave it out",
+        ),
+        (
+            video("kling-video-o1", resolution="4k"),
+            "qingbo",
+            (
+                "kling-video-o1 does not accept audio; leave it out; "
+                "resolution must be 720p or 1080p for kling-video-o1, not 4k"
+            ),
+        ),
+    ],
+)
+def test_a_job_that_would_change_is_not_translated(
+    payload: dict[str, Any], provider: str, reason: str, book: PriceBook
+) -> None:
+    """The reason names the wire format and the fact that would differ, or every rule that would be broken."""
+    intake = Intake(at=AT, book=book)
+    request, _ = intake.read(payload)
+    assert translated(payload, request, provider, intake) == reason
+
+
 def test_an_edit_is_never_priced_as_a_new_video(book: PriceBook) -> None:
     """A base video is edited, which another API may read as a reference; then there is no price."""
     url = "https://gw.example/omni-video/kling-3.0-omni"

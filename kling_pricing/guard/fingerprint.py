@@ -42,6 +42,8 @@ _text = json.JSONEncoder(sort_keys=True, allow_nan=False, default=_plain).encode
 
 
 def _without_addresses(value: Any, urls: frozenset[str]) -> Any:
+    if isinstance(value, str):  # most values, so it comes first
+        return value.partition("?")[0] if value in urls else value
     if isinstance(value, Mapping):
         return {
             str(name): _without_addresses(item, urls)
@@ -50,4 +52,4 @@ def _without_addresses(value: Any, urls: frozenset[str]) -> Any:
         }
     if isinstance(value, list | tuple):
         return [_without_addresses(item, urls) for item in value]
-    return value.partition("?")[0] if isinstance(value, str) and value in urls else value
+    return value

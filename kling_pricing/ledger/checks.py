@@ -179,16 +179,15 @@ LEFT JOIN journal AS closed ON closed.seq = coalesce(events.settled, events.rele
 _LINE_EVENTS = """
 (
   SELECT reservation, bucket, sum(held) AS held, sum(spent) AS spent, sum(set_aside) AS set_aside,
-    max(recorded) AS recorded, max(entry) AS entry, max(line) AS line, max(line_held) AS line_held,
-    max(line_spent) AS line_spent, max(rate) AS rate
+    max(recorded) AS recorded, max(line_held) AS line_held, max(line_spent) AS line_spent, max(rate) AS rate
   FROM (
     SELECT reservation, bucket, held_delta AS held, spent_delta AS spent,
       CASE WHEN kind = 'reserve' THEN held_delta END AS set_aside,
-      CASE WHEN kind = 'record' THEN 1 END AS recorded, 1 AS entry, CAST(NULL AS {integer}) AS line,
+      CASE WHEN kind = 'record' THEN 1 END AS recorded,
       CAST(NULL AS {integer}) AS line_held, CAST(NULL AS {integer}) AS line_spent, CAST(NULL AS {rate}) AS rate
-    FROM journal WHERE reservation {part} AND reservation {begun} AND bucket IS NOT NULL
+    FROM journal WHERE reservation {part} AND reservation {begun} AND bucket IS NOT NULL AND seq > {since}
     UNION ALL
-    SELECT reservation, bucket, 0, 0, NULL, NULL, NULL, 1, held, spent, rate
+    SELECT reservation, bucket, NULL, NULL, NULL, NULL, held, spent, rate
     FROM reservation_line WHERE reservation {part} AND reservation {begun}
   ) AS moves GROUP BY reservation, bucket
 ) AS events
@@ -230,12 +229,15 @@ SCOPES = (
         "lines",
         "'reservation ' || events.reservation",
         _LINE_EVENTS,
-        "reservation.id IS NOT NULL AND line IS NOT NULL AND entry IS NOT NULL AND bucket.id IS NOT NULL",
+        "reservation.id IS NOT NULL AND line_held IS NOT NULL AND events.held IS NOT NULL"
+        " AND bucket.id IS NOT NULL",
         "TRUE",
         (
-            Missing("'its line in bucket ' || events.bucket", "line IS NULL"),
-            Missing("'the journal entry for its line in bucket ' || events.bucket", "entry IS NULL"),
-            Missing("'the reservation that a line refers to'", "reservation.id IS NULL AND line IS NOT NULL"),
+            Missing("'its line in bucket ' || events.bucket", "line_held IS NULL"),
+            Missing("'the journal entry for its line in bucket ' || events.bucket", "events.held IS NULL"),
+            Missing(
+                "'the reservation that a line refers to'", "reservation.id IS NULL AND line_held IS NOT NULL"
+            ),
         ),
         LINE_CHECKS,
         18,

@@ -124,7 +124,9 @@ def _problems_of_vocabulary(entry: CapabilityFile, document: YamlDocument) -> It
         inside: Mapping[str, Field] = fields
         for name in place_of.field.split(".") if place_of else ():
             words.append((name, inside, ("http", key, "field")))
-            inside = inside[name].inside if name in inside else {}
+            if name not in inside:
+                break
+            inside = inside[name].inside
     if entry.http.mcp is not None:
         words.append((entry.http.mcp.submits_to, paths, ("http", "mcp", "submits_to")))
     words += [(name, inputs, ("required", place)) for place, name in enumerate(entry.required)]
