@@ -149,7 +149,10 @@ def resaved(ledgers: dict[str, tuple[Planted, str]], tmp_path_factory: pytest.Te
     for (target, opened), ways in groupby(RESAVES, key=lambda way: RESAVES[way][1:]):
         sources = {way: sorted((folder / RESAVES[way][0]).iterdir()) for way in ways}
         copies, saved = (Path(mkdtemp(dir=folder)) for _ in range(2))
-        for way, paths in sources.items():  # the program takes seconds to start, so it saves several ways at once
+        for (
+            way,
+            paths,
+        ) in sources.items():  # the program takes seconds to start, so it saves several ways at once
             for path in paths:
                 shutil.copyfile(path, copies / f"{way}@{path.name}")
         subprocess.run(

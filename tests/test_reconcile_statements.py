@@ -327,42 +327,45 @@ def log(kind: int, quota: int, minute: int = 0, model: str = "kling-v3", **other
 FIRST = log(2, 500000, task_id=TASK)
 
 
+LOGS: list[tuple[list[Any], str]] = [
+    ([FIRST], "1"),
+    ([FIRST, log(6, 500000, 5, task_id=TASK, reason="failed")], "0"),
+    ([FIRST, log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000)], "0.84"),
+    ([FIRST, log(2, 20000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000)], "1.04"),
+    ([FIRST, log(2, -80000, 5, task_id=TASK, pre_consumed=500000, actual_quota=420000)], "0.84"),
+    (
+        [
+            FIRST,
+            log(2, 20000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000),
+            log(6, 100000, 6, task_id=TASK, pre_consumed_quota=520000, actual_quota=420000),
+        ],
+        "0.84",
+    ),
+    (
+        [
+            FIRST,
+            log(6, 500000, 5, task_id=TASK, reason="failed"),
+            log(2, 20000, 6, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000),
+        ],
+        "0",
+    ),
+    ([log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000)], "0.84"),
+    ([log(6, 500000, 5, task_id=TASK, reason="failed")], "0"),
+    (
+        [
+            log(2, 500000),
+            log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000),
+        ],
+        "0.84",
+    ),
+]
+"""The rows of a log about one task -> the charge."""
+
+
 @pytest.mark.parametrize(
-    ("rows", "billed"),
-    [
-        ([FIRST], "1"),
-        ([FIRST, log(6, 500000, 5, task_id=TASK, reason="failed")], "0"),
-        ([FIRST, log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000)], "0.84"),
-        ([FIRST, log(2, 20000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000)], "1.04"),
-        ([FIRST, log(2, -80000, 5, task_id=TASK, pre_consumed=500000, actual_quota=420000)], "0.84"),
-        (
-            [
-                FIRST,
-                log(2, 20000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000),
-                log(6, 100000, 6, task_id=TASK, pre_consumed_quota=520000, actual_quota=420000),
-            ],
-            "0.84",
-        ),
-        (
-            [
-                FIRST,
-                log(6, 500000, 5, task_id=TASK, reason="failed"),
-                log(2, 20000, 6, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000),
-            ],
-            "0",
-        ),
-        ([log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000)], "0.84"),
-        ([log(6, 500000, 5, task_id=TASK, reason="failed")], "0"),
-        (
-            [
-                log(2, 500000),
-                log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000),
-            ],
-            "0.84",
-        ),
-    ],
+    ("rows", "billed", "shape"),
+    [(*case, ("items", "list", "jsonl")[number % 3]) for number, case in enumerate(LOGS)],
 )
-@pytest.mark.parametrize("shape", ["items", "list", "jsonl"])
 def test_a_log_charges_a_task_once(world: World, rows: list[Any], billed: str, shape: str) -> None:
     """A refund makes it zero, else the latest final amount counts, else the first row; never the sum."""
     paths = {
