@@ -300,9 +300,19 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     url: str = request.getfixturevalue("postgres_ledger")
     if "clock" not in request.fixturenames:
         yield url
+        _verify_at_the_end()
         return
     with driven_by(request.getfixturevalue("clock"), url):
         yield url
+        _verify_at_the_end()
+
+
+def _verify_at_the_end() -> None:
+    """Verifies what guards have done in a ledger since they last verified it."""
+    if "tests.guards" in sys.modules:
+        from tests.guards import verify_at_the_end  # noqa: PLC0415 (it needs this module)
+
+        verify_at_the_end()
 
 
 OpenGuard = Callable[..., BudgetGuard]

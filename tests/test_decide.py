@@ -139,7 +139,7 @@ class DecidingMachine(GuardMachine):
 
 TestDeciding = DecidingMachine.TestCase
 TestDeciding.settings = settings(
-    max_examples=examples(8),
+    max_examples=examples(5, long=160),
     stateful_step_count=60 if LONG else 25,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
@@ -184,7 +184,7 @@ ledgers = count(1)
 
 
 @settings(
-    max_examples=examples(15),
+    max_examples=examples(8, long=300),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(budgets=_budgets(), unmatched=st.sampled_from(["refuse", "allow"]), turns=st.lists(_turns, max_size=16))

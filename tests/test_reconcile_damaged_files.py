@@ -18,12 +18,11 @@ import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kling_pricing import StatementError, load_price_book
+from kling_pricing import StatementError
 from kling_pricing.reconcile.statements import Statement, read_statements
 from kling_pricing.reconcile.workspace import Workspace
-from tests.conftest import examples
+from tests.conftest import bundled_book, examples
 
-BOOK = load_price_book()
 COLUMNS = ["task_id", "model", "status", "created_at", "cost"]
 ROWS = [[f"t-{number}", "kling-v3", "completed", 1762344000 + number, 357000] for number in range(4)]
 TABLE: list[list[Any]] = [COLUMNS, *ROWS]
@@ -38,7 +37,7 @@ def read(path: Path, folder: Path) -> list[Statement]:
             workspace,
             [path],
             provider="qingbo",
-            book=BOOK,
+            book=bundled_book(),
             mapping="qingbo-tasks",
             units=["quota"],
             currency="USD",
@@ -141,7 +140,7 @@ def test_a_damaged_file_is_read_or_refused(
     folder, whole = tmp_path_factory.mktemp("damaged"), original()
     path = folder / f"november.{suffix}"
 
-    @settings(max_examples=examples(25))
+    @settings(max_examples=examples(12, long=500))
     @given(edits)
     def damage(changes: list[tuple[int, bytes, int]]) -> None:
         path.write_bytes(edited(whole, changes))
@@ -153,7 +152,7 @@ def test_a_damaged_file_is_read_or_refused(
     damage()
 
 
-@settings(max_examples=examples(40))
+@settings(max_examples=examples(20, long=800))
 @given(
     part=st.integers(0, 30),
     changes=edits,
