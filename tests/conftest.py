@@ -271,6 +271,10 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
     name = f"kling_pricing_{os.getpid()}"
     execute(postgres_url, f"CREATE DATABASE {name}")
     yield with_database(postgres_url, name)
+    if "tests.guards" in sys.modules:
+        from tests.guards import close_verifiers  # noqa: PLC0415 (it needs this module)
+
+        close_verifiers()
     execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -68,11 +68,27 @@ _UNVERIFIED: dict[str, VerifiedGuard] = {}
 """The URL of a ledger -> the last guard that has done something there that is to be verified at the end."""
 
 
+_VERIFIERS: dict[str, BudgetGuard] = {}
+"""The URL of a ledger in PostgreSQL -> a guard that is kept, because a new session plans the queries anew."""
+
+
 def verify_at_the_end() -> None:
     """Verifies the ledgers in which something has not been verified yet."""
-    for guard in list(_UNVERIFIED.values()):
+    for place, guard in list(_UNVERIFIED.items()):
         with suppress(LedgerUnavailableError):
-            guard.verify()
+            try:
+                if place not in _VERIFIERS:
+                    _VERIFIERS[place] = BudgetGuard(place)
+                _VERIFIERS[place].verify()
+            except LedgerUnavailableError:  # a test may have ended its session
+                guard.verify()
+    _UNVERIFIED.clear()
+
+
+def close_verifiers() -> None:
+    """Closes the sessions in which ledgers are verified."""
+    while _VERIFIERS:
+        _VERIFIERS.popitem()[1].close()
 
 
 def _verified(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
