@@ -257,8 +257,8 @@ def test_wide_and_long_csv_does_not_take_the_memory(kind: str, tmp_path: Path) -
             ",".join(f"c{number}" for number in range(1_000_000)) + "\n" + "1," * 999_999 + "1\n"
         ),
         "line": lambda: as_csv().decode() + "x" * (20 << 20) + "\n",
-        "field": lambda: as_csv().decode() + '"' + "x\n" * (40 << 20),
-        "quotes": lambda: as_csv().decode() + '"a","b\n' * (12 << 20),
+        "field": lambda: as_csv().decode() + '"' + "x\n" * (20 << 20),
+        "quotes": lambda: as_csv().decode() + '"a","b\n' * (6 << 20),
         "title": lambda: "x" * (20 << 20) + "\n" + as_csv().decode(),
     }[kind]()
     path = tmp_path / "november.csv"
