@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby, product
@@ -27,7 +27,7 @@ PLANTS: dict[str, Callable[[], Planted]] = {
 }
 
 
-def cases(ways: dict[str, Any]) -> list[tuple[str, str, str]]:
+def cases(ways: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Returns each plant with each way and one month; each plant and each way gets both months.
 
     A long run returns both months of each pair.
