@@ -271,6 +271,10 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
     name = f"kling_pricing_{os.getpid()}"
     execute(postgres_url, f"CREATE DATABASE {name}")
     yield with_database(postgres_url, name)
+    if "tests.guards" in sys.modules:
+        from tests.guards import close_verifiers  # noqa: PLC0415 (it needs this module)
+
+        close_verifiers()
     execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -300,9 +304,19 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     url: str = request.getfixturevalue("postgres_ledger")
     if "clock" not in request.fixturenames:
         yield url
+        _verify_at_the_end()
         return
     with driven_by(request.getfixturevalue("clock"), url):
         yield url
+        _verify_at_the_end()
+
+
+def _verify_at_the_end() -> None:
+    """Verifies what guards have done in a ledger since they last verified it."""
+    if "tests.guards" in sys.modules:
+        from tests.guards import verify_at_the_end  # noqa: PLC0415 (it needs this module)
+
+        verify_at_the_end()
 
 
 OpenGuard = Callable[..., BudgetGuard]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,9 +113,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+|0x[0-9a-f]+|\?)(.*)")
-_UNFINISHED = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>")
+_UNFINISHED = " <unfinished ...>"
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)")
-_STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _DESCRIPTOR = re.compile(r"(\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2}|[^>])*)>(\(deleted\))?")
 
 
@@ -131,8 +131,9 @@ class _Calls:
         """Yields the events. A call during which another thread made calls counts when it returned."""
         begun: dict[str, str] = {}
         for line in map(str.rstrip, lines):
-            if unfinished := _UNFINISHED.fullmatch(line):
-                begun[unfinished[1]] = unfinished[2]
+            if line.endswith(_UNFINISHED):
+                process, call_begun = line.removesuffix(_UNFINISHED).split(maxsplit=1)
+                begun[process] = call_begun
                 continue
             resumed = _RESUMED.fullmatch(line)
             whole = f"{resumed[1]} {begun.pop(resumed[1])}{resumed[2]}" if resumed else line
@@ -195,11 +196,13 @@ class _Calls:
 
 def _bytes(argument: str) -> bytes:
     """Returns the bytes of a string in a trace."""
-    string = _STRING.fullmatch(argument)
-    assert string is not None, argument[:80]
-    return bytes.fromhex(string[1].replace("\\x", ""))
+    content = bytes.fromhex(argument[1:-1].replace("\\x", ""))
+    assert argument[0] == argument[-1] == '"', argument[:80]
+    assert len(argument) == len(r"\x00") * len(content) + 2, argument[:80]
+    return content
 
 
+@cache  # a trace names few paths, many times
 def _path(argument: str, below: str = "") -> Path:
     """Returns the path of a descriptor or a string, perhaps of a string below it; without a path, an empty one.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from functools import cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -54,6 +55,18 @@ UNIT = {"qingbo": Decimal("0.000002"), "kling": Decimal("0.14")}
 # budgets
 
 
+@cache  # the checker asks for the same instants after every event
+def _window_at(window: str, zone: str, at: datetime) -> str:
+    """See `Rule.window_at`."""
+    day = at.astimezone(ZoneInfo(zone)).date()
+    match window:
+        case "lifetime":
+            return ""
+        case "week":
+            return (day - timedelta(days=day.weekday())).isoformat()
+    return day.isoformat() if window == "day" else day.isoformat()[:7]
+
+
 class Rule(NamedTuple):
     """A budget as the checker knows it.
 
@@ -91,13 +104,7 @@ class Rule(NamedTuple):
 
     def window_at(self, at: datetime) -> str:
         """Returns the name of the window that contains an instant; later windows have greater names."""
-        day = at.astimezone(ZoneInfo(self.zone)).date()
-        match self.window:
-            case "lifetime":
-                return ""
-            case "week":
-                return (day - timedelta(days=day.weekday())).isoformat()
-        return day.isoformat() if self.window == "day" else day.isoformat()[:7]
+        return _window_at(self.window, self.zone, at)
 
     @property
     def own_labels(self) -> dict[str, str]:

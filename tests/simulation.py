@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from threading import get_ident
 from typing import Any, NamedTuple, Protocol
 
 from kling_pricing import (
@@ -145,6 +146,7 @@ class Simulation:
         self._recorded = ZERO
         self._may_be_killed = True
         self._readings_left: int | None = None
+        self._thread = get_ident()  # the guards count refusals in other threads, which are not killed
         self._guards: list[BudgetGuard] = []
 
     def run(self, events: int) -> None:
@@ -199,7 +201,7 @@ class Simulation:
         return self.dice.choice(self._guards)
 
     def _read_clock(self) -> datetime:
-        if self._readings_left is not None:
+        if self._readings_left is not None and get_ident() == self._thread:
             self._readings_left -= 1
             if self._readings_left < 0:
                 self._readings_left = None

@@ -31,11 +31,13 @@ class Hold:
     Attributes:
         row: the last answer.
         named: amounts at which the job may be settled, besides those that were named for its task.
+        places: the budgets and buckets in which it counts.
         was_given_out: whether a guard gave the payload out.
     """
 
     row: Reservation
     named: set[Decimal]
+    places: Sequence[tuple[Rule, Place]]
     was_given_out: bool = False
 
 
@@ -81,9 +83,9 @@ class Checker:
 
     def enter(self, row: Reservation, now: datetime) -> None:
         """Enters a new reservation, and checks every cap that it counts in."""
-        self.holds[row.id] = Hold(row, {row.expected})
+        self.holds[row.id] = Hold(row, {row.expected}, self._open_places(row))
         used = self.used(now)
-        for place in self._open_places(row):
+        for _, place in self.holds[row.id].places:
             if sum(used[place]) > self.cap(place):
                 held, spent = used[place]
                 raise Breach(
@@ -94,17 +96,16 @@ class Checker:
 
     def recorded(self, row: Reservation) -> None:
         """Enters spend that did not go through a guard, which may pass a cap."""
-        self.holds[row.id] = Hold(row, {row.billed or ZERO})
-        self._open_places(row)
+        self.holds[row.id] = Hold(row, {row.billed or ZERO}, self._open_places(row))
 
-    def _open_places(self, row: Reservation) -> list[Place]:
-        """Returns the buckets in which a reservation counts. From now on, they have caps of their own."""
+    def _open_places(self, row: Reservation) -> list[tuple[Rule, Place]]:
+        """Returns the budgets and buckets in which a reservation counts. The buckets get their own caps."""
         places = [
-            place
+            (rule, place)
             for rule in self._rules.values()
             if (place := rule.place(row.labels, row.created_at)) is not None
         ]
-        for place in places:
+        for _, place in places:
             self._cap_of.setdefault(place, self._caps[place[0]])
         return places
 
@@ -190,11 +191,10 @@ class Checker:
             row, state = hold.row, state_at(hold.row, now)
             if state == "released":
                 continue
-            for rule in self._rules.values():
-                place = rule.place(row.labels, row.created_at)
-                if place is not None and state == "settled":
+            for rule, place in hold.places:
+                if state == "settled":
                     used[place][1] += rule.amount(row.billed or ZERO)
-                elif place is not None:
+                else:
                     used[place][0] += rule.amount(row.reserved)
         return used
 

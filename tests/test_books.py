@@ -721,7 +721,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=examples(5, long=160), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(3, long=160), suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_the_books_of_any_sequence_are_those_of_a_plain_book(
     tmp_path_factory: pytest.TempPathFactory, book: PriceBook, steps: list[Any]

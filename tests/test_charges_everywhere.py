@@ -333,7 +333,7 @@ def sent(ledger: str, book: PriceBook, clock: Clock) -> Iterator[tuple[BudgetGua
 
 
 @settings(
-    max_examples=examples(80),
+    max_examples=examples(40, long=1600),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data(), api=st.sampled_from(APIS), way=st.sampled_from(WAYS))
@@ -388,7 +388,7 @@ def _is_nothing(value: Any) -> bool:
 
 
 @settings(
-    max_examples=examples(80),
+    max_examples=examples(40, long=1600),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data(), api=st.sampled_from(APIS), way=st.sampled_from(WAYS))

@@ -31,6 +31,7 @@ from kling_pricing import (
     ReservationStateError,
 )
 from kling_pricing.guard import freeze_all, thaw_all
+from kling_pricing.guard.daily_counter import write_all
 from kling_pricing.ledger.postgres.schema import prepare
 from tests import commands
 from tests.conftest import AT, LONG, Clock, OpenGuard, bundled_book, examples, video, with_database
@@ -73,7 +74,7 @@ class DecidingGuard(BudgetGuard):
 
     def admit(self, *args: Any, **kwargs: Any) -> Admission:
         """Decides, checks that nothing has changed, and admits."""
-        self.refusals()  # writes what was counted so far
+        write_all()  # what both guards have counted so far, before a timer does
         before = rows_of(self.ledger)
         try:
             decision = self.decide(*args, **kwargs)
@@ -82,7 +83,7 @@ class DecidingGuard(BudgetGuard):
                 super().admit(*args, **kwargs)
             assert str(refused.value) == str(error)
             raise
-        self.refusals()
+        write_all()
         assert rows_of(self.ledger) == before
         try:
             admission = super().admit(*args, **kwargs)
@@ -139,7 +140,7 @@ class DecidingMachine(GuardMachine):
 
 TestDeciding = DecidingMachine.TestCase
 TestDeciding.settings = settings(
-    max_examples=examples(8),
+    max_examples=examples(5, long=160),
     stateful_step_count=60 if LONG else 25,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
@@ -184,7 +185,7 @@ ledgers = count(1)
 
 
 @settings(
-    max_examples=examples(15),
+    max_examples=examples(8, long=300),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(budgets=_budgets(), unmatched=st.sampled_from(["refuse", "allow"]), turns=st.lists(_turns, max_size=16))

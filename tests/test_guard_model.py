@@ -2,7 +2,7 @@
 
 `Model` is the transition table in plain Python: whole nanos, fractions, days since the epoch, no database.
 The machine sends every event to both and compares everything observable.
-A usual run tries 40 sequences of 40 steps. A long run tries 2,000 of 60, and verifies the ledger after every
+A usual run tries 20 sequences of 40 steps. A long run tries 2,000 of 60, and verifies the ledger after every
 step instead of every fifth and the last: `HYPOTHESIS_PROFILE=long pytest tests/test_guard_model.py`.
 """
 # ruff: noqa: D102 (the model's methods and the machine's rules are named after the guard's verbs)
@@ -957,7 +957,7 @@ def of_alert(alert: Alert) -> tuple[Any, ...]:
 
 TestGuard = GuardMachine.TestCase
 TestGuard.settings = settings(
-    max_examples=examples(40, long=2000),
+    max_examples=examples(20, long=2000),
     stateful_step_count=60 if LONG else 40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

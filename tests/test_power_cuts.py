@@ -5,12 +5,12 @@ Each test traces the writes and syncs of a working ledger once, and replays them
 For thousands of states: `pytest -n 2 tests/test_power_cuts.py --power-cuts 20000`.
 """
 
-import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -26,6 +26,7 @@ from kling_pricing import (
 from kling_pricing.guard import thaw_all
 from kling_pricing.ledger.administration import prepare, recover
 from tests import ledger_at_work
+from tests.conftest import in_memory
 from tests.golden.make import golden_sql
 from tests.ledger_at_work import BUDGETS, NAME, STATES, VIDEO, opened, picture
 from tests.power_cuts import Cut, Event, contents, cuts, restored, traced
@@ -53,23 +54,32 @@ Check: TypeAlias = Callable[[Cut, Path], None]
 @pytest.fixture
 def room() -> Iterator[Path]:
     """Yields a folder in memory where there is one, because the traced programs sync often."""
-    memory = Path("/dev/shm")  # noqa: S108 (pytest's folders are on a disk)
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         yield Path(folder)
+
+
+def trace_in(
+    room: Path, scene: str, fill: Callable[[Path], None] = lambda _folder: None, **arguments: int
+) -> Trace:
+    """Traces a scene in a new folder that is first filled."""
+    folder = room / "ledger"
+    folder.mkdir()
+    fill(folder)
+    before = contents(folder)
+    return Trace(before, traced(ledger_at_work.__file__, scene, folder, room / "answers", **arguments))
 
 
 @pytest.fixture
 def trace(room: Path) -> Tracing:
     """Returns a function that traces a scene in a folder that it first fills."""
+    return partial(trace_in, room)
 
-    def run(scene: str, fill: Callable[[Path], None] = lambda _folder: None, **arguments: int) -> Trace:
-        folder = room / "ledger"
-        folder.mkdir()
-        fill(folder)
-        before = contents(folder)
-        return Trace(before, traced(ledger_at_work.__file__, scene, folder, room / "answers", **arguments))
 
-    return run
+@pytest.fixture(scope="module")
+def working() -> Trace:
+    """The trace of the scene `working`, which several tests replay; each process records it once."""
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
+        return trace_in(Path(folder), "working", rounds=2)
 
 
 @pytest.fixture
@@ -131,11 +141,11 @@ def is_complete_and_goes_on(book: PriceBook) -> Check:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_power_cut_loses_an_acknowledged_verb(
-    trace: Tracing, states: Callable[[int], int], room: Path, book: PriceBook, part: int
+    working: Trace, states: Callable[[int], int], room: Path, book: PriceBook, part: int
 ) -> None:
     """After a power cut at any point, each verb is done or not begun, and those acknowledged are done."""
     count = states(75)
-    examine(trace("working", rounds=2), range(part, count, PARTS), room, is_complete_and_goes_on(book))
+    examine(working, range(part, count, PARTS), room, is_complete_and_goes_on(book))
 
 
 def test_no_power_cut_loses_what_threads_were_answered(
@@ -156,13 +166,12 @@ def test_no_power_cut_loses_what_threads_were_answered(
 
 
 def test_with_syncs_ignored_most_power_cuts_lose_something(
-    trace: Tracing, states: Callable[[int], int], room: Path, book: PriceBook
+    working: Trace, states: Callable[[int], int], room: Path, book: PriceBook
 ) -> None:
     """The same checks notice most of the losses on a disk that ignores syncs, so they can fail."""
     check, failures = is_complete_and_goes_on(book), 0
     count = min(states(30), 300)
-    recorded = trace("working", rounds=1)
-    for cut in cuts(recorded.before, recorded.events, range(count), honours_syncs=False):
+    for cut in cuts(working.before, working.events, range(count), honours_syncs=False):
         folder = room / f"cut-{cut.number}"
         restored(cut, folder)
         try:

@@ -215,7 +215,7 @@ def reordered(payload: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(
-    max_examples=examples(40, long=2000),
+    max_examples=examples(20, long=2000),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_earlier_payloads_do_not_affect_reading(name: str, data: st.DataObject) -> None:
@@ -234,7 +234,7 @@ def test_earlier_payloads_do_not_affect_reading(name: str, data: st.DataObject) 
         st.sampled_from(["task_id", "id", "status", "cost", "data", "model", "billing"]), json_values
     )
 )
-@settings(max_examples=examples(40, long=100))
+@settings(max_examples=examples(20, long=100))
 def test_any_response_gives_a_task_or_an_error_of_ours(name: str, body: dict[str, Any]) -> None:
     """Any answer of a provider reads as a task or raises a `KlingPricingError`."""
     try:

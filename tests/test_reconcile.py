@@ -203,30 +203,33 @@ def test_a_month_through_the_guard(ledger: str, book: PriceBook, clock: Clock, t
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize(
-    ("costs", "category", "billed"),
-    [
-        ((357000, -357000, 357000), "matched", "0.714"),
-        ((357000, -357000), "explained", "0"),
-        ((357000, 357000, -357000, -357000), "explained", "0"),
-        ((178500, 178500), "matched", "0.714"),
-        ((178501, 178501), "billed_twice", "0.714004"),
-        ((357000, 357000, -714000), "explained", "0"),
-        ((357000, -357000, -357000, -357000), "unexplained", "-1.428"),
-        ((300000, 57000), "matched", "0.714"),
-        ((357000, 0, 0), "matched", "0.714"),
-        ((-357000, -357000), "unexplained", "-1.428"),
-    ],
-)
-def test_rows_of_a_task_add_up_unless_one_is_repeated(
-    world: World, costs: tuple[int, ...], category: str, billed: str
-) -> None:
+SUMS: list[tuple[tuple[int, ...], str, str]] = [
+    ((357000, -357000, 357000), "matched", "0.714"),
+    ((357000, -357000), "explained", "0"),
+    ((357000, 357000, -357000, -357000), "explained", "0"),
+    ((178500, 178500), "matched", "0.714"),
+    ((178501, 178501), "billed_twice", "0.714004"),
+    ((357000, 357000, -714000), "explained", "0"),
+    ((357000, -357000, -357000, -357000), "unexplained", "-1.428"),
+    ((300000, 57000), "matched", "0.714"),
+    ((357000, 0, 0), "matched", "0.714"),
+    ((-357000, -357000), "unexplained", "-1.428"),
+]
+"""The rows of a task of 0.714 USD in quota -> the category of its line, and its charge in USD."""
+
+
+def test_rows_of_a_task_add_up_unless_one_is_repeated(world: World) -> None:
     """A charge and a refund add up; the same charge twice is `billed_twice`."""
-    world.send("t")
-    for cost in costs:
-        world.bill("t", cost)
-    line = world.line()
-    assert (line.category, line.billed, len(line.rows)) == (category, D(billed), len(costs))
+    for number, (costs, _, _) in enumerate(SUMS):
+        world.send(f"t-{number}")
+        for cost in costs:
+            world.bill(f"t-{number}", cost)
+    with world.reconcile() as result:
+        lines = {line.task_id: (line.category, line.billed, len(line.rows)) for line in result.lines()}
+    assert lines == {
+        f"t-{number}": (category, D(billed), len(costs))
+        for number, (costs, category, billed) in enumerate(SUMS)
+    }
 
 
 def test_a_late_charge_is_in_its_own_period(world: World, clock: Clock) -> None:
@@ -514,36 +517,43 @@ def test_arguments_that_do_not_fit_each_other_are_refused(world: World, tmp_path
     assert not (tmp_path / "none.db").exists()
 
 
-@pytest.mark.parametrize(
-    ("written", "settings", "instant"),
-    [
-        ("2026-11-05T08:00:00+08:00", "", "2026-11-05T00:00:00"),
-        ("2026-11-05T08:00:00+0800", "", "2026-11-05T00:00:00"),
-        ("2026-11-05 08:00:00 -05:30", "", "2026-11-05T13:30:00"),
-        ("2026-11-05T08:00:00.25Z", ', offset: "+08:00"', "2026-11-05T08:00:00.250000"),
-        ("2026-11-05 08:00", ', offset: "+08:00"', "2026-11-05T00:00:00"),
-        ("2026-11-05", ', offset: "-01:00"', "2026-11-05T01:00:00"),
-        ("05/11/2026 08:00", ', format: "%d/%m/%Y %H:%M", offset: "+08:00"', "2026-11-05T00:00:00"),
-        ("1793836800", ", format: unix", "2026-11-05T00:00:00"),
-        ("1793836800.5", ", format: unix", "2026-11-05T00:00:00.500000"),
-        ("1793836800250", ", format: unix", "2026-11-05T00:00:00.250000"),
-        ("2026-11-31", "", None),
-        ("2026-11-05T25:00:00Z", "", None),
-        ("1026-11-05", "", None),
-        ("17938368", ", format: unix", None),
-    ],
-)
-def test_times_are_read_as_the_mapping_says(
-    world: World, written: str, settings: str, instant: str | None
-) -> None:
+TIMES = [
+    ("2026-11-05T08:00:00+08:00", "", "2026-11-05T00:00:00"),
+    ("2026-11-05T08:00:00+0800", "", "2026-11-05T00:00:00"),
+    ("2026-11-05 08:00:00 -05:30", "", "2026-11-05T13:30:00"),
+    ("2026-11-05T08:00:00.25Z", ', offset: "+08:00"', "2026-11-05T08:00:00.250000"),
+    ("2026-11-05 08:00", ', offset: "+08:00"', "2026-11-05T00:00:00"),
+    ("2026-11-05", ', offset: "-01:00"', "2026-11-05T01:00:00"),
+    ("05/11/2026 08:00", ', format: "%d/%m/%Y %H:%M", offset: "+08:00"', "2026-11-05T00:00:00"),
+    ("1793836800", ", format: unix", "2026-11-05T00:00:00"),
+    ("1793836800.5", ", format: unix", "2026-11-05T00:00:00.500000"),
+    ("1793836800250", ", format: unix", "2026-11-05T00:00:00.250000"),
+    ("2026-11-31", "", None),
+    ("2026-11-05T25:00:00Z", "", None),
+    ("1026-11-05", "", None),
+    ("17938368", ", format: unix", None),
+]
+"""The text of a time, the settings of its column, and the instant in UTC; None: it is not a time."""
+
+
+@pytest.mark.parametrize("settings", dict.fromkeys(settings for _, settings, _ in TIMES))
+def test_times_are_read_as_the_mapping_says(world: World, settings: str) -> None:
     """A time has its own offset from UTC, else the mapping's; a text that is not a time is refused."""
     mapping = world.folder / "money.yaml"
     mapping.write_text(MONEY.replace('{column: day, offset: "+08:00"}', f"{{column: day{settings}}}"))
-    line = world.line(world.statement(f"task,amount,currency,day\nt,1,USD,{written}\n"), mapping=mapping)
-    if instant is None:
-        assert line.category == "invalid_row"
-    else:
-        assert line.billed_at == datetime.fromisoformat(f"{instant}+00:00")
+    cases = [(written, instant) for written, given, instant in TIMES if given == settings]
+    statements = [
+        world.statement(f"task,amount,currency,day\nt-{number},1,USD,{written}\n", f"{number}.csv")
+        for number, (written, _) in enumerate(cases)
+    ]
+    with world.reconcile(*statements, mapping=mapping) as result:
+        lines = {line.rows: line for line in result.lines()}
+    for number, (written, instant) in enumerate(cases):
+        line = lines[f"{number}.csv:2",]
+        if instant is None:
+            assert line.category == "invalid_row", written
+        else:
+            assert line.billed_at == datetime.fromisoformat(f"{instant}+00:00"), written
 
 
 def test_numbers_of_json_and_spreadsheets_are_exact(world: World) -> None:
@@ -612,72 +622,77 @@ OFFICIAL = (
 )
 
 
-@pytest.mark.parametrize(
-    ("row", "category", "cause"),
-    [
-        ("1080p,5.04,false,native,false,6", "matched", ""),
-        ("pro,5.04,no,NATIVE,0,6", "matched", ""),
+DESCRIBED = [
+    ("1080p,5.04,false,native,false,6", "matched", ""),
+    ("pro,5.04,no,NATIVE,0,6", "matched", ""),
+    (
+        "720p,5.04,false,native,false,6",
+        "matched",
+        "the statement says 720p, but the charge is the quoted amount",
+    ),
+    (
+        "1080p,9.04,false,native,false,6",
+        "matched",
+        "the statement says 9.04 s, but the charge is the quoted amount",
+    ),
+    (
+        "1080p,3,false,off,false,6",
+        "matched",
+        "the statement says silent, 3 s, but the charge is the quoted amount",
+    ),
+    (
+        "720p,5.04,false,native,false,4.5",
+        "explained",
+        "billed at the 720p audio rate, as the statement says",
+    ),
+    (
+        "1080p,10.04,false,native,false,12",
+        "explained",
+        "billed 10 s for a 5 s request (the stated 10.04 s rounded down), as the statement says",
+    ),
+    (
+        "1080p,5.04,false,native,false,6.048",
+        "explained",
+        "billed 5.04 s for a 5 s request, as the statement says",
+    ),
+    ("1080p,5.04,false,off,false,4", "explained", "billed at the 1080p silent rate, as the statement says"),
+    (
+        "1080p,5.04,false,native,false,4",
+        "unexplained",
         (
-            "720p,5.04,false,native,false,6",
-            "matched",
-            "the statement says 720p, but the charge is the quoted amount",
+            "no known price table, tier, length or rule accounts for this charge of a task as the "
+            "statement describes it; the amount fits a task that was billed at the 1080p silent rate, but "
+            f"the statement says 1080p, {SILENT_FACTS}"
         ),
-        (
-            "1080p,9.04,false,native,false,6",
-            "matched",
-            "the statement says 9.04 s, but the charge is the quoted amount",
-        ),
-        (
-            "1080p,3,false,off,false,6",
-            "matched",
-            "the statement says silent, 3 s, but the charge is the quoted amount",
-        ),
-        (
-            "720p,5.04,false,native,false,4.5",
-            "explained",
-            "billed at the 720p audio rate, as the statement says",
-        ),
-        (
-            "1080p,10.04,false,native,false,12",
-            "explained",
-            "billed 10 s for a 5 s request (the stated 10.04 s rounded down), as the statement says",
-        ),
-        (
-            "1080p,5.04,false,native,false,6.048",
-            "explained",
-            "billed 5.04 s for a 5 s request, as the statement says",
-        ),
-        ("1080p,5.04,false,off,false,4", "explained", "billed at the 1080p silent rate, as the statement says"),
-        (
-            "1080p,5.04,false,native,false,4",
-            "unexplained",
-            (
-                "no known price table, tier, length or rule accounts for this charge of a task as the "
-                "statement describes it; the amount fits a task that was billed at the 1080p silent rate, but "
-                f"the statement says 1080p, {SILENT_FACTS}"
-            ),
-        ),
-        (
-            "1080p,5.04,false,native,false,6.01",
-            "unexplained",
-            "no known price table, tier, length or rule accounts for this charge",
-        ),
-    ],
-)
-def test_the_official_export_in_units_and_in_money(
-    tmp_path: Path, book: PriceBook, clock: Clock, row: str, category: str, cause: str
-) -> None:
+    ),
+    (
+        "1080p,5.04,false,native,false,6.01",
+        "unexplained",
+        "no known price table, tier, length or rule accounts for this charge",
+    ),
+]
+"""A row about a task of 5 s, the category of its line, and the cause."""
+
+
+def test_the_official_export_in_units_and_in_money(tmp_path: Path, book: PriceBook, clock: Clock) -> None:
     """The facts on the statement choose the explanation, and a contradiction is reported."""
     world = World(f"sqlite:///{tmp_path}/spend.db", book, clock, tmp_path, provider="kling")
-    world.send("t")
-    line = world.line(world.statement(f"{OFFICIAL}t,kling-v3,{row},2026-11-05T12:00:00Z\n"))
-    assert (line.category, line.cause) == (category, cause)
-    *facts, units = row.split(",")
-    header = OFFICIAL.replace("deduction_amount", "deduction_amount,list_price,currency")
-    money = D(units) * D("0.14")
-    text = f"{header}t,kling-v3,{','.join(facts)},{money:f},9,USD,2026-11-05T12:00:00Z\n"
-    in_money = world.line(world.statement(text))
-    assert (in_money.category, in_money.billed, in_money.cause) == (category, money, cause)
+    tasks = {f"t-{number}": case for number, case in enumerate(DESCRIBED)}
+    for task_id in tasks:
+        world.send(task_id)
+    text = OFFICIAL
+    in_money = OFFICIAL.replace("deduction_amount", "deduction_amount,list_price,currency")
+    money = {task_id: D(row.rpartition(",")[2]) * D("0.14") for task_id, (row, _, _) in tasks.items()}
+    for task_id, (row, _, _) in tasks.items():
+        text += f"{task_id},kling-v3,{row},2026-11-05T12:00:00Z\n"
+        facts = row.rpartition(",")[0]
+        in_money += f"{task_id},kling-v3,{facts},{money[task_id]:f},9,USD,2026-11-05T12:00:00Z\n"
+    for statement in (text, in_money):
+        with world.reconcile(world.statement(statement)) as result:
+            lines = {line.task_id: (line.category, line.cause) for line in result.lines()}
+            billed = {line.task_id: line.billed for line in result.lines()}
+        assert lines == {task_id: (category, cause) for task_id, (_, category, cause) in tasks.items()}
+    assert billed == money
 
 
 CONTRACT = """\

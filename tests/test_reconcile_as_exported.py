@@ -9,6 +9,7 @@ import pytest
 import xlsxwriter
 
 from kling_pricing import PriceBook, StatementError, TableError
+from kling_pricing.reconcile import Line
 from tests.conftest import Clock
 from tests.test_reconcile import NOON, World
 from tests.test_reconcile_unreadable import FILES
@@ -45,65 +46,81 @@ def row(amount: Any, **more: Any) -> dict[str, Any]:
     return {"task": "t-1", "amount": amount, "currency": "USD", "day": "2026-11-05"} | more
 
 
+def each(world: World, kind: str, rows: list[dict[str, Any]]) -> list[Line]:
+    """Reconciles statements of one row each, so that no row shows how to read another; returns their lines."""
+    paths = [
+        FILES[kind](world.folder / f"{number}.{kind}", [one | {"task": f"t-{number:02}"}])
+        for number, one in enumerate(rows)
+    ]
+    with world.reconcile(*paths, mapping=mapping(world)) as result:
+        lines = {line.rows: line for line in result.lines()}
+    assert len(lines) == len(rows)
+    return [lines[f"{path.name}:{2 if kind in {'csv', 'xlsx'} else 1}",] for path in paths]
+
+
 WIDE = {ord(digit): 0xFF10 + int(digit) for digit in "0123456789"} | {ord("."): 0xFF0E, ord("-"): 0xFF0D}
 
 
+AMOUNTS = (
+    ("1.25", "1.25"),
+    (" 1.25 ", "1.25"),
+    ("+1.25", "1.25"),
+    ("$1.25", "1.25"),
+    ("-$1.25", "-1.25"),
+    ("$-1.25", "-1.25"),
+    ("($1.25)", "-1.25"),
+    ("1.25-", "-1.25"),
+    ("\u22121.25", "-1.25"),
+    ("US$ 1.25", "1.25"),
+    ("1.25 USD", "1.25"),
+    ("usd1.25", "1.25"),
+    ("'1.25", "1.25"),
+    ("1,251.25", "1251.25"),
+    ("1,251,000", "1251000"),
+    ("1 251.25", "1251.25"),
+    ("1\u00a0251", "1251"),
+    ("1'251.25", "1251.25"),
+    ("1.25".translate(WIDE), "1.25"),
+    ("-1.25".translate(WIDE), "-1.25"),
+)
+"""The text of an amount -> the amount."""
+
+
 @pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize(
-    ("written", "amount"),
-    [
-        ("1.25", "1.25"),
-        (" 1.25 ", "1.25"),
-        ("+1.25", "1.25"),
-        ("$1.25", "1.25"),
-        ("-$1.25", "-1.25"),
-        ("$-1.25", "-1.25"),
-        ("($1.25)", "-1.25"),
-        ("1.25-", "-1.25"),
-        ("\u22121.25", "-1.25"),
-        ("US$ 1.25", "1.25"),
-        ("1.25 USD", "1.25"),
-        ("usd1.25", "1.25"),
-        ("'1.25", "1.25"),
-        ("1,251.25", "1251.25"),
-        ("1,251,000", "1251000"),
-        ("1 251.25", "1251.25"),
-        ("1\u00a0251", "1251"),
-        ("1'251.25", "1251.25"),
-        ("1.25".translate(WIDE), "1.25"),
-        ("-1.25".translate(WIDE), "-1.25"),
-    ],
-)
-def test_an_amount_with_one_meaning_is_read(world: World, kind: str, written: str, amount: str) -> None:
+def test_an_amount_with_one_meaning_is_read(world: World, kind: str) -> None:
     """Signs, currency signs, grouped thousands and full-width digits are read in every format."""
-    line = world.line(FILES[kind](world.folder / f"a.{kind}", [row(written)]), mapping=mapping(world))
-    assert (line.category, line.billed) == ("not_in_ledger", D(amount))
+    lines = each(world, kind, [row(written) for written, _ in AMOUNTS])
+    read = [(written, line.category, line.billed) for (written, _), line in zip(AMOUNTS, lines, strict=True)]
+    assert read == [(written, "not_in_ledger", D(amount)) for written, amount in AMOUNTS]
 
 
-@pytest.mark.parametrize(
-    ("written", "problem"),
-    [
-        ("1,251", "is not an amount in plain digits"),
-        ("12,51.5", "is not an amount in plain digits"),
-        ("1,2,3", "is not an amount in plain digits"),
-        ("12 34", "is not an amount in plain digits"),
-        ("--1.25", "is not an amount in plain digits"),
-        ("(-1.25)", "is not an amount in plain digits"),
-        ("(1.25", "is not an amount in plain digits"),
-        ("$1.25 USD", "is not an amount in plain digits"),
-        ("1.25 or 2", "is not an amount in plain digits"),
-        ("1e3", "is not an amount in plain digits"),
-        ("\u00a51.25", "names a different unit from the row's: text of 5 characters"),
-        ("1.25 EUR", "names a different unit from the row's: '1.25 EUR'"),
-        ("1.25 credits", "names a different unit from the row's"),
-        ("$1.2501", "has more digits than its unit allows"),
-    ],
+NOT_AMOUNTS = (
+    ("1,251", "is not an amount in plain digits"),
+    ("12,51.5", "is not an amount in plain digits"),
+    ("1,2,3", "is not an amount in plain digits"),
+    ("12 34", "is not an amount in plain digits"),
+    ("--1.25", "is not an amount in plain digits"),
+    ("(-1.25)", "is not an amount in plain digits"),
+    ("(1.25", "is not an amount in plain digits"),
+    ("$1.25 USD", "is not an amount in plain digits"),
+    ("1.25 or 2", "is not an amount in plain digits"),
+    ("1e3", "is not an amount in plain digits"),
+    ("\u00a51.25", "names a different unit from the row's: text of 5 characters"),
+    ("1.25 EUR", "names a different unit from the row's: '1.25 EUR'"),
+    ("1.25 credits", "names a different unit from the row's"),
+    ("$1.2501", "has more digits than its unit allows"),
 )
-def test_an_amount_with_several_meanings_is_refused(world: World, written: str, problem: str) -> None:
+"""A text that is not an amount -> the problem with it."""
+
+
+def test_an_amount_with_several_meanings_is_refused(world: World) -> None:
     """An amount is never guessed, and never read in another unit than that of its row."""
-    line = world.line(FILES["csv"](world.folder / "a.csv", [row(written)]), mapping=mapping(world))
-    assert line.category == "invalid_row"
-    assert problem in line.cause
+    lines = each(world, "csv", [row(written) for written, _ in NOT_AMOUNTS])
+    assert {line.category for line in lines} == {"invalid_row"}
+    causes = [
+        (written, problem, line.cause) for (written, problem), line in zip(NOT_AMOUNTS, lines, strict=True)
+    ]
+    assert [cause for cause in causes if cause[1] not in cause[2]] == []
 
 
 @pytest.mark.parametrize(
@@ -140,23 +157,23 @@ def test_one_separator_cannot_be_both(world: World) -> None:
         world.line(path, mapping=mapping(world, MAPPING.replace("columns:", 'thousands: "."\ncolumns:')))
 
 
-@pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize(
-    ("name", "currency"),
-    [
-        ("RMB", "CNY"),
-        ("rmb", "CNY"),
-        ("\u5143", "CNY"),
-        ("\u4eba\u6c11\u5e01", "CNY"),
-        (" usd ", "USD"),
-        ("US$", "USD"),
-    ],
+CURRENCIES = (
+    ("RMB", "CNY"),
+    ("rmb", "CNY"),
+    ("\u5143", "CNY"),
+    ("\u4eba\u6c11\u5e01", "CNY"),
+    (" usd ", "USD"),
+    ("US$", "USD"),
 )
-def test_a_currency_has_several_names(world: World, kind: str, name: str, currency: str) -> None:
+"""A name of a currency -> its code."""
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_currency_has_several_names(world: World, kind: str) -> None:
     """A name that only one currency has is read as that currency."""
-    path = FILES[kind](world.folder / f"a.{kind}", [row("1.25", currency=name)])
-    line = world.line(path, mapping=mapping(world))
-    assert (line.currency, line.billed) == (currency, D("1.25"))
+    lines = each(world, kind, [row("1.25", currency=name) for name, _ in CURRENCIES])
+    read = [(name, line.currency, line.billed) for (name, _), line in zip(CURRENCIES, lines, strict=True)]
+    assert read == [(name, currency, D("1.25")) for name, currency in CURRENCIES]
 
 
 def test_a_sign_of_several_currencies_is_no_unit(world: World) -> None:

@@ -342,7 +342,7 @@ def test_a_month_of_every_fate_has_no_remedy_that_costs_money(
 
 
 @settings(
-    max_examples=examples(6),
+    max_examples=examples(3, long=120),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

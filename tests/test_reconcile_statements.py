@@ -219,44 +219,49 @@ def answer(**fields: Any) -> dict[str, Any]:
 USD, CNY = "USD", "CNY"
 
 
-@pytest.mark.parametrize(
-    ("fields", "billed"),
-    [
-        ({"final_unit_deduction": "6"}, {USD: "0.84"}),
-        ({"final_balance_deduction": {"quota": "0.588", "list_price": "0.84"}}, {USD: "0.588"}),
-        ({"final_unit_deduction": "0", "final_balance_deduction": {"quota": "0.588"}}, {USD: "0.588"}),
-        ({"final_unit_deduction": "", "final_balance_deduction": {"quota": 0.588}}, {USD: "0.588"}),
-        ({"final_unit_deduction": "2.5", "final_balance_deduction": {"quota": "0.49"}}, {USD: "0.84"}),
-        ({"final_unit_deduction": "6", "final_balance_deduction": {"quota": "0"}}, {USD: "0.84"}),
-        ({"final_unit_deduction": "8", "task_result": {"images": []}}, {USD: "0.028"}),
-        ({"billing": [{"charge_type": "unit", "package_type": "video", "amount": "6"}]}, {USD: "0.84"}),
-        ({"billing": [{"charge_type": "unit", "package_type": "image", "amount": "8"}]}, {USD: "0.028"}),
-        ({"billing": [{"charge_type": "cash", "amount": "0.588", "list_price": "0.84"}]}, {USD: "0.588"}),
-        ({"billing": [{"charge_type": "cash", "amount": "6", "currency": "CNY"}]}, {CNY: "6"}),
-        (
-            {
-                "billing": [
-                    {"charge_type": "cash", "cash_type": "test_balance", "amount": "1", "currency": "USD"}
-                ]
-            },
-            {USD: "0"},
-        ),
-        (
-            {
-                "billing": [
-                    {"charge_type": "unit", "package_type": "video", "amount": "2.5"},
-                    {"charge_type": "cash", "cash_type": "balance", "amount": "0.49", "currency": "USD"},
-                ]
-            },
-            {USD: "0.84"},
-        ),
-    ],
-)
-def test_the_parts_of_an_answer_add_up(world: World, fields: dict[str, Any], billed: dict[str, str]) -> None:
+PARTS: list[tuple[dict[str, Any], dict[str, str]]] = [
+    ({"final_unit_deduction": "6"}, {USD: "0.84"}),
+    ({"final_balance_deduction": {"quota": "0.588", "list_price": "0.84"}}, {USD: "0.588"}),
+    ({"final_unit_deduction": "0", "final_balance_deduction": {"quota": "0.588"}}, {USD: "0.588"}),
+    ({"final_unit_deduction": "", "final_balance_deduction": {"quota": 0.588}}, {USD: "0.588"}),
+    ({"final_unit_deduction": "2.5", "final_balance_deduction": {"quota": "0.49"}}, {USD: "0.84"}),
+    ({"final_unit_deduction": "6", "final_balance_deduction": {"quota": "0"}}, {USD: "0.84"}),
+    ({"final_unit_deduction": "8", "task_result": {"images": []}}, {USD: "0.028"}),
+    ({"billing": [{"charge_type": "unit", "package_type": "video", "amount": "6"}]}, {USD: "0.84"}),
+    ({"billing": [{"charge_type": "unit", "package_type": "image", "amount": "8"}]}, {USD: "0.028"}),
+    ({"billing": [{"charge_type": "cash", "amount": "0.588", "list_price": "0.84"}]}, {USD: "0.588"}),
+    ({"billing": [{"charge_type": "cash", "amount": "6", "currency": "CNY"}]}, {CNY: "6"}),
+    (
+        {"billing": [{"charge_type": "cash", "cash_type": "test_balance", "amount": "1", "currency": "USD"}]},
+        {USD: "0"},
+    ),
+    (
+        {
+            "billing": [
+                {"charge_type": "unit", "package_type": "video", "amount": "2.5"},
+                {"charge_type": "cash", "cash_type": "balance", "amount": "0.49", "currency": "USD"},
+            ]
+        },
+        {USD: "0.84"},
+    ),
+]
+"""The fields of an answer, and the charge in each currency."""
+
+
+def test_the_parts_of_an_answer_add_up(world: World) -> None:
     """Units count by the kind of their pack, money as it was taken; a list price and 0 units do not count."""
-    path = write(world, "a.jsonl", answer(**fields), answer(task_status="processing"))
-    with world.reconcile(path) as result:
-        assert {line.currency: f"{line.billed}" for line in result.lines()} == billed
+    answers = [
+        answer(task_id=f"{TASK}{number}", **more)
+        for number, (fields, _) in enumerate(PARTS)
+        for more in (fields, {"task_status": "processing"})
+    ]
+    with world.reconcile(write(world, "a.jsonl", *answers)) as result:
+        charged = {(line.task_id, line.currency): f"{line.billed}" for line in result.lines()}
+    assert charged == {
+        (f"{TASK}{number}", currency): amount
+        for number, (_, billed) in enumerate(PARTS)
+        for currency, amount in billed.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -327,42 +332,45 @@ def log(kind: int, quota: int, minute: int = 0, model: str = "kling-v3", **other
 FIRST = log(2, 500000, task_id=TASK)
 
 
+LOGS: list[tuple[list[Any], str]] = [
+    ([FIRST], "1"),
+    ([FIRST, log(6, 500000, 5, task_id=TASK, reason="failed")], "0"),
+    ([FIRST, log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000)], "0.84"),
+    ([FIRST, log(2, 20000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000)], "1.04"),
+    ([FIRST, log(2, -80000, 5, task_id=TASK, pre_consumed=500000, actual_quota=420000)], "0.84"),
+    (
+        [
+            FIRST,
+            log(2, 20000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000),
+            log(6, 100000, 6, task_id=TASK, pre_consumed_quota=520000, actual_quota=420000),
+        ],
+        "0.84",
+    ),
+    (
+        [
+            FIRST,
+            log(6, 500000, 5, task_id=TASK, reason="failed"),
+            log(2, 20000, 6, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000),
+        ],
+        "0",
+    ),
+    ([log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000)], "0.84"),
+    ([log(6, 500000, 5, task_id=TASK, reason="failed")], "0"),
+    (
+        [
+            log(2, 500000),
+            log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000),
+        ],
+        "0.84",
+    ),
+]
+"""The rows of a log about one task -> the charge."""
+
+
 @pytest.mark.parametrize(
-    ("rows", "billed"),
-    [
-        ([FIRST], "1"),
-        ([FIRST, log(6, 500000, 5, task_id=TASK, reason="failed")], "0"),
-        ([FIRST, log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000)], "0.84"),
-        ([FIRST, log(2, 20000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000)], "1.04"),
-        ([FIRST, log(2, -80000, 5, task_id=TASK, pre_consumed=500000, actual_quota=420000)], "0.84"),
-        (
-            [
-                FIRST,
-                log(2, 20000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000),
-                log(6, 100000, 6, task_id=TASK, pre_consumed_quota=520000, actual_quota=420000),
-            ],
-            "0.84",
-        ),
-        (
-            [
-                FIRST,
-                log(6, 500000, 5, task_id=TASK, reason="failed"),
-                log(2, 20000, 6, task_id=TASK, pre_consumed_quota=500000, actual_quota=520000),
-            ],
-            "0",
-        ),
-        ([log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000)], "0.84"),
-        ([log(6, 500000, 5, task_id=TASK, reason="failed")], "0"),
-        (
-            [
-                log(2, 500000),
-                log(6, 80000, 5, task_id=TASK, pre_consumed_quota=500000, actual_quota=420000),
-            ],
-            "0.84",
-        ),
-    ],
+    ("rows", "billed", "shape"),
+    [(*case, ("items", "list", "jsonl")[number % 3]) for number, case in enumerate(LOGS)],
 )
-@pytest.mark.parametrize("shape", ["items", "list", "jsonl"])
 def test_a_log_charges_a_task_once(world: World, rows: list[Any], billed: str, shape: str) -> None:
     """A refund makes it zero, else the latest final amount counts, else the first row; never the sum."""
     paths = {

@@ -349,7 +349,7 @@ runs = count(1)
 
 
 @settings(
-    max_examples=examples(25),
+    max_examples=examples(12, long=500),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(events=st.lists(_events, min_size=4, max_size=25), offset=st.integers(0, 59_999_999))

@@ -414,7 +414,7 @@ def as_row(payload: Mapping[str, Any], fields: Mapping[str, Any], parent: str = 
     return row
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30, long=1200))
 @given(data=st.data())
 def test_a_row_and_its_payload_are_quoted_alike(data: st.DataObject, tmp_path_factory: Any) -> None:
     """For every wire format, a row of a list gives exactly the quote, or the refusal, of its JSON payload."""
@@ -463,7 +463,7 @@ ROW = st.tuples(
 )
 
 
-@settings(max_examples=examples(15))
+@settings(max_examples=examples(8, long=300))
 @given(rows=st.lists(ROW, min_size=1, max_size=30))
 def test_the_rows_add_up_to_the_summary(rows: list[tuple[str, ...]], tmp_path_factory: Any) -> None:
     """The totals of the rows add up to the total, and to the sums of the groups, to the last digit."""

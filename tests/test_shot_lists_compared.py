@@ -123,7 +123,7 @@ def shots(durations: list[int], file: str) -> list[PricedShot]:
 LENGTHS = st.lists(st.sampled_from([3, 5, 10]), max_size=12)
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(50, long=2000))
 @given(before=LENGTHS, after=LENGTHS)
 def test_the_changes_add_up_to_the_difference(before: list[int], after: list[int]) -> None:
     """The differences of all changes are the difference of the totals, and each shot is counted once."""

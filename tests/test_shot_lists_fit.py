@@ -41,7 +41,7 @@ def consistent(fit: FittedList, money: Decimal) -> None:
     assert fit.left >= 0
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(50, long=2000))
 @given(prices=st.lists(shot_prices(), max_size=8), money=MONEY)
 def test_in_order_takes_what_still_fits(prices: list[ShotPrice], money: Decimal) -> None:
     """Each shot fits exactly if the money that the shots before it have left pays for it."""
@@ -53,7 +53,7 @@ def test_in_order_takes_what_still_fits(prices: list[ShotPrice], money: Decimal)
         left -= price.amount if shot.fits else 0
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(50, long=2000))
 @given(prices=st.lists(shot_prices(), max_size=7), money=MONEY)
 def test_most_is_the_greatest_number(prices: list[ShotPrice], money: Decimal) -> None:
     """No other choice of shots has more of them within the money."""
@@ -67,7 +67,7 @@ def test_most_is_the_greatest_number(prices: list[ShotPrice], money: Decimal) ->
     assert sum(shot.fits for shot in fit.shots) == best
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(75, long=3000))
 @given(prices=st.lists(shot_prices(), min_size=1, max_size=5), money=MONEY)
 def test_shorter_has_the_highest_common_limit(prices: list[ShotPrice], money: Decimal) -> None:
     """Every shot has a valid length; no higher limit fits; nothing fits only if no choice of lengths does."""
