@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from kling_pricing import BudgetGuard, LedgerUnavailableError, Reservation
 from kling_pricing.ledger.verification import Verification
-from tests.conftest import LONG, video
+from tests.conftest import IN_CI, LONG, video
 
 CLIP = video(duration=5, resolution="1080p", audio=True)
 COST = Decimal("0.714")
@@ -34,8 +34,8 @@ class VerifiedGuard(BudgetGuard):
     """A guard that verifies its ledger after every verb, whether the verb returned or raised.
 
     After verbs that only read, it verifies once: after the next other verb, or when it is closed.
-    In PostgreSQL, where a verification takes much longer, it verifies when it is closed or the test ends; in a
-    long run it verifies after every verb there, too.
+    In PostgreSQL, where a verification takes much longer, it verifies when it is closed or the test ends; in CI
+    and in a long run it verifies after every verb there, too.
     It does not verify a ledger that the verb could not reach.
     Workers in the tests of races and of killed processes use a plain guard, because each verification reads the
     whole journal; those tests verify the ledger once the workers have ended.
@@ -95,7 +95,7 @@ def _verified(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(verb)
     def run(guard: VerifiedGuard, *args: Any, **kwargs: Any) -> Any:
         place = guard._place  # noqa: SLF001 (its own attribute)
-        if place.startswith("postgres") and not LONG:
+        if place.startswith("postgres") and not (LONG or IN_CI):
             _UNVERIFIED[place] = guard
             return verb(guard, *args, **kwargs)
         try:
