@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import HTTPException, Path
 from pydantic import Field
 
 from kling_pricing.guard import allow, revoke
 from kling_pricing.ledger.errors import unknown_allowance
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     Administrator,
     Served,
-    StrictRoute,
     Submitter,
     Viewer,
+    keyed_routes,
     labels_of,
     project_of,
 )
@@ -24,9 +23,7 @@ from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Numb
 from kling_pricing.server.api.pricing_routes import DecideBody
 from kling_pricing.server.problem_documents import problems
 
-router = APIRouter(
-    prefix=API_PREFIX, route_class=StrictRoute, tags=["allowances"], responses=problems(401, 403, 409, 422, 503)
-)
+router = keyed_routes("allowances", 401, 403, 409, 422, 503)
 
 
 _NOT_FOUND = 404

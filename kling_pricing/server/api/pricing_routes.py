@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from kling_pricing.guard import QuoteOptions
 from kling_pricing.quoting.comparison import compare
 from kling_pricing.quoting.engine import check, quote
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     Served,
-    StrictRoute,
     Viewer,
+    keyed_routes,
     labels_of,
     project_of,
 )
@@ -27,15 +25,9 @@ from kling_pricing.server.api.pricing_views import (
     OptionView,
     QuoteView,
 )
-from kling_pricing.server.problem_documents import problems
 from kling_pricing.wire.media import MediaLike
 
-router = APIRouter(
-    prefix=API_PREFIX,
-    route_class=StrictRoute,
-    tags=["prices"],
-    responses=problems(401, 403, 408, 413, 422, 503),
-)
+router = keyed_routes("prices", 401, 403, 408, 413, 422, 503)
 
 _EXAMPLE: Mapping[str, Any] = {
     "model": "NAME-OF-THE-MODEL",
