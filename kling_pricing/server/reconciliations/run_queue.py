@@ -241,7 +241,7 @@ class RunQueue:
     def _work_on(self, waiting: _Waiting) -> None:
         """Has the worker carry out one step, and ends it after its time."""
         limit_s = self._settings.reconcile_timeout_s
-        problem = "the worker process was killed from outside, for example because the machine ran out of memory"
+        problem = "the worker process was killed from outside, for example because memory ran out"
         if self._worker.carry_out(self._order(waiting), limit_s):
             problem = (
                 f"it took longer than {limit_s} s, so it was ended; upload a smaller statement, or raise "
