@@ -353,6 +353,7 @@ def test_a_worker_stays_for_the_next_step_and_is_replaced(tmp_path: Path, book: 
         (first,) = failed()
         assert failed() == {first}
         os.kill(first, signal.SIGKILL)
+        assert eventually(lambda: not is_alive(first))
         (second,) = failed()
         assert second != first
     assert not is_alive(second)
