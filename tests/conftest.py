@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +42,9 @@ if "PYTHONDONTWRITEBYTECODE" in os.environ:  # or each interpreter that a test s
     atexit.register(_bytecode.cleanup)
     os.environ["PYTHONPYCACHEPREFIX"] = _bytecode.name
     del os.environ["PYTHONDONTWRITEBYTECODE"]
+
+pytest.MonkeyPatch().setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+# each client would load the certificates of all authorities again, although tests use none of them
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 (a folder in memory, on Linux)
 _ENOUGH_BYTES = 4 << 30

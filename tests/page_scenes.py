@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import httpx
@@ -13,7 +17,7 @@ import httpx
 from kling_pricing import Budget, BudgetExceededError, BudgetGuard, PriceBook
 from kling_pricing.guard import issue_key
 from kling_pricing.ledger.access_keys import Role
-from tests.conftest import Clock, video
+from tests.conftest import Clock, bundled_book, in_memory, video
 from tests.server_runs import RunningServer, serving
 from tests.studio import BUDGETS, month
 
@@ -92,14 +96,23 @@ class Visitor:
         return self.client.post(path, data={"form_token": self.token, **fields})
 
 
-@contextmanager
-def page_scene(folder: Path, book: PriceBook, **settings: Any) -> Iterator[PageScene]:
-    """Runs the scene for the length of a block."""
+class _Filled(NamedTuple):
+    """A folder with the ledger and the statement of the scene, and the names of objects of `rival`."""
+
+    folder: Path
+    names: Mapping[str, str]
+
+
+@cache
+def _filled() -> _Filled:
+    """Fills a ledger for the scenes of this process, which copy it: that takes less time than to fill one."""
+    kept = TemporaryDirectory(prefix="kling-pricing-scene-", dir=in_memory())
+    atexit.register(kept.cleanup)
+    folder, book = Path(kept.name), bundled_book()
     filled = month(folder, book, 60)
-    clock = Clock(NOW)
     rival = Budget(name="rival-cap", match={"project": RIVAL}, cap=2, currency="USD", alerts=["0.3"])
     tight = Budget(name="tight", match={"project": "tight"}, cap="0.5", currency="USD", window="day")
-    with BudgetGuard(filled.ledger, book=book, clock=clock, actor="li") as guard:
+    with BudgetGuard(filled.ledger, book=book, clock=Clock(NOW), actor="li") as guard:
         guard.apply([*BUDGETS, rival, tight], allow_weaker=True, reason="two more projects")
         waiting = guard.admit(video(duration=5, resolution="720p"), project=RIVAL, key="rival-waiting")
         running, _ = guard.admit_and_dispatch(
@@ -121,15 +134,28 @@ def page_scene(folder: Path, book: PriceBook, **settings: Any) -> Iterator[PageS
             guard.admit(video(duration=10, resolution="1080p"), project="tight")
         except BudgetExceededError:
             guard.refusals()
-        upstreams: dict[str, Any] = settings.pop("upstreams", {})
-        with serving(filled.ledger, folder, upstreams, guard, **settings) as server:
-            names = {
-                "reservation_id": waiting.reservation_id,
-                "budget": "rival-cap",
-                "request_id": asked.id,
-                "doubtful_id": lost.reservation_id,
-            }
-            scene = PageScene(server, guard, clock, names, [])
-            yield scene
-            for visitor in scene.visitors:
-                visitor.client.close()
+    names = {
+        "reservation_id": waiting.reservation_id,
+        "budget": "rival-cap",
+        "request_id": asked.id,
+        "doubtful_id": lost.reservation_id,
+    }
+    return _Filled(folder, names)
+
+
+@contextmanager
+def page_scene(folder: Path, book: PriceBook, **settings: Any) -> Iterator[PageScene]:
+    """Runs the scene for the length of a block, with the files of the ledger in a folder."""
+    filled = _filled()
+    shutil.copytree(filled.folder, folder, dirs_exist_ok=True)
+    ledger = f"sqlite:///{folder}/spend.db"
+    clock = Clock(NOW)
+    upstreams: dict[str, Any] = settings.pop("upstreams", {})
+    with (
+        BudgetGuard(ledger, book=book, clock=clock, actor="li") as guard,
+        serving(ledger, folder, upstreams, guard, **settings) as server,
+    ):
+        scene = PageScene(server, guard, clock, filled.names, [])
+        yield scene
+        for visitor in scene.visitors:
+            visitor.client.close()

@@ -23,6 +23,7 @@ from kling_pricing.mcp_server.protocol import protocol_server
 from kling_pricing.mcp_server.tool_callers import LocalCaller, ToolCaller
 from kling_pricing.mcp_server.tools import TOOLS, call_tool
 from tests.api_servers import serving_api
+from tests.commands import run as run_command
 from tests.commands import run_process
 from tests.guards import CLIP, COST
 from tests.mcp_clients import Agent, in_process, over_http, over_stdio, run
@@ -96,8 +97,10 @@ def test_tools_say_whether_they_change_anything(ledger: str) -> None:
     """Five tools are marked read-only, and three are not; each has a title and describes its arguments."""
 
     async def work() -> None:
-        async with over_stdio(ledger, "--project", "trailer") as agent:
-            tools = await agent.tools()
+        with BudgetGuard(ledger) as guard:
+            async with local(guard) as agent:
+                tools = await agent.tools()
+                instructions = agent.client.instructions or ""
             hints = {name: tool.annotations.read_only_hint for name, tool in tools.items()}
             assert hints == dict.fromkeys(READING, True) | dict.fromkeys(SPENDING, False)
             assert {tool.annotations.destructive_hint for tool in tools.values()} == {False}
@@ -107,7 +110,7 @@ def test_tools_say_whether_they_change_anything(ledger: str) -> None:
                 assert tool.input_schema["additionalProperties"] is False
                 bare = [name for name, schema in _properties(tool) if not schema.get("description")]
                 assert bare == []
-            assert "pre_submit" in (agent.client.instructions or "")
+            assert "pre_submit" in instructions
 
     run(work)
 
@@ -201,7 +204,7 @@ def test_the_command_names_its_extra(ledger: str) -> None:
 
 def test_a_ledger_without_budgets_is_refused_at_the_start(tmp_path: Path) -> None:
     """An agent does not find out only when it spends."""
-    done = run_process("mcp", "--project", "trailer", ledger=f"sqlite:///{tmp_path / 'new.db'}")
+    done = run_command("mcp", "--project", "trailer", ledger=f"sqlite:///{tmp_path / 'new.db'}")
     assert (done.returncode, done.stdout) == (2, "")
     assert "budgets" in done.stderr
 

@@ -81,7 +81,13 @@ def test_the_jobs_that_fit_are_made_by_three_processes(ledger: str, tmp_path: Pa
 
 
 def _children(pid: int) -> list[int]:
-    """Returns the processes that answer requests: the children of the command, without their helpers."""
+    """Returns the processes that answer requests: the children of the process that copies itself for them."""
+    (copied,) = (child for child, command in _started_by(pid) if "forkserver" in command)
+    return [child for child, _ in _started_by(copied)]
+
+
+def _started_by(pid: int) -> list[tuple[int, str]]:
+    """Returns the id and the command of each process that a process has started."""
     found = []
     for path in Path("/proc").iterdir():
         if path.name.isdecimal():
@@ -90,8 +96,8 @@ def _children(pid: int) -> list[int]:
                 command = (path / "cmdline").read_text()
             except OSError:
                 continue
-            if f"PPid:\t{pid}\n" in status and "spawn_main" in command:
-                found.append(int(path.name))
+            if f"PPid:\t{pid}\n" in status:
+                found.append((int(path.name), command))
     return found
 
 

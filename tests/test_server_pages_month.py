@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -19,7 +18,7 @@ pytest.importorskip(
 )
 from playwright.sync_api import Browser, Page
 
-from tests.test_server_pages import CUT_OFF, SERIOUS, WIDTHS, Person, axe, browser
+from tests.test_server_pages import Person, axe, browser, problems_of
 
 __all__ = ["axe", "browser"]  # fixtures
 
@@ -117,31 +116,19 @@ def test_a_statement_is_reconciled_and_acted_on(
     person.close()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
 def test_the_month_fits_and_is_accessible(
     scene: PageScene,
     browser: Browser,
     axe: str,
     run_path: str,
-    width: int,
 ) -> None:
     """A result and a plan are no wider than the window, and have no serious finding of axe."""
-    size: Any = {"width": width, "height": 900}
-    person = Person(scene, browser, scene.key(name=f"looker-{width}"), bypass_csp=True, viewport=size)
+    person = Person(scene, browser, scene.key(name="looker"), bypass_csp=True)
     page = person.page
     page.add_init_script(axe)
     person.open(run_path)
     page.wait_for_selector("text=The month is not reconciled", timeout=PATIENCE_MS)
-    problems = {}
-    for path in ("/month", run_path, f"{run_path}/dispute"):
-        page.emulate_media(color_scheme="light")
-        person.open(path)
-        found = [page.evaluate(CUT_OFF), page.evaluate(SERIOUS, [])]
-        page.emulate_media(color_scheme="dark")
-        found.append(page.evaluate(SERIOUS, ["color-contrast"]))
-        if found != [[False, []], [], []]:
-            problems[path] = found
-    assert problems == {}
+    assert problems_of(person, ("/month", run_path, f"{run_path}/dispute")) == {}
     assert {url for url in person.requests if not url.startswith(scene.server.url)} == set()
     person.close()
 

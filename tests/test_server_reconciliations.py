@@ -24,6 +24,8 @@ import xlsxwriter
 from kling_pricing import PriceBook
 from kling_pricing.guard import issue_key
 from kling_pricing.reconcile import close_month, reconcile
+from kling_pricing.server.reconciliations.run_queue import RunQueue
+from kling_pricing.server.reconciliations.run_requests import RunRequest
 from tests.api_servers import client, eventually
 from tests.page_scenes import OWN, PageScene, page_scene
 from tests.server_runs import command_running
@@ -334,6 +336,52 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def workers() -> list[int]:
+    """Returns the ids of the worker processes of the servers in this process."""
+    children = [
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    ]
+    return [pid for pid in children if b"run_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_worker_stays_for_the_next_step_and_is_replaced(tmp_path: Path, book: PriceBook) -> None:
+    """One process carries out one step after the other; if something ends it, the next step has another one."""
+    with page_scene(tmp_path, book) as scene, client(scene.server.url, scene.key()) as api:
+        before = {*workers()}
+
+        def failed() -> set[int]:
+            run = ended(api, upload(api, b"", "empty.csv").json()["id"])
+            assert run["steps"][-1]["text"].startswith("empty.csv"), run
+            return {*workers()} - before
+
+        (first,) = failed()
+        assert failed() == {first}
+        os.kill(first, signal.SIGKILL)
+        assert eventually(lambda: not is_alive(first))
+        (second,) = failed()
+        assert second != first
+    assert not is_alive(second)
+
+
+def test_a_worker_without_work_ends(tmp_path: Path, book: PriceBook) -> None:
+    """After a time without a step, no worker takes memory; the next step is carried out all the same."""
+    with page_scene(tmp_path, book) as scene:
+        assert scene.server.served is not None
+        before = {*workers()}
+        runs = RunQueue(scene.server.served.state.settings, scene.clock, idle_s=0)
+        request = RunRequest(provider="qingbo", month="2026-11")
+        for _ in range(2):
+            with runs.incoming() as uploaded:
+                (uploaded / "statements").mkdir()
+                (uploaded / "statements" / "empty.csv").write_bytes(b"")
+                run_id = runs.add(uploaded, request, ["empty.csv"], None, "finance")
+            eventually(lambda: (run := runs.run(run_id)) is not None and not run.is_working)  # noqa: B023
+            assert eventually(lambda: {*workers()} == before)
+        runs.close()
 
 
 def test_a_killed_server_leaves_nothing_behind(tmp_path: Path, book: PriceBook) -> None:

@@ -17,7 +17,9 @@ from kling_pricing.server.problem_documents import problems
 from kling_pricing.server.server_settings import is_loopback
 from kling_pricing.server.server_state import ServerState
 
-router = APIRouter(tags=["monitoring"])
+router = APIRouter(
+    tags=["monitoring"], responses=problems(500), generate_unique_id_function=lambda route: route.name
+)
 
 _NOT_READY = 503
 _PORT = re.compile(":[0-9]*$")

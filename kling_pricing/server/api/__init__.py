@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from kling_pricing import __version__
 from kling_pricing.server import monitoring_routes
@@ -19,8 +19,9 @@ from kling_pricing.server.api import (
     reconciliation_routes,
     reservation_routes,
 )
+from kling_pricing.server.api.dependencies import route_name
 from kling_pricing.server.api.documentation import add_documentation
-from kling_pricing.server.problem_documents import add_problem_handlers, problems
+from kling_pricing.server.problem_documents import add_problem_handlers
 from kling_pricing.server.proxy.incoming import IncomingBodies
 from kling_pricing.server.request_log import RequestLog
 from kling_pricing.server.server_state import ServerState
@@ -49,19 +50,16 @@ def api_application(state: ServerState) -> RequestLog:
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
-        generate_unique_id_function=lambda route: route.name,
+        generate_unique_id_function=route_name,
     )
     application.state.server = state
     application.state.bodies = IncomingBodies(state.settings.limits)
     add_problem_handlers(application)
-    router = APIRouter(responses=problems(400, 500))
     for routes in (
         *(pricing_routes, reservation_routes, budget_routes, allowance_routes, alert_routes),
-        *(access_key_routes, audit_routes, reconciliation_routes, problem_routes),
-    ):
-        router.include_router(routes.router)
-    application.include_router(router)
-    application.include_router(monitoring_routes.router, responses=problems(500))
+        *(access_key_routes, audit_routes, reconciliation_routes, problem_routes, monitoring_routes),
+    ):  # `include_router` would build every route a second time, which delays the start
+        application.router.routes += routes.router.routes
     add_documentation(application)
     document = application.openapi
 

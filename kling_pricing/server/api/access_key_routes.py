@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import HTTPException, Path
 from pydantic import Field
 
 from kling_pricing.errors import KlingPricingError
@@ -12,11 +12,10 @@ from kling_pricing.guard import issue_key, revoke_key
 from kling_pricing.ledger.access_keys import AccessKey, Role, unknown_key
 from kling_pricing.server.api.allowance_routes import ReasonBody
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     Administrator,
     Served,
-    StrictRoute,
     Viewer,
+    keyed_routes,
 )
 from kling_pricing.server.api.exact_fields import (
     ApiBody,
@@ -26,9 +25,7 @@ from kling_pricing.server.api.exact_fields import (
 )
 from kling_pricing.server.problem_documents import problems
 
-router = APIRouter(
-    prefix=API_PREFIX, route_class=StrictRoute, tags=["keys"], responses=problems(401, 403, 409, 422, 503)
-)
+router = keyed_routes("keys", 401, 403, 409, 422, 503)
 
 _NOT_FOUND = 404
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from kling_pricing.alerts import AlertDelivery
@@ -10,13 +9,12 @@ from kling_pricing.errors import ReservationNotFoundError
 from kling_pricing.ledger.alerting import StoredAlert
 from kling_pricing.server.access import Caller
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     Administrator,
     Auditor,
     Served,
-    StrictRoute,
     Viewer,
     budgets_of,
+    keyed_routes,
 )
 from kling_pricing.server.api.exact_fields import (
     DEFAULT_LIMIT,
@@ -32,9 +30,7 @@ from kling_pricing.server.api.exact_fields import (
 from kling_pricing.server.problem_documents import problems
 from kling_pricing.server.server_state import ServerState
 
-router = APIRouter(
-    prefix=API_PREFIX, route_class=StrictRoute, tags=["alerts"], responses=problems(401, 403, 409, 422, 503)
-)
+router = keyed_routes("alerts", 401, 403, 409, 422, 503)
 
 _CHUNK = 200
 _MAX_CHUNKS = 50

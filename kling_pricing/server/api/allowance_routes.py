@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import HTTPException, Path
 from pydantic import Field
 
 from kling_pricing.guard import allow, decline, revoke
@@ -12,21 +12,18 @@ from kling_pricing.guard.payload_documents import DecisionDocument
 from kling_pricing.ledger.errors import unknown_allowance, unknown_request
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     Administrator,
     Served,
-    StrictRoute,
     Submitter,
     Viewer,
+    keyed_routes,
     labels_of,
     project_of,
 )
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View
 from kling_pricing.server.problem_documents import problems
 
-router = APIRouter(
-    prefix=API_PREFIX, route_class=StrictRoute, tags=["allowances"], responses=problems(401, 403, 409, 422, 503)
-)
+router = keyed_routes("allowances", 401, 403, 409, 422, 503)
 
 
 _NOT_FOUND = 404

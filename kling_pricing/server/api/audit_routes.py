@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from kling_pricing.ledger.actions import AdministrativeAction
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     Administrator,
     Auditor,
     Served,
-    StrictRoute,
+    keyed_routes,
 )
 from kling_pricing.server.api.exact_fields import (
     DEFAULT_LIMIT,
@@ -24,11 +23,8 @@ from kling_pricing.server.api.exact_fields import (
     ShortText,
     View,
 )
-from kling_pricing.server.problem_documents import problems
 
-router = APIRouter(
-    prefix=API_PREFIX, route_class=StrictRoute, tags=["audit"], responses=problems(401, 403, 409, 422, 503)
-)
+router = keyed_routes("audit", 401, 403, 409, 422, 503)
 
 
 class StatementView(View):

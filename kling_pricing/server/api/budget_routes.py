@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import HTTPException, Path
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
@@ -21,20 +21,17 @@ from kling_pricing.guard import (
 from kling_pricing.guard import thaw_all as thaw_everything
 from kling_pricing.ledger.freezing import Freeze, unknown_budget
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     Administrator,
     Auditor,
     Served,
-    StrictRoute,
     Viewer,
     budgets_of,
+    keyed_routes,
 )
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View, bound
 from kling_pricing.server.problem_documents import problems
 
-router = APIRouter(
-    prefix=API_PREFIX, route_class=StrictRoute, tags=["budgets"], responses=problems(401, 403, 409, 422, 503)
-)
+router = keyed_routes("budgets", 401, 403, 409, 422, 503)
 
 BudgetName = Annotated[ShortText, Path(description="The name of the budget.")]
 

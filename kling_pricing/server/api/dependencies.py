@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from json import JSONDecoder
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from kling_pricing.budgets import EACH
@@ -23,6 +23,7 @@ from kling_pricing.ledger.errors import unknown
 from kling_pricing.ledger.model import Ref, Reservation
 from kling_pricing.server.access import FORBIDDEN, Caller
 from kling_pricing.server.asgi_messages import headers_of
+from kling_pricing.server.problem_documents import problems
 from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.strict_json import EXACT_JSON, json_value
@@ -271,3 +272,24 @@ class ExactRoute(StrictRoute):
     """A route whose handlers get an `ExactRequest`."""
 
     request_class = ExactRequest
+
+
+def route_name(route: APIRoute) -> str:
+    """Returns the name of a route, which is its operation id in the API's document."""
+    return route.name
+
+
+def keyed_routes(tag: str, *statuses: int) -> APIRouter:
+    """Returns a router for the routes of one subject, which need an access key.
+
+    Args:
+        tag: the subject.
+        statuses: the statuses of the problems that every route may answer with, except 400 and 500.
+    """
+    return APIRouter(
+        prefix=API_PREFIX,
+        route_class=StrictRoute,
+        tags=[tag],
+        responses=problems(400, 500, *statuses),
+        generate_unique_id_function=route_name,
+    )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from kling_pricing.guard.payload_documents import DecisionDocument, PriceDocument
 from kling_pricing.quoting.comparison import compare
 from kling_pricing.quoting.engine import check, quote
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     Served,
-    StrictRoute,
     Viewer,
+    keyed_routes,
     labels_of,
     project_of,
 )
@@ -22,14 +19,8 @@ from kling_pricing.server.api.pricing_views import (
     OptionView,
     QuoteView,
 )
-from kling_pricing.server.problem_documents import problems
 
-router = APIRouter(
-    prefix=API_PREFIX,
-    route_class=StrictRoute,
-    tags=["prices"],
-    responses=problems(401, 403, 408, 413, 422, 503),
-)
+router = keyed_routes("prices", 401, 403, 408, 413, 422, 503)
 
 
 @router.post("/quote", summary="Quote a payload")

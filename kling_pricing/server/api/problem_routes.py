@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from kling_pricing.server.api.dependencies import API_PREFIX
+from kling_pricing.server.api.dependencies import API_PREFIX, route_name
 from kling_pricing.server.api.exact_fields import View
-from kling_pricing.server.problem_documents import problem_types, problem_uri
+from kling_pricing.server.problem_documents import problem_types, problem_uri, problems
 
-router = APIRouter(prefix=API_PREFIX, tags=["problems"])
+router = APIRouter(
+    prefix=API_PREFIX, tags=["problems"], responses=problems(400, 500), generate_unique_id_function=route_name
+)
 """Routes that need no access key."""
 
 

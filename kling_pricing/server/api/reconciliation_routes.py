@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi import HTTPException, Path, Request
 from fastapi.responses import FileResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.actions import author
 from kling_pricing.server.access import Caller
-from kling_pricing.server.api.dependencies import API_PREFIX, Administrator, Auditor, Served, StrictRoute
+from kling_pricing.server.api.dependencies import Administrator, Auditor, Served, keyed_routes
 from kling_pricing.server.api.exact_fields import ShortText
 from kling_pricing.server.api.reconciliation_views import (
     ActBody,
@@ -36,12 +36,7 @@ from kling_pricing.server.reconciliations.statement_uploads import (
 from kling_pricing.server.server_state import ServerState
 from kling_pricing.strict_yaml import explained, key_path
 
-router = APIRouter(
-    prefix=API_PREFIX,
-    route_class=StrictRoute,
-    tags=["statements"],
-    responses=problems(401, 403, 409, 422, 503),
-)
+router = keyed_routes("statements", 401, 403, 409, 422, 503)
 
 _NOT_KEPT = (
     "this server does not have this reconciliation; the work folder keeps it for a limited time, and another "

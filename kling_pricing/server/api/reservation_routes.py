@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import Header, Path, Query, Response
 
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.guard.payload_documents import PayloadDocument
 from kling_pricing.ledger.errors import not_dispatched
 from kling_pricing.ledger.model import Basis, State
 from kling_pricing.server.api.dependencies import (
-    API_PREFIX,
     ExactRoute,
     Manager,
     Served,
-    StrictRoute,
     Submitter,
     Viewer,
     asked_by_server,
+    keyed_routes,
     labels_of,
     may_state_outcome,
     outcome_of,
@@ -49,12 +48,7 @@ from kling_pricing.server.problem_documents import problems
 from kling_pricing.wire.formats import wire_format as wire_format_named
 from kling_pricing.wire.task import listed_tasks
 
-router = APIRouter(
-    prefix=API_PREFIX,
-    route_class=StrictRoute,
-    tags=["reservations"],
-    responses=problems(401, 403, 404, 409, 422, 503),
-)
+router = keyed_routes("reservations", 401, 403, 404, 409, 422, 503)
 
 ReservationId = Annotated[ShortText, Path(description="The id of the reservation.")]
 IdempotencyKey = Annotated[

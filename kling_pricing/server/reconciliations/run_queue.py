@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +35,7 @@ from kling_pricing.server.reconciliations.work_folder import (
     work_folder_of,
     write_json,
 )
+from kling_pricing.server.reconciliations.worker_process import WorkerProcess
 from kling_pricing.server.server_settings import ServerSettings
 
 _log = logging.getLogger("kling_pricing.server")
@@ -44,7 +43,6 @@ _log = logging.getLogger("kling_pricing.server")
 _MAX_INCOMING = 4
 _MAX_WAITING = 20
 _MAX_KEPT = 200
-_WORKER = "kling_pricing.server.reconciliations.run_worker"
 _MODULES = ("duckdb", "openpyxl", "xlsxwriter")
 
 
@@ -63,20 +61,22 @@ class RunQueue:
     Args:
         settings: the settings of the server.
         clock: returns the current instant, in UTC.
+        idle_s: the time without work, in seconds, after which the worker process ends: it takes memory.
 
     Raises:
         LedgerUnavailableError: the URL of the ledger is not valid.
     """
 
-    def __init__(self, settings: ServerSettings, clock: Callable[[], datetime]) -> None:
+    def __init__(self, settings: ServerSettings, clock: Callable[[], datetime], *, idle_s: float = 600) -> None:
         self._settings = settings
         self._clock = clock
+        self._idle_s = idle_s
         self._work = WorkFolder(work_folder_of(settings))
         self._waiting: deque[_Waiting] = deque()
         self._incoming = 0
         self._changed = Condition()
         self._thread: Thread | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._worker = WorkerProcess()
         self._is_closed = False
 
     @property
@@ -191,8 +191,7 @@ class RunQueue:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-            if self._process is not None:
-                self._process.kill()
+            self._worker.close()
         if self._thread is not None:
             self._thread.join()
         self._work.close()
@@ -222,10 +221,14 @@ class RunQueue:
     def _work_on_all(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_closed)
+                idle_s = self._idle_s if self._worker.is_running else None
+                is_called = self._changed.wait_for(lambda: self._waiting or self._is_closed, idle_s)
                 if self._is_closed:
-                    return
-                waiting = self._waiting[0]  # it counts as waiting until it has ended
+                    break
+                waiting = self._waiting[0] if is_called else None  # it counts as waiting until it has ended
+            if waiting is None:
+                self._worker.end()
+                continue
             try:
                 self._work_on(waiting)
             except Exception:  # noqa: BLE001 (the next reconciliation must have its turn)
@@ -233,43 +236,19 @@ class RunQueue:
                 self._end(waiting, "the server has failed; look at its log for the cause")
             with self._changed:
                 self._waiting.popleft()
+        self._worker.end()
 
     def _work_on(self, waiting: _Waiting) -> None:
-        """Runs the worker process of one step, and ends it after its time."""
-        order = self._order(waiting)
-        with self._changed:
-            if self._is_closed:
-                return
-            self._process = subprocess.Popen(  # noqa: S603 (our own module)
-                [sys.executable, "-m", _WORKER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the server, which ends the worker
-            )
-            process, stdin = self._process, self._process.stdin
+        """Has the worker carry out one step, and ends it after its time."""
         limit_s = self._settings.reconcile_timeout_s
-        try:
-            with suppress(BrokenPipeError):
-                if stdin is not None:
-                    stdin.write(order)
-                    stdin.flush()
-            process.wait(limit_s)
-            problem = (
-                "the worker process was killed from outside, for example because the machine ran out of memory"
-            )
-        except subprocess.TimeoutExpired:
+        problem = (
+            "the worker process was killed from outside, for example because the machine ran out of memory"
+        )
+        if self._worker.carry_out(self._order(waiting), limit_s):
             problem = (
                 f"it took longer than {limit_s} s, so it was ended; upload a smaller statement, or raise "
                 "`reconcile_timeout_s`"
             )
-        finally:
-            process.kill()
-            process.wait()
-            with suppress(OSError):
-                if stdin is not None:
-                    stdin.close()
-            with self._changed:
-                self._process = None
         self._remove_temporary(waiting.folder)
         if not self._is_closed:
             self._end(waiting, problem)

@@ -1,7 +1,10 @@
-"""The process that reconciles one upload: `python -m kling_pricing.server.reconciliations.run_worker`.
+"""The process that reconciles uploads: `python -m kling_pricing.server.reconciliations.run_worker`.
 
-It reads its order from standard input, and ends at once when this input ends: the server has ended.
+It reads its orders from standard input, and ends at once when this input ends: the server has ended.
 It is a process of its own, so a large statement takes neither memory nor time from callers.
+
+On Linux, a copy of the process carries out each order. All modules are loaded before the first copy, so an
+order begins at once, and its memory is free again after it. Elsewhere, the process ends after one order.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ import shutil
 import sys
 import time
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import Any, NoReturn
@@ -190,11 +194,8 @@ def _end_with_input() -> None:
     os._exit(1)
 
 
-def main() -> NoReturn:
-    """Carries out the order on standard input, and writes its outcome."""
-    line = sys.stdin.buffer.readline()
-    if not line:  # the server has ended already
-        os._exit(1)
+def _work(line: bytes) -> NoReturn:
+    """Carries out an order, writes its outcome, and ends the process."""
     order = Order(json.loads(line))
     Thread(target=_end_with_input, daemon=True).start()
     is_done, text = True, ""
@@ -210,6 +211,31 @@ def main() -> NoReturn:
         is_done, text = True, f"{acted['text']} The result below is the one from before: {text}"
     write_json(order.folder / outcome_file(order.number), {"is_done": is_done, "text": text})
     os._exit(0)  # the thread still waits for the input
+
+
+def main() -> NoReturn:
+    """Carries out the orders on standard input, and writes a line on standard output after each."""
+    answers = os.dup(sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a library may print something
+    _load_modules()
+    while line := sys.stdin.buffer.readline():
+        if sys.platform == "linux":
+            child = os.fork()
+            if child == 0:
+                _work(line)
+            os.waitpid(child, 0)
+        else:
+            _work(line)
+        with suppress(BrokenPipeError):  # the server has ended, and so does the input
+            os.write(answers, b"\n")
+    os._exit(1)  # the server has ended
+
+
+def _load_modules() -> None:
+    """Loads what would otherwise be loaded within each order; what is not installed is reported there."""
+    for name in ("duckdb", "jinja2", "xlsxwriter"):
+        with suppress(ModuleNotFoundError):
+            import_module(name)
 
 
 if __name__ == "__main__":
