@@ -375,7 +375,8 @@ async def many_clients(process: int, request: Request, clients: int) -> tuple[Ti
 async def memory(process: int, submission: Request, refused: Request, key: str, requests: int) -> None:
     """Prints the memory of the server after each tenth of many requests."""
     senders = [await Sender.connected(submission.port) for _ in range(CLIENTS)]
-    submitted = 0
+    await senders[0].send(submission.data)
+    submitted = 1
 
     async def work(sender: Sender) -> None:
         nonlocal submitted
@@ -385,7 +386,7 @@ async def memory(process: int, submission: Request, refused: Request, key: str, 
                 await sender.send(submission.data)
                 submitted += 1
             elif kind < SUBMISSIONS_OF_TEN + QUESTIONS_OF_TEN:
-                path = f"/p/studio/v1/tasks/task-{submitted}"
+                path = f"/p/studio/v1/tasks/task-{max(submitted - CLIENTS, 1)}"  # the newest may be unanswered
                 await sender.send(Request.of(submission.port, key, "GET", path).data)
             else:
                 await sender.send(refused.data, PAYMENT_REQUIRED)

@@ -223,7 +223,7 @@ def test_a_project_that_no_budget_names_is_noticed(
     BudgetGuard(ledger, Budgets(budgets, **options)).close()
     mistyped = run("key", "issue", "--project", "trailr", "--json", "--ledger", ledger)
     assert json.loads(mistyped.stdout)["project"] == "trailr"
-    assert f"warning: the budgets do not name the project 'trailr', so {effect}" in mistyped.stderr
+    assert f"warning: the budgets do not name the project trailr, so {effect}" in mistyped.stderr
     assert "did you mean 'trailer'?" in mistyped.stderr
     named = run("key", "issue", "--project", "trailer", "--json", "--ledger", ledger)
     assert named.stderr == ""
