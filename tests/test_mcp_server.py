@@ -561,7 +561,7 @@ def test_a_broken_library_keeps_no_request_waiting(tmp_path: Path, monkeypatch: 
             broken.setitem(sys.modules, name, ModuleType(name))  # without what is imported from it
             for _ in range(2):
                 answer = post(server, key, json=INITIALIZE)
-                assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+                assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
                 assert "has failed (ImportError)" in answer.json()["detail"]
         assert post(server, key, json=INITIALIZE).status_code == 200
 

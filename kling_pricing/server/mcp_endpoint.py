@@ -47,7 +47,7 @@ _MAX_BODY_MB = 16
 """
 
 _MIB = 2**20
-_NOT_ALLOWED, _NOT_FOUND, _GONE, _UNAVAILABLE = 405, 404, 400, 503
+_NOT_ALLOWED, _NOT_FOUND, _GONE, _FAILED = 405, 404, 400, 500
 _Result = TypeVar("_Result")
 
 
@@ -158,7 +158,7 @@ class _McpEndpoint:
             await problem_response(plain_problem(_NOT_FOUND, str(error)))(scope, receive, send)
             return
         except _NotServedError as error:
-            await problem_response(plain_problem(_UNAVAILABLE, str(error)))(scope, receive, send)
+            await problem_response(plain_problem(_FAILED, str(error)))(scope, receive, send)
             return
         if scope["method"] != "POST":  # there is no stream of messages that no request has asked for
             answer = problem_response(
