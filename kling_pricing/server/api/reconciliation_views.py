@@ -141,6 +141,7 @@ class ResultView(View):
     confirmed: list[str]
     exceptions: int = Field(description="The number of lines that need action.")
     open: int
+    in_dispute: int = Field(0, description="The number of these lines whose excess is in dispute.")
     statements: dict[str, str] = Field(description="Name of each statement -> its SHA-256.")
     grain: list[str]
     rows: RowsView

@@ -36,6 +36,7 @@ def result_of(reconciled: Reconciliation) -> dict[str, Any]:
         "confirmed": [*reconciled.confirmed],
         "exceptions": reconciled.exceptions,
         "open": reconciled.open,
+        "in_dispute": reconciled.in_dispute,
         "statements": dict(reconciled.statements),
         "grain": [*reconciled.grain],
         "rows": reconciled.rows._asdict(),
