@@ -10,7 +10,8 @@ The load generator, the server and the provider share the cores of the machine, 
 server, which does not depend on the others, is printed as well.
 The ledger is a file in the folder of temporary files; `--folder` chooses another one, such as one in memory.
 
-With `--requests 100000`, the memory of the server is printed after each tenth of so many submissions.
+With `--requests 100000`, the memory of the server is printed after each tenth of so many requests: six of ten
+submit a job that ends at once, three ask about a task, and one is refused because its budget is exhausted.
 With `--litellm PYTHON`, an interpreter that has `litellm[proxy]`, the proxy of litellm passes on a chat request
 of about the same size in the same run.
 """
@@ -38,6 +39,8 @@ from kling_pricing.guard import issue_key
 ROUNDS, CALLS = 30, 20
 CLIENTS = 64
 LOAD_S = 8
+SUBMISSIONS_OF_TEN, QUESTIONS_OF_TEN = 6, 3
+PAYMENT_REQUIRED = 402
 PATIENCE_S = 120
 JOB = {"model": "kling-v3", "prompt": "A paper boat in the rain, seen from above the water", "duration": 5}
 CHAT = {"model": "boat", "messages": [{"role": "user", "content": "A paper boat in the rain, seen from above"}]}
@@ -79,6 +82,7 @@ class Sender(asyncio.Protocol):
     def __init__(self) -> None:
         self._received = b""
         self._answered: asyncio.Future[None] | None = None
+        self._expected = b""
         self._transport: Any = None
 
     @classmethod
@@ -104,7 +108,7 @@ class Sender(asyncio.Protocol):
         )
         if len(body) >= length and self._answered is not None:
             self._received = b""
-            if head.startswith(b"HTTP/1.1 200 "):
+            if head.startswith(self._expected):
                 self._answered.set_result(None)
             else:
                 self._answered.set_exception(RuntimeError(f"{head[:20]!r} {body[:500]!r}"))
@@ -114,8 +118,9 @@ class Sender(asyncio.Protocol):
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(RuntimeError(f"the connection was closed: {exc}"))
 
-    async def send(self, data: bytes) -> int:
+    async def send(self, data: bytes, status: int = 200) -> int:
         """Sends a request, and returns the time until its answer, in nanoseconds."""
+        self._expected = b"HTTP/1.1 %d " % status
         self._answered = asyncio.get_running_loop().create_future()
         begun_ns = time.perf_counter_ns()
         self._transport.write(data)
@@ -174,6 +179,8 @@ class ProviderConnection(asyncio.Protocol):
                 answer |= {"status": "completed", "cost": 178_500}
         else:
             answer = {"task_id": path.rpartition(b"/")[2].decode(), "status": "processing"}
+            if self.ends:
+                answer |= {"status": "completed", "cost": 178_500}
         body = json.dumps(answer).encode()
         self._transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
@@ -365,17 +372,29 @@ async def many_clients(process: int, request: Request, clients: int) -> tuple[Ti
     return Times(sorted(taken), spent * 1000 // len(taken)), Decimal(len(taken)) * 10**9 / wall_ns
 
 
-async def memory(process: int, request: Request, requests: int) -> None:
+async def memory(process: int, submission: Request, refused: Request, key: str, requests: int) -> None:
     """Prints the memory of the server after each tenth of many requests."""
-    senders = [await Sender.connected(request.port) for _ in range(CLIENTS)]
+    senders = [await Sender.connected(submission.port) for _ in range(CLIENTS)]
+    await senders[0].send(submission.data)
+    submitted = 1
+
+    async def work(sender: Sender) -> None:
+        nonlocal submitted
+        for number in range(requests // 10 // CLIENTS):
+            kind = number % 10
+            if kind < SUBMISSIONS_OF_TEN:
+                await sender.send(submission.data)
+                submitted += 1
+            elif kind < SUBMISSIONS_OF_TEN + QUESTIONS_OF_TEN:
+                path = f"/p/studio/v1/tasks/task-{max(submitted - CLIENTS, 1)}"  # the newest may be unanswered
+                await sender.send(Request.of(submission.port, key, "GET", path).data)
+            else:
+                await sender.send(refused.data, PAYMENT_REQUIRED)
+
+    print(f"{0:>8} requests: {memory_mb(process)} MB", flush=True)
     for part in range(1, 11):
-
-        async def work(sender: Sender) -> None:
-            for _ in range(requests // 10 // CLIENTS):
-                await sender.send(request.data)
-
         await asyncio.gather(*map(work, senders))
-        print(f"{requests * part // 10:>8} submissions: {memory_mb(process)} MB", flush=True)
+        print(f"{requests * part // 10:>8} requests: {memory_mb(process)} MB", flush=True)
     for sender in senders:
         sender.close()
 
@@ -392,15 +411,18 @@ def show(times: dict[str, Times], baseline: str) -> None:
 def measure(folder: Path, options: argparse.Namespace) -> None:
     """Measures, and prints tables."""
     ledger = f"sqlite:///{folder}/spend.db"
-    BudgetGuard(ledger, [Budget(name="everyone", cap=Decimal(10**6), currency="USD")]).close()
-    key = issue_key(ledger, project="trailer").text
+    everyone = Budget(name="everyone", cap=Decimal(10**6), currency="USD")
+    exhausted = Budget(name="exhausted", match={"project": "pilot"}, cap=Decimal("0.01"), currency="USD")
+    BudgetGuard(ledger, [everyone, exhausted]).close()
+    key, poor = (issue_key(ledger, project=project).text for project in ("trailer", "pilot"))
     with (
         provider("ends" if options.requests else "goes-on") as provider_port,
         server(folder, provider_port, options.workers) as (process, port),
     ):
         submission = Request.of(port, key, "POST", "/p/studio/v1/tasks", JOB)
         if options.requests:
-            asyncio.run(memory(process, submission, options.requests))
+            refused = Request.of(port, poor, "POST", "/p/studio/v1/tasks", JOB)
+            asyncio.run(memory(process, submission, refused, key, options.requests))
             return
         asyncio.run(_sent_once(submission))
         posts = {
@@ -441,7 +463,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the server.")
     parser.add_argument("--folder", help="the folder for the ledger, such as /dev/shm")
     parser.add_argument("--workers", type=int, default=1, help="processes of the server")
-    parser.add_argument("--requests", type=int, default=0, help="measure the memory over so many submissions")
+    parser.add_argument("--requests", type=int, default=0, help="measure the memory over so many requests")
     parser.add_argument("--litellm", metavar="PYTHON", help="an interpreter with litellm[proxy]")
     parser.add_argument("--provide", choices=["ends", "goes-on"], help=argparse.SUPPRESS)
     options = parser.parse_args()

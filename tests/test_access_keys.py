@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from kling_pricing import Budget, BudgetGuard, KlingPricingError, LedgerError, PriceBook
+from kling_pricing import Budget, BudgetGuard, Budgets, KlingPricingError, LedgerError, PriceBook
 from kling_pricing.guard import access_keys, issue_key, revoke_key
 from kling_pricing.ledger.access_keys import digest_of
 from tests.commands import run
@@ -199,6 +199,42 @@ def test_a_guards_role_reads_keys_and_cannot_write_them(postgres_ledger: str, bo
                 execute(url, f"DELETE FROM kling_pricing.{table}")
     finally:
         execute(postgres_ledger, "DROP OWNED BY key_guard", "DROP ROLE key_guard")
+
+
+@pytest.mark.parametrize(
+    ("matches", "options", "effect"),
+    [
+        ([{"project": ["trailer", "teaser"]}], {}, "each of its jobs will be refused"),
+        ([{"project": "trailer"}], {"unmatched": "allow"}, "its jobs are not limited"),
+        ([{"project": "trailer"}, {}], {}, "only the budgets for all projects count its jobs"),
+        ([{"project": "trailer"}, {"project": "*"}], {}, "only the budgets for all projects count its jobs"),
+        ([{}], {"projects": ["trailer"]}, "each of its jobs will be refused"),
+    ],
+)
+def test_a_project_that_no_budget_names_is_noticed(
+    tmp_path: Path, matches: list[dict[str, Any]], options: dict[str, Any], effect: str
+) -> None:
+    """A key for a mistyped project is issued with a warning that says what becomes of its jobs."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    budgets = [
+        Budget(name=f"budget-{number}", cap=5, currency="USD", match=match)
+        for number, match in enumerate(matches)
+    ]
+    BudgetGuard(ledger, Budgets(budgets, **options)).close()
+    mistyped = run("key", "issue", "--project", "trailr", "--json", "--ledger", ledger)
+    assert json.loads(mistyped.stdout)["project"] == "trailr"
+    assert f"warning: the budgets do not name the project trailr, so {effect}" in mistyped.stderr
+    assert "did you mean 'trailer'?" in mistyped.stderr
+    named = run("key", "issue", "--project", "trailer", "--json", "--ledger", ledger)
+    assert named.stderr == ""
+
+
+@pytest.mark.parametrize("match", [{}, {"project": "*"}, {"project": "any"}, {"user": "li"}])
+def test_budgets_that_name_no_project_cause_no_warning(tmp_path: Path, match: dict[str, Any]) -> None:
+    """Where no budget names a project, there is nothing with which the project of a key could be compared."""
+    ledger = f"sqlite:///{tmp_path}/spend.db"
+    BudgetGuard(ledger, [Budget(name="all", cap=5, currency="USD", match=match)]).close()
+    assert run("key", "issue", "--project", "trailr", "--json", "--ledger", ledger).stderr == ""
 
 
 def test_the_commands_issue_list_and_revoke(tmp_path: Path) -> None:

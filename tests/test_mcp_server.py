@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.client import HTTPConnection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -550,6 +551,22 @@ def test_a_server_without_the_library_says_so(tmp_path: Path, monkeypatch: pytes
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
             assert "pip install 'kling-pricing[mcp]'" in answer.json()["detail"]
         assert httpx.get(f"{root}/readyz").status_code == 200
+
+
+def test_a_broken_library_keeps_no_request_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every request gets an error while the library cannot be imported, and the tools work once it can be."""
+    name = "mcp.server.streamable_http_manager"
+    url = f"sqlite:///{tmp_path / 'spend.db'}"
+    with BudgetGuard(url, BUDGETS), serving_api(url) as root:
+        server = Server(root, url)
+        key = server.key()
+        with monkeypatch.context() as broken:
+            broken.setitem(sys.modules, name, ModuleType(name))  # without what is imported from it
+            for _ in range(2):
+                answer = post(server, key, json=INITIALIZE)
+                assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+                assert "has failed (ImportError)" in answer.json()["detail"]
+        assert post(server, key, json=INITIALIZE).status_code == 200
 
 
 def test_prices_need_no_budgets(tmp_path: Path) -> None:

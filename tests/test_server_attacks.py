@@ -84,6 +84,27 @@ def test_a_content_type_of_json_or_a_form_is_kept(
         assert provider.received[-1].headers["content-type"] == content_type
 
 
+def test_an_offer_of_another_protocol_changes_nothing(gateway: tuple[Provider, RunningServer]) -> None:
+    """A body after the offer of HTTP/2, which Java's client makes, is read, and is no request of its own."""
+    provider, server = gateway
+    body, before = json.dumps(CLIP).encode(), len(provider.received)
+    head = [
+        "POST /p/studio/v1/tasks HTTP/1.1",
+        "Host: x",
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
+        "Content-Type: application/json",
+        f"Authorization: {server.key()['Authorization']}",
+        f"Content-Length: {len(body)}",
+    ]
+    second = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answers = exchanged(server, "\r\n".join([*head, "", ""]).encode() + body + second)
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert answers.count(b"HTTP/1.1 ") == 2
+    assert len(provider.received) == before + 1
+
+
 def test_two_content_types_are_refused(gateway: tuple[Provider, RunningServer]) -> None:
     """The provider might read the other one than the server."""
     provider, server = gateway

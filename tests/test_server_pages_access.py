@@ -325,6 +325,20 @@ def test_streams_are_bounded_and_need_a_session(tmp_path: Path, book: PriceBook)
             assert visitor.get("/live").status_code == httpx.codes.SERVICE_UNAVAILABLE
 
 
+def test_one_key_does_not_hold_all_streams(tmp_path: Path, book: PriceBook) -> None:
+    """The pages of one key stay as they are beyond its own number; those of another key are updated."""
+    with page_scene(tmp_path, book, limits={"live_streams": 3, "live_streams_per_key": 1}) as scene:
+        key = scene.key(OWN, "view")
+        viewers = [scene.stranger(), scene.stranger()]
+        for viewer in viewers:
+            viewer.sign_in(key)
+        with viewers[0].client.stream("GET", "/live") as held:
+            assert next(held.iter_text()).startswith(": open")
+            assert viewers[1].get("/live").status_code == httpx.codes.SERVICE_UNAVAILABLE
+            with scene.visitor().client.stream("GET", "/live") as other:
+                assert next(other.iter_text()).startswith(": open")
+
+
 def test_a_provider_is_asked_now(tmp_path: Path, book: PriceBook) -> None:
     """A person who may submit asks the provider about a job; the answer settles it; questions are bounded."""
     with running("qingbo", api_key=CREDENTIAL) as provider:

@@ -131,6 +131,31 @@ def test_other_addresses_need_encryption(tmp_path: Path) -> None:
     assert "--behind-proxy" in refused.stderr
 
 
+def test_all_missing_variables_are_named_at_once(
+    tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One error names every variable that must be set before the server can start, with its settings."""
+    for name in ("ONE", "TWO"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SET", "secret-text")
+    monkeypatch.setenv("BLANK", " ")
+    path = tmp_path / "server.yaml"
+    url = "https://api.example.com"
+    upstream_settings = {
+        "qingbo": {"url": url, "credential": "env:ONE", "webhook_secret": "env:TWO"},
+        "studio": {"provider": "qingbo", "url": url, "credential": "env:ONE", "webhook_secret": "env:SET"},
+        "kling": {"url": url, "credential": "env:BLANK"},
+    }
+    path.write_text(json.dumps({"upstreams": upstream_settings}))
+    with pytest.raises(SettingsError) as refused:
+        upstreams(load_settings(path, environment={}), book)
+    assert str(refused.value) == (
+        "3 variables are not set: ONE (upstreams.qingbo.credential and upstreams.studio.credential), "
+        "TWO (upstreams.qingbo.webhook_secret), BLANK (upstreams.kling.credential); set them, or name files "
+        "with file:PATH"
+    )
+
+
 def test_secrets_come_from_variables_and_files(
     tmp_path: Path, book: PriceBook, monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:

@@ -21,6 +21,7 @@ from kling_pricing.cli.ledger_options import (
 from kling_pricing.cli.options import instant_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.guard import access_keys, issue_key, revoke_key
+from kling_pricing.guard.key_projects import unnamed_project
 from kling_pricing.ledger.access_keys import ROLES, AccessKey, Role
 
 
@@ -71,6 +72,8 @@ def issue_command(
     job that is submitted with the key has the key's project and labels; the caller cannot change them, but can
     add other labels. Jobs also have the label access_key with the name of the key, which budgets can match.
 
+    If budgets name projects, but none of them names this one, the command issues the key and prints a warning.
+
     \b
     Examples:
       kling-pricing key issue --project trailer --label user=li
@@ -79,6 +82,7 @@ def issue_command(
     if all_projects == bool(project):
         raise click.UsageError("give --project NAME, or --all-projects for a key that reaches every project")
     with errors_shown(as_json=as_json):
+        warning = None if project is None else unnamed_project(ledger, project)
         issued = issue_key(
             ledger,
             project=project,
@@ -89,6 +93,8 @@ def issue_command(
             actor=actor,
             reason=reason,
         )
+    if warning is not None:
+        echo(f"warning: {warning}", err=True)
     if as_json:
         echo(to_json({**key_dict(issued.key), "key": issued.text}))
         return

@@ -18,6 +18,7 @@ from kling_pricing.guard import BudgetGuard
 from kling_pricing.guard.responses import read_answer
 from kling_pricing.hooks.http_messages import PendingSubmission, ProviderResponse, TaskEndpoint
 from kling_pricing.hooks.task_updates import observe_task_answer
+from kling_pricing.strict_json import RequestLike
 from kling_pricing.tables.http_rules import HttpRules
 from kling_pricing.wire.formats import wire_format as wire_format_named
 
@@ -54,11 +55,12 @@ class Recorder:
             rules: the API's rules; they state which responses are definite refusals.
             sent_once: whether the client is known to have sent the request at most once.
         """
-        error = rules.error_in(_json_or_none(response.body))
+        answer = _json_or_none(response.body)
+        error = rules.error_in(answer)
         refused = rules.refuses(response.status, error.code, error.message)
         if 200 <= response.status < 300 and not (refused and _task_id(pending, response.body) is None):  # noqa: PLR2004 (success in HTTP)
             code = "" if error.code in {None, "0", "success"} else f" ({error.code})"
-            self._record(pending, partial(self._bind, pending, response.body, code), response.body)
+            self._record(pending, partial(self._bind, pending, answer or response.body, code), response.body)
             return
         reason = f"HTTP {response.status}" + (f" {error.code}" if error.code else "")
         self._record_end(pending, reason, refused=sent_once and refused)
@@ -152,7 +154,7 @@ class Recorder:
         except ReservationStateError as error:
             _log.info("the submission ended (%s), but the amount stays held: %s", reason, error)
 
-    def _bind(self, pending: PendingSubmission, body: bytes, code: str) -> None:
+    def _bind(self, pending: PendingSubmission, body: RequestLike, code: str) -> None:
         """Binds the task that a successful response names; a response without one leaves the job in doubt."""
         try:
             self._guard.observe(

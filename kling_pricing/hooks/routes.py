@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urljoin
 
@@ -37,6 +38,9 @@ from kling_pricing.wire.paths import (
 )
 
 _TASK_ID = "{task_id}"
+
+_REMEMBERED = 256
+"""The number of URLs whose answers are remembered: most submissions of a client go to a few URLs."""
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE", "DELETE", "CONNECT"}
 """Methods that create nothing."""
@@ -135,9 +139,27 @@ class Routes:
             )
             if path is not None
         ]
+        self._classified = lru_cache(_REMEMBERED)(self._classify)
+        self._admission_urls = lru_cache(_REMEMBERED)(self._find_admission_url)
+        self._accounts_by_url = lru_cache(_REMEMBERED)(self._find_account)
 
     def find(self, method: str, url: str) -> Route:
         """Classifies a request; None: it passes untouched."""
+        return self._classified(method, url)
+
+    def admission_url(self, endpoint: Endpoint, url: str) -> str:
+        """Returns the URL by which a submission is quoted, in the spelling of the tables.
+
+        It is on a host of the provider that bills, although the price tables may list another provider for the
+        request's own host.
+        """
+        return self._admission_urls(endpoint, url)
+
+    def account(self, url: str) -> str | None:
+        """Returns the account from which a job is sent to a URL; None: the one with the provider's name."""
+        return self._accounts_by_url(url)
+
+    def _classify(self, method: str, url: str) -> Route:
         places = locations(url)
         billing = [place for place in places if place.provider(self._hosts) is not None]
         if not billing:
@@ -176,12 +198,7 @@ class Routes:
             return self._unlisted(provider, place.path)._replace(meant=meant[0].path)
         return passed
 
-    def admission_url(self, endpoint: Endpoint, url: str) -> str:
-        """Returns the URL by which a submission is quoted, in the spelling of the tables.
-
-        It is on a host of the provider that bills, although the price tables may list another provider for the
-        request's own host.
-        """
+    def _find_admission_url(self, endpoint: Endpoint, url: str) -> str:
         places = locations(url)
         hosts = (place.host for place in places if place.provider(self._book.hosts) == endpoint.provider)
         others = (host for host, provider in self._book.hosts.items() if provider == endpoint.provider)
@@ -190,8 +207,7 @@ class Routes:
         path = endpoint.submissions[0].path
         return f"https://{own}{path}" if own and is_bundled else urljoin(url, path)
 
-    def account(self, url: str) -> str | None:
-        """Returns the account from which a job is sent to a URL; None: the one with the provider's name."""
+    def _find_account(self, url: str) -> str | None:
         hosts = (place.provider(self._accounts) for place in locations(url))
         return self._account or next(filter(None, hosts), None)
 

@@ -7,6 +7,7 @@ ends at once. The library `mcp` is imported by the first request.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -35,6 +36,8 @@ from kling_pricing.tables.price_book import PriceBook
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
+_log = logging.getLogger("kling_pricing.server")
+
 MCP_PATH = "/mcp"
 """The path of the tools."""
 
@@ -44,8 +47,19 @@ _MAX_BODY_MB = 16
 """
 
 _MIB = 2**20
-_NOT_ALLOWED, _NOT_FOUND, _GONE = 405, 404, 400
+_NOT_ALLOWED, _NOT_FOUND, _GONE, _FAILED = 405, 404, 400, 500
 _Result = TypeVar("_Result")
+
+
+class _NotServedError(Exception):
+    """The library that reads the protocol cannot be used."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(
+            "the tools for agents cannot be served, because the library `mcp` has failed "
+            f"({type(cause).__name__}); ask whoever runs the server to look at its log, and to install the "
+            "extra `mcp` again"
+        )
 
 
 class _Route(NamedTuple):
@@ -143,6 +157,9 @@ class _McpEndpoint:
         except ModuleNotFoundError as error:
             await problem_response(plain_problem(_NOT_FOUND, str(error)))(scope, receive, send)
             return
+        except _NotServedError as error:
+            await problem_response(plain_problem(_FAILED, str(error)))(scope, receive, send)
+            return
         if scope["method"] != "POST":  # there is no stream of messages that no request has asked for
             answer = problem_response(
                 plain_problem(_NOT_ALLOWED, "the path accepts POST only; see the header Allow")
@@ -171,16 +188,26 @@ class _McpEndpoint:
         return await asyncio.shield(self._serving)
 
     async def _serve(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
-        """Keeps the reader of the protocol open until the server stops."""
+        """Keeps the reader of the protocol open until the server stops, or says why it cannot be opened."""
         try:
             manager = await asyncio.to_thread(_new_manager, self._state)
+            async with manager.run():
+                ready.set_result(manager)
+                await asyncio.get_running_loop().create_future()  # `stop` cancels it
         except ModuleNotFoundError as error:
             message = not_installed("this path", f"{error.name}", "mcp")
-            ready.set_exception(ModuleNotFoundError(message, name=error.name))
-            return
-        async with manager.run():
-            ready.set_result(manager)
-            await asyncio.get_running_loop().create_future()  # `stop` cancels it
+            _refuse_waiting(ready, ModuleNotFoundError(message, name=error.name))
+        except Exception as error:  # noqa: BLE001 (whatever it is, no request may wait for ever)
+            _log.exception("the tools for agents cannot be served")
+            self._serving = None
+            _refuse_waiting(ready, _NotServedError(error))
+
+
+def _refuse_waiting(ready: asyncio.Future[StreamableHTTPSessionManager], error: Exception) -> None:
+    """Gives an error to the requests that wait for the reader of the protocol."""
+    if not ready.done():
+        ready.set_exception(error)
+        ready.exception()  # nobody may be waiting any more
 
 
 def mcp_application(state: ServerState) -> RequestLog:

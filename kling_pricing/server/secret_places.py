@@ -8,6 +8,12 @@ from pathlib import Path
 from kling_pricing.errors import SettingsError
 
 
+def unset_variable(place: str) -> str | None:
+    """Returns the name of the environment variable in `env:NAME` if it is not set or is blank, or else None."""
+    kind, _, name = place.partition(":")
+    return name if kind == "env" and not os.environ.get(name, "").strip() else None
+
+
 class Secret:
     """A secret in an environment variable or in a file.
 

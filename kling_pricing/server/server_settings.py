@@ -134,6 +134,8 @@ class ServerLimits(FileModel):
     """The seconds in which a caller's server must accept a relayed callback."""
     live_streams: int = Field(64, ge=0, le=4096)
     """The largest number of open pages that a process updates live."""
+    live_streams_per_key: int = Field(16, ge=0, le=4096)
+    """The largest number of these pages that are signed in with the same access key."""
     statement_mb: int = Field(256, ge=1, le=65_536)
     """The largest upload of statements, in MiB. The server writes it to disk in parts."""
 

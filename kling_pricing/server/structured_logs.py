@@ -19,6 +19,8 @@ class JsonLines(logging.Formatter):
     Web addresses, and everything that looks like a key, are left out of messages and of tracebacks.
     """
 
+    _encoder = json.JSONEncoder(ensure_ascii=False, default=str)  # making one costs more than its work
+
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record."""
         entry: dict[str, Any] = {
@@ -31,7 +33,7 @@ class JsonLines(logging.Formatter):
         entry |= {name: value for name, value in facts.items() if value is not None}
         if record.exc_info:
             entry["error"] = without_secrets(self.formatException(record.exc_info), "sentence")
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        return self._encoder.encode(entry)
 
 
 def log_as_json(level: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from kling_pricing.errors import SettingsError
 from kling_pricing.server.sealed_callbacks import CallbackSeal
-from kling_pricing.server.secret_places import Secret
+from kling_pricing.server.secret_places import Secret, unset_variable
 from kling_pricing.server.server_settings import ServerSettings, UpstreamSettings
 from kling_pricing.tables.price_book import PriceBook
 
@@ -62,9 +62,10 @@ def upstreams(settings: ServerSettings, book: PriceBook) -> Mapping[str, Upstrea
     """Returns the accounts of the settings by name.
 
     Raises:
-        SettingsError: a provider is unknown, or a secret is missing.
+        SettingsError: a provider is unknown, or secrets are missing; it names all of them.
     """
     found = {}
+    _ensure_set(settings)
     for name, entry in settings.upstreams.items():
         provider = entry.provider or name
         if not book.knows(provider):
@@ -82,6 +83,34 @@ def upstreams(settings: ServerSettings, book: PriceBook) -> Mapping[str, Upstrea
             _seal(settings, name),
         )
     return found
+
+
+def _ensure_set(settings: ServerSettings) -> None:
+    """Names all variables that are not set at once, so that nobody has to start the server once for each.
+
+    Raises:
+        SettingsError: several variables are not set. One alone is refused by its `Secret`.
+    """
+    missing: dict[str, list[str]] = {}
+    for setting, place in _places(settings):
+        if (variable := unset_variable(place)) is not None:
+            missing.setdefault(variable, []).append(setting)
+    if len(missing) > 1:
+        uses = ", ".join(f"{name} ({' and '.join(dict.fromkeys(where))})" for name, where in missing.items())
+        raise SettingsError(
+            f"{len(missing)} variables are not set: {uses}; set them, or name files with file:PATH"
+        )
+
+
+def _places(settings: ServerSettings) -> Iterator[tuple[str, str]]:
+    """Yields each setting that names the place of a secret, with the place."""
+    for name, entry in settings.upstreams.items():
+        for field in ("credential", "webhook_secret"):
+            if (place := getattr(entry, field)) is not None:
+                yield f"upstreams.{name}.{field}", place
+    if settings.upstreams and settings.callback_key is not None and settings.public_url is not None:
+        yield "callback_key", settings.callback_key
+        yield from (("callback_old_keys", place) for place in settings.callback_old_keys)
 
 
 def _seal(settings: ServerSettings, name: str) -> CallbackSeal | None:

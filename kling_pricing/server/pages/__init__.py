@@ -96,7 +96,7 @@ class _LiveEndpoint:
             person = await run_in_threadpool(self._sign_ins.person, request, is_use=False)
         except KlingPricingError:
             person = None
-        status = 204 if person is None else 503 if self._updates.is_full else None
+        status = 204 if person is None else None if self._updates.has_room(person) else 503
         if person is None or status is not None:  # a browser does not try again after either of them
             await Response(status_code=status or 204)(scope, receive, send)
             return

@@ -68,10 +68,15 @@ class LiveUpdates:
         self._streams: set[_Stream] = set()
         self._looking: asyncio.Task[None] | None = None
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no further stream may be opened."""
-        return len(self._streams) >= self._state.settings.limits.live_streams or self._state.stopping.is_set()
+    def has_room(self, person: SignedIn) -> bool:
+        """Returns whether a person may open a further stream: one access key cannot hold all of them."""
+        limits = self._state.settings.limits
+        own = sum(stream.person.caller.name == person.caller.name for stream in self._streams)
+        return (
+            len(self._streams) < limits.live_streams
+            and own < limits.live_streams_per_key
+            and not self._state.stopping.is_set()
+        )
 
     async def stream(self, person: SignedIn, still: Callable[[], bool], receive: Receive, send: Send) -> None:
         """Sends events until the browser disconnects, the person's session ends or the server stops.

@@ -166,7 +166,7 @@ class Submitting:
             failed = partial(hook.failed, pending, error)
             await self._state.finish(lambda _: failed())
             raise
-        recorded = partial(_recorded, hook, pending, read.plain, redirects)
+        recorded = partial(_recorded, self._state, hook, pending, read.plain, redirects)
         instead, left = await self._state.finish(recorded)
         if isinstance(instead, Redirect):
             moved = outgoing._replace(url=instead.url)
@@ -332,12 +332,20 @@ def _refuse_fields_in_query(endpoint: Endpoint, query: str) -> None:
 
 
 def _recorded(
-    hook: Hook, pending: PendingSubmission, response: ProviderResponse, redirects: int, guard: BudgetGuard
+    state: ServerState,
+    hook: Hook,
+    pending: PendingSubmission,
+    response: ProviderResponse,
+    redirects: int,
+    _: BudgetGuard,
 ) -> tuple[ErrorResponse | Redirect | None, dict[str, str]]:
-    """Records a response. Returns what the hook says, and the header with what is left in the job's budgets."""
+    """Records a response. Returns what the hook says, and the header with what is left in the job's budgets.
+
+    What is left is read apart from the guard, whose connection is busy with the commits of others.
+    """
     instead = hook.answered(pending, response, redirects=redirects)
     try:
-        balances = guard.balances_of(pending.reservation_id)
+        balances = state.ledger.buckets_of(pending.reservation_id, state.clock())
     except KlingPricingError:
         return instead, {}
     parts = [f"{each.budget}={format_decimal(each.available)} {each.currency}" for each in balances]
