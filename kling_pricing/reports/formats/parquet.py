@@ -27,6 +27,10 @@ _TYPES: dict[Kind, str] = {
 }
 
 
+_ROW_GROUP = 10_240
+"""The number of rows of a group; the groups are small, because each is in memory until it is written."""
+
+
 def write(document: Document, folder: Path) -> None:
     """Writes each table that has a row per task."""
     for section in document.sections:
@@ -72,7 +76,7 @@ def copy_lines(columns: Sequence[Column], lines: Path, path: Path) -> None:
     with duckdb.connect(config={"threads": 1, "autoload_known_extensions": False}) as database:
         database.execute(
             f"COPY (SELECT {selected} FROM {source}) TO {_literal(path)}"  # noqa: S608 (our own column names)
-            " (FORMAT parquet, COMPRESSION zstd)"
+            f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
         )
 
 

@@ -19,7 +19,7 @@ from kling_pricing.reports.cell_conversion import convert_rows
 from kling_pricing.reports.document import Cell, Row
 from kling_pricing.reports.formats.sheet_layout import LINE_HEIGHT, SheetColumn, SheetLayout, written_cell
 
-_SPECIAL = re.compile(r"[&<>\x00-\x08\x0b-\x1f\ufffe\uffff]|_x[0-9a-fA-F]{4}_|\A\s|\s\Z")
+_SPECIAL = re.compile(r"[&<>\x00-\x08\x0b-\x1f\ufffe\uffff]|_x[0-9a-fA-F]{4}_")
 """Text that is not written into the markup as it is."""
 
 _CODES = re.compile(r"_(?=x[0-9a-fA-F]{4}_)|[\x00-\x08\x0b-\x1f\ufffe\uffff]")
@@ -90,8 +90,8 @@ def _cell_markup(column: SheetColumn, formats: Mapping[str, Any], width: int | N
     if not isinstance(value, str):
         number = _days(value) if isinstance(value, datetime) else value
         return _CellMarkup(f' s="{style}"><v>{number:.16G}</v></c>', lines)
-    space = ' xml:space="preserve"' if value[:1].isspace() or value[-1:].isspace() else ""
     text = _escaped(value) if _SPECIAL.search(value) else value
+    space = ' xml:space="preserve"' if text[:1].isspace() or text[-1:].isspace() else ""
     return _CellMarkup(f' s="{style}" t="inlineStr"><is><t{space}>{text}</t></is></c>', lines)
 
 
