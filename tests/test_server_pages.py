@@ -234,7 +234,7 @@ def test_a_doubt_is_resolved_with_a_reason(scene: PageScene, browser: Browser) -
 
 
 def test_a_budgets_file_is_planned_and_applied(scene: PageScene, browser: Browser) -> None:
-    """A mistake is shown with its line and the text stays; a plan names what lessens protection."""
+    """A mistake is shown with its line and the text stays; a plan names what weakens protection."""
     person = Person(scene, browser, scene.key(name="planner"))
     page = person.page
     person.open("/budgets-file")

@@ -224,7 +224,7 @@ def test_an_upload_that_cannot_be_used_begins_nothing(api: httpx.Client, folder:
         (400, "invoice_total", {"invoice_total": "5e999999", "invoice_currency": "USD"}, one),
         (400, "colour", {"colour": "blue"}, one),
         (400, "at least one file", {}, {"mapping_file": ("m.yaml", b"x: 1")}),
-        (400, "belongs into", {}, {"files": ("a.csv", HEADER)}),
+        (400, "a file must be in one of the fields", {}, {"files": ("a.csv", HEADER)}),
         (400, "a dot", {}, {"statements": (".hidden", HEADER)}),
         (400, "printable", {}, {"statements": ("x" * 201, HEADER)}),
         (400, "two files", {}, [("statements", ("a.csv", HEADER)), ("statements", ("b/a.csv", HEADER))]),

@@ -24,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 NOTHING = Comparison()
-"""The comparison of a response that says nothing else than the quote."""
+"""The comparison of a response that says nothing other than the quote."""
 
 
 class Uncompared(NamedTuple):

@@ -67,7 +67,7 @@ _OF_ERRORS: Mapping[type[KlingPricingError], ProblemType] = {
     BudgetExceededError: ProblemType(402, "The request does not fit a budget"),
     BudgetFrozenError: ProblemType(402, "Spending is frozen"),
     BudgetError: ProblemType(422, "The budgets cannot be used"),
-    BudgetWeakenedError: ProblemType(409, "The change lessens protection, and nobody agreed to that"),
+    BudgetWeakenedError: ProblemType(409, "The change weakens protection, and nobody agreed to that"),
     LedgerError: ProblemType(409, "The ledger cannot carry out the operation"),
     ReservationNotFoundError: ProblemType(404, "The reservation is not in the ledger"),
     ReservationStateError: ProblemType(409, "The state of the reservation does not allow the operation"),
@@ -156,7 +156,7 @@ class ProblemDocument(BaseModel):
     reason: str | None = Field(None, description="The reason for the freeze.")
     frozen_at: str | None = Field(None, description="The instant of the freeze, UTC.")
     removed: list[str] | None = Field(None, description="The budgets that would be removed.")
-    weaker: list[str] | None = Field(None, description="The changes that would lessen protection.")
+    weaker: list[str] | None = Field(None, description="The changes that would weaken protection.")
 
 
 _ATTRIBUTES = (

@@ -204,7 +204,7 @@ def act_on_reconciliation(
     run = run_of(server, run_id)
     author(caller.name, body.reason)
     if run.result is None or body.plan != run.result["plan"]:
-        raise HTTPException(409, "there is another result than the one that you have seen; look at it first")
+        raise HTTPException(409, "the result has changed since you saw it; look at the new one first")
     try:
         server.runs.act(run, action, body.plan, body.reason, caller.name)
     except BusyError as error:

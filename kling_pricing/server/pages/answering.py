@@ -208,7 +208,7 @@ def problem_from(error: Exception) -> ProblemDocument:
         return plain_problem(HTTPStatus.BAD_REQUEST, detail, mistakes)
     if isinstance(error, BudgetWeakenedError):
         changes = "; ".join((*error.weaker, *(f"{name}: removed" for name in error.removed)))
-        detail = f"this lessens protection: {changes}; tick the boxes for these changes if you want them"
+        detail = f"this weakens protection: {changes}; tick the boxes for these changes if you want them"
         return problem_of(error).model_copy(update={"detail": detail})
     if isinstance(error, KlingPricingError):
         return problem_of(error)

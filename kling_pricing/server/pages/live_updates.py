@@ -119,7 +119,7 @@ class LiveUpdates:
             except KlingPricingError:
                 pass  # the page itself says that the ledger cannot be used
             except Exception:  # noqa: BLE001 (one failure must not end the updates of every page)
-                _log.exception("the live updates of open pages failed; they go on")
+                _log.exception("the live updates of open pages failed; they continue")
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _look_once(self) -> None:

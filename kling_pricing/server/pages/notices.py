@@ -12,7 +12,7 @@ NOTICES: Mapping[str, str] = {
     "asked-unanswered": "The provider was asked, but there was no usable answer. Nothing was changed.",
     "asked-unaskable": "The server cannot find this job at the provider, because its task is not known. The "
     "job may exist, so look it up before you state its outcome. Nothing was changed.",
-    "asked-unfound": "The provider does not find this job, but it may exist. Look it up before you state its "
+    "asked-unfound": "The provider did not find this job, but it may exist. Look it up before you state its "
     "outcome. Nothing was changed.",
     "budgets-applied": "The new budgets are in force.",
     "cap-set": "The new cap is in force.",

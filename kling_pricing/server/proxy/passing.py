@@ -278,7 +278,7 @@ class Proxy:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except (aiohttp.ClientError, TimeoutError) as error:  # the caller's connection is closed, too
-            _log.warning("%s broke a response off: %s", request.target.upstream.name, type(error).__name__)
+            _log.warning("%s broke off a response: %s", request.target.upstream.name, type(error).__name__)
         finally:
             if gone is not None:
                 gone.cancel()

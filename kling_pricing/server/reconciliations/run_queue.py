@@ -95,7 +95,7 @@ class RunQueue:
         """
         with self._changed:
             if self._incoming >= _MAX_INCOMING:
-                raise BusyError(f"{_MAX_INCOMING} uploads arrive already; try again later")
+                raise BusyError(f"{_MAX_INCOMING} uploads are arriving already; try again later")
             self._incoming += 1
         try:
             with self._work.incoming() as folder:
@@ -254,7 +254,7 @@ class RunQueue:
                     stdin.write(order)
                     stdin.flush()
             process.wait(limit_s)
-            problem = "the worker process was ended from outside, for example because the memory was full"
+            problem = "the worker process was killed from outside, for example because the machine ran out of memory"
         except subprocess.TimeoutExpired:
             problem = (
                 f"it took longer than {limit_s} s, so it was ended; upload a smaller statement, or raise "

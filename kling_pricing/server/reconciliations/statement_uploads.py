@@ -145,7 +145,7 @@ class _UploadReading:
             return
         if self._field not in self.names:
             known = " and ".join(self.names)
-            raise KlingPricingError(f"a file belongs into one of the fields {known}; send it there")
+            raise KlingPricingError(f"a file must be in one of the fields {known}; send it there")
         self._check(self.fields)
         self._file = self._open(_safe_name(name))
 
