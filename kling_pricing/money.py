@@ -31,6 +31,12 @@ MAX_WHOLE_DIGITS = 12
 
 _EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
 _WIDE = Context(prec=60, traps=[InvalidOperation, Overflow])
+_CURRENCY = r"[$\u20ac\u00a3\u00a5]|[A-Za-z]{3}"
+_MEANT = re.compile(
+    rf"\s*({_CURRENCY})?\s*(0|[1-9][0-9]*)(?:[.,]([0-9]{{1,2}}|[0-9]{{4,{MAX_DECIMALS}}}))?\s*({_CURRENCY})?\s*"
+)
+"""An amount as people write it. With three digits after a comma or point, it may be one of thousands."""
+
 _PLAIN_NUMBER = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
@@ -68,6 +74,12 @@ def _why_not_a_price(text: str) -> str:
         return f"{text!r} is not a finite number; write an amount such as 0.0714"
     if text.startswith("-"):
         return f"{text!r} is negative; write zero or more"
+    if (match := _MEANT.fullmatch(text)) is not None:
+        before, whole, fraction, after = match.groups()
+        currency = (before or after or "").strip()
+        elsewhere = f", and give the currency {currency} in its own field or option" if currency else ""
+        number = whole if fraction is None else f"{whole}.{fraction}"
+        return f"{text!r} is not a plain decimal number; write {number}{elsewhere}"
     return (
         f"{text!r} is not a plain decimal number; write it with a decimal point and without a unit, "
         "such as 0.0714"

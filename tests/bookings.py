@@ -76,7 +76,7 @@ class BookedMonths:
             key: amount for key, amount in journal.items() if amount
         }
         last: date = (result.until - timedelta(microseconds=1)).date()
-        closing = self._rates.rate("USD", last)
+        closing = self._rates.rate("USD", last).rate
         for entry in booked_journal(result, Booking(AccountsFile(), self._rates)):
             assert (entry.currency, entry.original_currency) == ("EUR", "USD")
             check_entry(entry)

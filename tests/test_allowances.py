@@ -17,7 +17,7 @@ from kling_pricing import (
     LedgerError,
     PriceBook,
 )
-from kling_pricing.guard import allow, allowance_requests, allowances, freeze_budgets, revoke
+from kling_pricing.guard import allow, allowance_requests, allowances, decline, freeze_budgets, revoke
 from tests.conftest import Clock
 from tests.guards import CLIP, COST, ZERO, VerifiedGuard
 
@@ -289,6 +289,28 @@ def test_a_request_is_filed_listed_and_granted(ledger: str, book: PriceBook) -> 
         ("li", "ask"),
         ("wang", "allow"),
     ]
+
+
+def test_a_request_is_declined_with_a_reason(ledger: str, book: PriceBook) -> None:
+    """A declined request keeps the first answer and cannot be granted; a granted one cannot be declined."""
+    guard = VerifiedGuard(ledger, [budget()], book=book, actor="li")
+    guard.admit(CLIP, project="trailer")
+    first, second = (guard.ask(CLIP, project="trailer", reason=reason) for reason in ("due", "due soon"))
+    assert first.state == "open"
+    declined = decline(ledger, first.id, actor="wang", reason="use 720p")
+    assert declined.state == "declined"
+    assert decline(ledger, first.id, actor="chen", reason="again") == declined
+    assert guard.allowance_requests() == [declined, second]
+    with pytest.raises(LedgerError, match=r"wang declined request \w+: use 720p; .* an allowance without"):
+        allow(ledger, request=first.id, until=LATER, reason="granted all the same")
+    allowance = allow(ledger, request=second.id, until=LATER, reason="granted")
+    with pytest.raises(LedgerError, match=f"granted already, as allowance {allowance.id}; .* revoke"):
+        decline(ledger, second.id, reason="too late")
+    with pytest.raises(LedgerError, match="unknown request nothing for an allowance"):
+        decline(ledger, "nothing", reason="x")
+    action = next(action for action in guard.log() if action.action == "decline")
+    assert (action.subject, action.old, action.new) == (first.id, {"declined": False}, {"declined": True})
+    assert declined.declined == (action.actor, action.reason, action.at) == ("wang", "use 720p", action.at)
 
 
 def test_asking_without_need_says_why(ledger: str, book: PriceBook) -> None:

@@ -120,9 +120,19 @@ def test_another_currency_is_booked_at_the_rates_of_its_days(tmp_path: Path) -> 
         ("liability", D("-17.1565"), D(-20)),
         ("rounding", D("0.01"), None),
     ]
-    assert [line.memo for line in entry.lines if line.account == "exchange"] == [
-        "from the days of use to the end of the period",
-        "of the amount owed at the start of the period",
+    older = "; the rate of 2026-11-28 for 2026-11-30, 2 days older"
+    assert [line.memo for line in entry.lines if line.account == "expense"] == [
+        "used, at the expected amount; the rate of 2026-10-31 for 2026-11-27, 27 days older",
+        "used, at the expected amount",
+    ]
+    assert [(dated.day, dated.age_days) for dated in entry.older_rates] == [
+        (date(2026, 11, 27), 27),
+        (date(2026, 11, 30), 2),
+    ]
+    assert [line.memo for line in entry.lines if line.account in {"exchange", "liability"}] == [
+        f"from the days of use to the end of the period{older}",
+        f"of the amount owed at the start of the period{older}",
+        f"invoiced or owed{older}",
     ]
     check_entry(entry)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kling_pricing import KlingPricingError, PriceBook, StatementError
+from kling_pricing import KlingPricingError, LedgerError, PriceBook, StatementError
 from kling_pricing.ledger import connect
 from kling_pricing.ledger.books import FACT_SEPARATOR, BookFact, BooksUpdate, ClosedMonth
 from kling_pricing.reconcile import (
@@ -292,7 +292,8 @@ def test_a_disputed_task_is_not_settled_before_the_dispute_is_resolved(finance: 
     assert (dispute.task_id, dispute.amount, dispute.row) == ("t", COST, f"{statement.name}:2")
     resolved = resolve_dispute(ledger, dispute.number, provider="qingbo", reason="the clip was longer")
     assert resolved.resolution == "the clip was longer"
-    with pytest.raises(KlingPricingError, match="was resolved at"):
+    assert resolve_dispute(ledger, dispute.number, reason="the clip was longer") == resolved
+    with pytest.raises(KlingPricingError, match=r"was resolved already, at .* UTC: the clip was longer"):
         resolve_dispute(ledger, dispute.number, provider="qingbo", reason="again")
     with finance.month("2026-11", statement) as result:
         assert result.settle().settled == 1
@@ -382,8 +383,9 @@ def test_both_kinds_of_store_keep_the_books(ledger: str, book: PriceBook, tmp_pa
     assert {task: line.category for task, line in lines.items()} == {"t": "billed_twice", "u": "matched"}
     dispute = open_dispute(ledger, "t", provider="qingbo", actor="li", reason="charged twice")
     assert (dispute.amount, dispute.actor, dispute.reason) == (COST, "li", "charged twice")
-    close_month(ledger, "2026-10", provider="qingbo", actor="li", clock=lambda: at("2026-11", 2))
-    (closed,) = closed_months(ledger, provider="qingbo")
+    for month in ("2026-09", "2026-10"):
+        close_month(ledger, month, provider="qingbo", actor="li", clock=lambda: at("2026-11", 2))
+    (_, closed) = closed_months(ledger, provider="qingbo")
     assert {line.account: line.amount for line in closed.journal} == {
         "expense": COST,
         "disputed": COST,
@@ -623,17 +625,52 @@ class PlainBook:
         number = min(self.disputes.keys() - self.resolved.keys(), default=None)
         if number is not None:
             ledger = self.finance.world.ledger
+            charge = self.disputes[number][1]
+            rows = [
+                (row.task, row.amount, row.when)
+                for files in self.files.values()
+                for file in files
+                if file.replaced_in == "9999-99"
+                for row in file.rows
+            ]
+            if (charge.task, charge.amount, charge.when) not in rows:
+                ended = f"dispute {number} ended already, at .* no longer contains"
+                with pytest.raises(LedgerError, match=ended):
+                    resolve_dispute(ledger, number, provider="qingbo", reason="done", clock=lambda: now)
+                return
             resolve_dispute(ledger, number, provider="qingbo", reason="done", clock=lambda: now)
             self.resolved[number] = self.period(self.disputes[number][1].period)
 
     def close(self, month: str) -> None:
-        """Closes a month."""
-        if month >= self.is_open:
-            now = month_period(month).until + timedelta(days=3)
-            (closed,) = close_month(self.finance.world.ledger, month, provider="qingbo", clock=lambda: now)
-            self.learn(month)
-            self.sealed[month] = (closed.journal, closed.payable)
-            self.is_open = f"{month_period(month).until:%Y-%m}"
+        """Closes a month, after the earlier months that the refusal names."""
+        if month < self.is_open:
+            return
+        now, ledger = month_period(month).until + timedelta(days=3), self.finance.world.ledger
+        before = dict(self.known), [*self.uses]
+        self.learn(month)
+        if gaps := [period for period in self.periods() if self.is_open <= period < month]:
+            self.known, self.uses = before  # a refusal adds nothing to the books
+            command = f"first `kling-pricing month close {gaps[0]} --provider qingbo`"
+            with pytest.raises(LedgerError, match=command) as refused:
+                close_month(ledger, month, provider="qingbo", clock=lambda: now)
+            assert [gap for gap in MONTHS if gap in str(refused.value)] == gaps
+            self.close(gaps[0])
+            self.close(month)
+            return
+        if not self.uses and not self.files:
+            with pytest.raises(LedgerError, match="there is nothing to close"):
+                close_month(ledger, month, provider="qingbo", clock=lambda: now)
+            return
+        (closed,) = close_month(ledger, month, provider="qingbo", clock=lambda: now)
+        self.sealed[month] = (closed.journal, closed.payable)
+        self.is_open = f"{month_period(month).until:%Y-%m}"
+
+    def periods(self) -> list[str]:
+        """Returns the accounting periods of all facts, and of the replacements of statements, in order."""
+        files = [file for files in self.files.values() for file in files]
+        periods = {period for _, period, _ in self.uses} | {row.period for file in files for row in file.rows}
+        periods |= {file.replaced_in for file in files} - {"9999-99"}
+        return sorted(periods | {period for period, _, _ in self.disputes.values()} | {*self.resolved.values()})
 
     def targets(self, until: str) -> dict[str, Decimal]:
         """Returns the balances of the accounts at the end of a month."""

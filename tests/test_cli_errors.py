@@ -45,6 +45,7 @@ ARGUMENTS: dict[str, str] = {
     "request_file": "request.json",
     "project": "trailer",
     "allowance": "nothing",
+    "request": "nothing",
     "url": "sqlite:///spend.db",
     "number": "1",
     "month name": "2026-10",
@@ -75,7 +76,6 @@ REQUIRED: dict[str, list[str]] = {
 BAD: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("before", "after"), ("nowhere.csv", "nowhere.csv: cannot be read")),
     **dict.fromkeys(("money", "max_increase"), ("1e3", "'1e3' is not a plain decimal number")),
-    "durations": ("5.5", "not a valid integer"),
     "groups": ("nowhere", "has no column 'nowhere' to group by; use a column of the list, or one of: "),
     "maps": ("nowhere", "'nowhere' has no value; write COLUMN=FIELD"),
     "models": ("nobody", "unknown model nobody; use one of: "),
@@ -115,7 +115,9 @@ BAD: dict[str, tuple[str, str]] = {
     "cap": ("1e3", "'1e3' is not a plain decimal number"),
     "currency": ("usd", "currency must be three capital letters"),
     "decimals": ("10", "10 is not in the range"),
-    "duration": ("5.5", "not a valid integer"),
+    **dict.fromkeys(
+        ("duration", "durations"), ("5.5", "'5.5' is not a whole number of seconds; write a number")
+    ),
     "duration_s": ("nowhere", "column nowhere: does not have this column"),
     "duration_unit": ("hour", "'hour' is not one of"),
     "file": ("nowhere.json", "nowhere.json"),
@@ -346,6 +348,7 @@ REFUSALS: dict[str, list[str]] = {
         *("trailer", "--amount", "1", "--currency", "USD", "--budget", "trailer"),
         *("--until", "2020-01-01", *REQUIRED["reason"]),
     ],
+    "budget decline": ["nothing", *REQUIRED["reason"]],
     "budget revoke": ["nothing", *REQUIRED["reason"]],
     "ledger init": ["sqlite:///spend.db", "--grant", "guard"],
     "dispute open": ["t-1", *REQUIRED["provider"], *REQUIRED["reason"]],

@@ -144,10 +144,30 @@ def test_allowances_as_programs_read_them(run: Run) -> None:
     granted = parsed(run("budget", "allow", "--request", asked["id"], *FOR_EVER, "--json"))
     assert (granted["amount"], granted["key"], granted["request_id"]) == ("0.714", "a", asked["id"])
     listed = parsed(run("budget", "allowances", "--json"))
-    assert listed == {"allowances": [granted], "requests": [{**asked, "allowance_id": granted["id"]}]}
+    answered = {**asked, "allowance_id": granted["id"], "state": "granted"}
+    assert (asked["state"], listed) == ("open", {"allowances": [granted], "requests": [answered]})
     assert parsed(run("budget", "status", "--json"))["allowances"] == [granted]
     revoked = parsed(run("budget", "revoke", granted["id"], "--reason", "x", "--json"))
     assert (revoked["state"], parsed(run("budget", "status", "--json"))["allowances"]) == ("revoked", [])
+
+
+def test_a_request_is_declined(run: Run) -> None:
+    """`budget decline` answers a request, and `budget allowances` says who declined it, when and why."""
+    submitted(run)
+    asked = parsed(run("budget", "ask", "-", "--project", "trailer", "--reason", "due", "--json", stdin=CLIP))
+    why = ("--actor", "wang", "--reason", "use 720p")
+    assert lines(run("budget", "decline", asked["id"], *why)) == [
+        f"Request {asked['id']} of trailer is declined."
+    ]
+    again = parsed(run("budget", "decline", asked["id"], *why, "--json"))
+    assert (again["state"], again["declined"]["actor"], again["declined"]["reason"]) == (
+        *("declined", "wang", "use 720p"),
+    )
+    heading, filed, declined = lines(run("budget", "allowances"))
+    assert heading == f"{asked['id']}  trailer: 0.714 USD, declined"
+    assert filed.endswith(": due")
+    assert re.fullmatch(r"  declined by wang, [-0-9]+ [:0-9]+ UTC: use 720p", declined)
+    assert run("budget", "allow", "--request", asked["id"], *FOR_EVER).returncode == 1
 
 
 def test_the_list_reads_the_same_with_and_without_colours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

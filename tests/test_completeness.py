@@ -238,6 +238,7 @@ def test_the_command_exits_2_and_says_why(finance: Finance) -> None:
             "disputed": "0",
             "disputed_before": "0",
             "accrue": "0",
+            "accrued_months": [],
         }
     ]
     assert commands.run(*command, "--invoice-id", "A-7", ledger=ledger).returncode == 2
@@ -265,6 +266,10 @@ def test_one_command_reconciles_several_providers(finance: Finance) -> None:
     assert (refused.returncode, "--replaces applies to a single provider" in refused.stderr) == (2, True)
     unnamed = commands.run("reconcile", "--statement", packs, "--month", NOVEMBER, ledger=ledger)
     assert "needs its provider; give --provider, or write PROVIDER=FILE" in unnamed.stderr
+    named = f"qingb={packs}"
+    misspelled = commands.run("reconcile", "--statement", named, "--month", NOVEMBER, ledger=ledger)
+    assert misspelled.returncode == 2
+    assert "unknown provider 'qingb'; did you mean 'qingbo'?" in misspelled.stderr
 
 
 def test_what_a_corrected_statement_changes_is_shown_first(finance: Finance) -> None:

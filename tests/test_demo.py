@@ -198,19 +198,25 @@ def test_every_command_to_try_next_works_as_printed(told: Told) -> None:
 
 
 def test_another_run_tells_the_same_story(told: Told, tmp_path: Path) -> None:
-    """With the same seed, whatever tables the user has, the output is the same; only the report stays."""
+    """With the same seed, whatever tables the user has, the output is the same; only the report stays.
+
+    A shell that does not find the command is told how.
+    """
     provider, own = SCRIPT.scripts.provider, tmp_path / "tables"
     (own / "prices" / provider).mkdir(parents=True)
     for table in bundled("prices", provider).iterdir():
         (own / "prices" / provider / table.name).write_text(table.read_text().replace("0.1071", "0.2071"))
     temporary = tmp_path / "temporary"
     temporary.mkdir()
+    program = tmp_path / "my tools" / "kling-pricing"
+    program.parent.mkdir()
+    program.write_text("from kling_pricing.cli import main; main()")
     done = subprocess.run(
-        [*COMMAND, "demo", "--seed", str(SCRIPT.seed)],
+        [sys.executable, program, "demo", "--seed", str(SCRIPT.seed)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "TMPDIR": str(temporary), "KLING_PRICING_TABLES": str(own)},
+        env={**os.environ, "TMPDIR": str(temporary), "KLING_PRICING_TABLES": str(own), "PATH": os.defpath},
     )
     assert done.returncode == 0, done.stderr
     assert max(map(len, (line for line in done.stdout.splitlines() if str(tmp_path) not in line))) <= 80
@@ -219,6 +225,7 @@ def test_another_run_tells_the_same_story(told: Told, tmp_path: Path) -> None:
     report = Path(rest.splitlines()[0].strip())
     assert report.read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert [path for path in temporary.iterdir() if path not in report.parents] == []
+    assert f"  export PATH='{program.parent}':$PATH\n" in rest
     assert "kling-pricing demo --keep playground" in rest
 
 
@@ -233,9 +240,15 @@ def test_other_seeds_make_other_jobs() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [(signal.SIGINT, 130, "\ninterrupted\n"), (signal.SIGTERM, -signal.SIGTERM, "\n")],
+)
 @pytest.mark.parametrize("moment", ["A ledger in", "6 October"])
-def test_ctrl_c_leaves_nothing_behind(moment: str, tmp_path: Path) -> None:
-    """Interrupted at the start or within the month, the demo exits 130, and no file or process stays."""
+def test_an_ended_demo_leaves_nothing_behind(
+    moment: str, ending: signal.Signals, status: int, said: str, tmp_path: Path
+) -> None:
+    """Ended at the start or within the month, by Ctrl-C or SIGTERM, the demo leaves no file and no process."""
     keep, temporary = tmp_path / "playground", tmp_path / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-u", "-c", INTERRUPTIBLE, "demo", "--keep", str(keep)]
@@ -250,9 +263,9 @@ def test_ctrl_c_leaves_nothing_behind(moment: str, tmp_path: Path) -> None:
         assert process.stdout is not None
         while moment not in process.stdout.readline():
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         _, errors = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, errors) == (130, "\ninterrupted\n")
+    assert (process.returncode, errors) == (status, said)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert (keep.exists(), [*temporary.iterdir()]) == (False, [])

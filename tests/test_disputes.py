@@ -61,6 +61,74 @@ def test_a_task_that_is_in_dispute_is_not_disputed_again(finance: Finance) -> No
     assert open_dispute(ledger, "t", provider="qingbo", reason="once more").amount == COST
 
 
+@pytest.fixture
+def recorded(ledger: str, book: PriceBook, tmp_path: Path) -> Finance:
+    """A ledger of either kind, with the tasks `t` and `u` as recorded by a person for the month."""
+    finance = Finance(ledger, book, tmp_path)
+    for day, task in enumerate("tu", 5):
+        finance.world.guard.record("qingbo", task, COST, labels={"project": "trailer"}, at=at(MONTH, day))
+    return finance
+
+
+def test_a_line_in_dispute_says_so_and_is_not_open(recorded: Finance) -> None:
+    """The remedy names the dispute and how it ends; the line needs no second dispute, and counts apart."""
+    statement = recorded.statement(
+        ("t", 2 * COST, at(MONTH)), ("u", COST + HALF, at(MONTH, 6)), ("stranger", COST, at(MONTH))
+    )
+    ledger = recorded.world.ledger
+    with recorded.month(MONTH, statement) as result:
+        before = (result.exceptions, result.in_dispute)
+        assert result.dispute(reason="too dear") == 2
+        (first, second) = list_disputes(ledger, provider="qingbo")
+        assert (before, result.exceptions, result.in_dispute, result.open) == ((3, 0), 3, 2, 1)
+        totals = {total.name: (total.lines, total.variance) for total in result.totals("standing")}
+        assert totals == {"disputed": (2, COST + HALF), "open": (1, COST)}
+    number = {each.task_id: each.number for each in (first, second)}["t"]
+    remedy = (
+        f"The charge has been in dispute since {first.opened_at:%Y-%m-%d} (dispute {number}). A corrected "
+        "statement without the charge ends the dispute by itself. If the provider refunds the charge, remember "
+        f"the statement with the refund, and then run `kling-pricing dispute resolve {number} --reason TEXT`. "
+        "If you accept the charge, run this now."
+    )
+    assert recorded.lines(MONTH, statement, remember=False)["t"].remedy == remedy
+    done = reconciled(recorded, statement)
+    assert (
+        done.stdout.splitlines()[-1]
+        == "the totals tie out; 3 exceptions, 2 of them in dispute, and 1 still open"
+    )
+    resolve_dispute(ledger, number, reason="accepted")
+    with recorded.month(MONTH, statement) as result:
+        assert result.in_dispute == 1
+        assert "in dispute" not in {line.task_id: line.remedy for line in result.lines()}["t"]
+
+
+def test_a_part_in_dispute_leaves_the_rest_open(recorded: Finance) -> None:
+    """The remedy says how much is in dispute, and what to do about the rest."""
+    statement = recorded.statement(("t", COST, at(MONTH)), ("t", COST, at(MONTH, 7)))
+    recorded.lines(MONTH, statement)
+    open_dispute(recorded.world.ledger, "t", provider="qingbo", amount=HALF, reason="too dear")
+    with recorded.month(MONTH, statement) as result:
+        (line,) = result.lines("billed_twice")
+        assert (result.in_dispute, result.open, result.exceptions) == (0, 2, 2)  # the other is not charged
+    assert line.remedy == (
+        "0.357 USD of the charges is in dispute already. The charges are 0.714 USD more than expected. Dispute "
+        "the repeated charge."
+    )
+
+
+def test_a_dispute_of_a_withdrawn_row_covers_no_other_row(recorded: Finance) -> None:
+    """A corrected statement that still charges too much leaves the rest open, and not in dispute."""
+    days = [at(MONTH, day) for day in (5, 7, 8)]
+    first = recorded.statement(*(("t", COST, when) for when in days), name="first.csv")
+    recorded.lines(MONTH, first)
+    open_dispute(recorded.world.ledger, "t", provider="qingbo", reason="charged three times")
+    corrected = recorded.statement(*(("t", COST, when) for when in days[:2]))
+    with recorded.month(MONTH, corrected, replaces="first.csv") as result:
+        result.remember()
+        (line,) = result.lines("billed_twice")
+        assert (result.in_dispute, line.remedy.rpartition(". ")[2]) == (0, "Dispute the repeated charge.")
+
+
 def test_a_number_is_enough_to_resolve_a_dispute(finance: Finance) -> None:
     """The books of all accounts are searched for the number; an unknown number changes nothing."""
     guard, ledger = finance.world.guard, finance.world.ledger
@@ -79,6 +147,39 @@ def test_a_number_is_enough_to_resolve_a_dispute(finance: Finance) -> None:
         resolve_dispute(ledger, 9999, reason="refused")
     with pytest.raises(KlingPricingError, match="there is no dispute 9999 with qingbo"):
         resolve_dispute(ledger, 9999, provider="qingbo", account="studio", reason="refused")
+
+
+def test_a_dispute_that_has_ended_is_not_resolved_again(finance: Finance) -> None:
+    """The command says how and when it ended; it fails unless the dispute was resolved for the same reason."""
+    ledger = finance.world.ledger
+    statement = finance.statement(("t", 2 * COST, at(MONTH)), ("u", 2 * COST, at(MONTH, 6)), name="first.csv")
+    with finance.month(MONTH, statement) as result:
+        assert result.dispute(reason="too dear") == 2
+    numbers = {each.task_id: each.number for each in list_disputes(ledger, provider="qingbo")}
+    accept = ("dispute", "resolve", str(numbers["t"]), "--reason", "accepted")
+    assert run(*accept, ledger=ledger).stderr == ""
+    again = run(*accept, ledger=ledger)
+    assert again.returncode == 0
+    assert f"dispute {numbers['t']} was resolved already, at " in again.stderr
+    other = run(*accept[:-1], "refunded", ledger=ledger)
+    assert (other.returncode, other.stdout) == (1, "")
+    assert " UTC: accepted; nothing was changed" in other.stderr
+    corrected = finance.statement(("t", 2 * COST, at(MONTH)), ("u", COST, at(MONTH, 6)), name="second.csv")
+    with finance.month(MONTH, corrected, replaces="first.csv") as result:
+        result.remember()
+        before = result.payable()
+    ended = run("dispute", "resolve", str(numbers["u"]), "--reason", "corrected", ledger=ledger)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert f"dispute {numbers['u']} ended already, at " in ended.stderr
+    assert (
+        "because second.csv no longer contains the charge first.csv:3, which therefore does not" in ended.stderr
+    )
+    withdrawn = list_disputes(ledger, provider="qingbo")[-1]
+    assert (withdrawn.resolved_at, withdrawn.withdrawn_by) == (None, "second.csv")
+    listed = run("dispute", "list", "--all", "--provider", "qingbo", ledger=ledger).stdout
+    assert f"; ended {withdrawn.withdrawn_at:%Y-%m-%d}, because second.csv lacks the row\n" in listed
+    with finance.month(MONTH, corrected) as result:
+        assert result.payable() == before
 
 
 def reconciled(finance: Finance, statement: Path, *words: str) -> Done:

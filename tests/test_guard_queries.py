@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,30 @@ def test_pages_are_filtered_by_state_and_doubt(open_guard: OpenGuard, clock: Clo
     clock.pass_by(minutes=6)
     assert [each.key for each in guard.history_page(state="bound")] == ["running"]
     assert [each.id for each in guard.history_page(in_doubt=True)] == [doubtful.id]
+
+
+def test_pages_of_a_period_are_as_its_history(open_guard: OpenGuard, clock: Clock) -> None:
+    """The pages of a period have its reservations, whatever their size, and with the other filters too."""
+    guard = open_guard(Budget(name="all", cap=Decimal(100), currency="USD"))
+    for number in range(9):
+        guard.admit(CLIP, project="ab"[number % 2], key=f"k{number}")
+        if number % 3 == 2:
+            clock.pass_by(hours=6)
+    history = guard.history()
+    since, until = (history[0].created_at + timedelta(hours=hours) for hours in (6, 12))
+    for chosen in ({}, {"project": "b"}, {"key": "k4"}):
+        expected = guard.history(since=since, until=until, **chosen)[::-1]
+        for limit in (1, 2, 100):
+            period: dict[str, Any] = {"since": since, "until": until, "limit": limit, **chosen}
+            found = guard.history_page(**period)
+            while page := guard.history_page(after=found[-1].id, **period):
+                found += page
+            assert found == expected
+    assert [each.key for each in guard.history_page(since=since, limit=4)] == ["k8", "k7", "k6", "k5"]
+    assert [each.key for each in guard.history_page(until=since)] == ["k2", "k1", "k0"]
+    assert guard.history_page(since=since, after=history[0].id) == []
+    newest = history[-1].id
+    assert [each.key for each in guard.history_page(until=until, after=newest, limit=2)] == ["k5", "k4"]
 
 
 @pytest.mark.parametrize("limit", [0, 1001, True, "5"])

@@ -539,6 +539,23 @@ def test_roles_that_could_use_guards_still_can(postgres_database: str, book: Pri
         execute(postgres_database, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
+def test_functions_of_an_earlier_release_are_renewed(postgres_database: str, book: PriceBook) -> None:
+    """A ledger of this version without a newer function says how to get it, and then has it."""
+    execute(postgres_database, "DROP SCHEMA IF EXISTS kling_pricing CASCADE")
+    prepare(postgres_database, create=True)
+    execute(
+        postgres_database,
+        "DROP FUNCTION kling_pricing.reservation_page(text, text, text, boolean, text, bigint, timestamptz,"
+        " timestamptz)",
+    )
+    with BudgetGuard(postgres_database, second_budgets(), book=book) as guard:
+        assert guard.history_page() == []
+        with pytest.raises(LedgerUnavailableError, match="run `kling-pricing ledger migrate URL`"):
+            guard.history_page(since=END)
+        prepare(postgres_database, create=False)
+        assert guard.history_page(since=END) == []
+
+
 def test_a_guard_of_the_first_version_is_asked_to_upgrade(postgres_database: str) -> None:
     """A version-1 guard that was open during the migration cannot reserve, and the error says to upgrade it."""
     golden_database(postgres_database, 1)

@@ -37,6 +37,13 @@ def test_a_plain_decimal_keeps_its_digits(text: str) -> None:
         ("", "plain decimal"),
         ("0,5", "plain decimal"),
         ("٣", "plain decimal"),
+        ("6,50", r"write 6\.50$"),
+        ("6.50 EUR", r"write 6\.50, and give the currency EUR in its own field or option$"),
+        ("$ 6,50", r"write 6\.50, and give the currency \$ in its own"),
+        ("€5", "write 5, and give the currency € in its own"),
+        ("1,000", "write it with a decimal point and without a unit"),
+        ("1.000 EUR", "write it with a decimal point and without a unit"),
+        ("1,000.50", "write it with a decimal point and without a unit"),
         ("1000000000000", "13 digits before the decimal point, but the maximum is 12"),
     ],
 )

@@ -138,15 +138,19 @@ def test_every_category_and_standing_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exceptions", "still_open", "words"),
+    ("exceptions", "still_open", "disputed", "words"),
     [
-        (1, 1, "1 exception, still open"),
-        (1, 0, "1 exception, explained"),
-        (2, 2, "2 exceptions, all of them still open"),
-        (2, 0, "2 exceptions, all of them explained"),
-        (1040, 1025, "1,040 exceptions, 1,025 of them still open"),
+        (1, 1, 0, "1 exception, still open"),
+        (1, 0, 0, "1 exception, explained"),
+        (1, 0, 1, "1 exception, in dispute"),
+        (2, 2, 0, "2 exceptions, all of them still open"),
+        (2, 0, 0, "2 exceptions, all of them explained"),
+        (2, 0, 2, "2 exceptions, all of them in dispute"),
+        (3, 0, 2, "3 exceptions, 2 of them in dispute"),
+        (3, 1, 2, "3 exceptions, 2 of them in dispute, and 1 still open"),
+        (1040, 1025, 0, "1,040 exceptions, 1,025 of them still open"),
     ],
 )
-def test_exceptions_in_words(exceptions: int, still_open: int, words: str) -> None:
+def test_exceptions_in_words(exceptions: int, still_open: int, disputed: int, words: str) -> None:
     """The words fit the numbers."""
-    assert exceptions_text(exceptions, still_open) == words
+    assert exceptions_text(exceptions, still_open, disputed) == words

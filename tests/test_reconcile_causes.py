@@ -493,3 +493,23 @@ def test_every_format_has_the_same_causes(exceptional: World, tmp_path: Path) ->
     for line, cause in zip(shown[start + 2 :], causes, strict=False):
         assert line.split()[0] == str(cause.lines)
         assert line.endswith(f"{cause.category.replace('_', ' ')}: {cause.cause}")
+
+
+@pytest.mark.parametrize(
+    ("quota", "category", "cause"),
+    [
+        (476000, "explained", "billed at twice the expected amount"),
+        (714000, "explained", "billed at 3 times the expected amount"),
+        (476001, "unexplained", UNKNOWN),
+        (357000, "unexplained", UNKNOWN),
+    ],
+)
+def test_a_multiple_of_a_recorded_amount_is_explained(
+    world: World, quota: int, category: str, cause: str
+) -> None:
+    """A task that a person recorded has no price to calculate again, but its amount may be charged twice."""
+    world.guard.record("qingbo", "t", Decimal("0.476"), labels={"project": "trailer"}, at=NOON)
+    world.bill("t", quota)
+    with world.reconcile() as result:
+        (line,) = result.lines()
+    assert (line.category, line.cause) == (category, cause)

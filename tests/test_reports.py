@@ -139,7 +139,10 @@ def test_the_report_ties_out(reconciled: Reconciliation, whole: Total, out: Path
     assert len(lines) == whole.lines
     assert total(line["variance"] for line in lines) == whole.variance
     headline = report["verdict"]["headline"]
-    assert headline == f"Ties out with {exceptions_text(reconciled.exceptions, reconciled.open)}"
+    assert (
+        headline
+        == f"Ties out with {exceptions_text(reconciled.exceptions, reconciled.open, reconciled.in_dispute)}"
+    )
     assert len(rows(out / "exceptions.csv")) == reconciled.exceptions
 
 

@@ -136,7 +136,8 @@ def test_a_body_that_is_too_large_is_refused(server: tuple[str, str]) -> None:
 def paths_with_bodies(url: str) -> list[tuple[str, str]]:
     """Returns the path and the method of every route that takes a body, with names that nothing has."""
     document = httpx.get(f"{url}/openapi.json").json()
-    names = dict.fromkeys(("reservation_id", "budget", "allowance_id", "name", "run_id"), "nothing")
+    parameters = ("reservation_id", "budget", "allowance_id", "request_id", "name", "run_id")
+    names = dict.fromkeys(parameters, "nothing")
     names["action"] = "settle"
     return [
         (path.removeprefix("/api/v1").format(**names), method.upper())

@@ -11,6 +11,8 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import xlsxwriter
 
 from kling_pricing import PriceBook
 from kling_pricing.guard import issue_key
-from kling_pricing.reconcile import reconcile
+from kling_pricing.reconcile import close_month, reconcile
 from tests.api_servers import client, eventually
 from tests.page_scenes import OWN, PageScene, page_scene
 from tests.server_runs import command_running
@@ -122,6 +124,8 @@ def test_a_statement_is_remembered_settled_and_its_month_closed(tmp_path: Path, 
     """Each action needs the newest plan, keeps who and why, and shows the state after it."""
     with page_scene(tmp_path, book) as scene:
         scene.clock.pass_by(days=2)
+        october = SINCE - timedelta(days=7)
+        scene.guard.record("qingbo", "earlier", Decimal("0.714"), labels={"project": OWN}, at=october)
         with client(scene.server.url, scene.key(name="finance")) as api:
             run = ended(api, upload(api, statement_of(tmp_path)).json()["id"])
             assert (run["result"]["gaps"], run["result"]["is_over"]) == ([], True)
@@ -142,9 +146,13 @@ def test_a_statement_is_remembered_settled_and_its_month_closed(tmp_path: Path, 
             assert kept["reason"] == "settle in a test"
             job = next(job for job in scene.guard.history() if job.basis == "statement")
             assert job.state == "settled"
+            refused = act(api, run, "close")
+            assert refused["state"] == "failed"
+            assert "have amounts in 2026-10, and this month is still open" in refused["steps"][-1]["text"]
+            close_month(scene.server.ledger, "2026-10", provider="qingbo", clock=scene.clock)
             run = act(api, run, "close")
             assert run["steps"][-1]["text"] == "The books of qingbo are closed until 2026-11."
-            (month_closed,) = api.get("/statements/qingbo").json()["closed"]
+            (_, month_closed) = api.get("/statements/qingbo").json()["closed"]
             assert (month_closed["month"], month_closed["actor"]) == ("2026-11", "finance")
             scene.guard.verify()
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 from itertools import combinations, product
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from kling_pricing.money import sum_of
 from kling_pricing.shot_lists.fitting import FittedList, Length, ShotPrice, fit_in_order, fit_most, fit_shorter
 from tests.commands import run
 from tests.conftest import AT, bundled_book, examples, video
+from tests.result_files import results_in
 
 RULE = (
     "in the order of the list; a shot that does not fit is left out, and a cheaper shot after it may still fit"
@@ -116,6 +118,45 @@ def test_a_list_is_fitted_in_order(tmp_path: Path) -> None:
     assert run("fit", path, "--money", "0.2142", "--most", "--at", "2026-11-21").stdout.startswith(
         "1 of 4 shots"
     )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx", ".parquet", ".jsonl"])
+def test_what_fits_is_written_in_every_form(suffix: str, tmp_path: Path) -> None:
+    """The file has the cells of the list, and the outcome and exact price of each shot."""
+    path, out, refused = tmp_path / "a.csv", tmp_path / f"o{suffix}", tmp_path / f"r{suffix}"
+    path.write_text(
+        "model,duration,resolution,prompt\nkling-v3,10,1080p,a\nkling-v3,3,720p,b\nkling-v2.6,7,1080p,c\n"
+    )
+    done = run("fit", path, "--money", "0.3", "--at", "2026-11-21", "--out", out)
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 2)
+    rows = results_in(out)
+    assert [row["fit_outcome"] for row in rows] == ["left_out", "fits", "refused"]
+    assert [row["prompt"] for row in rows] == ["a", "b", "c"]
+    exact = [str(row["fit_amount"] or "") for row in rows]
+    assert [Decimal(text) if text else None for text in exact] == [Decimal("0.952"), Decimal("0.2142"), None]
+    assert [row["fit_currency"] or "" for row in rows] == ["USD", "USD", ""]
+    assert "duration must be 5 or 10 seconds" in rows[2]["fit_error"]
+    run("fit", path, "--money", "0.3", "--at", "2026-11-21", "--out", out, "--refusals", refused)
+    assert [row["fit_outcome"] for row in results_in(out)] == ["left_out", "fits"]
+    assert [row["fit_outcome"] for row in results_in(refused)] == ["refused"]
+    if suffix != ".jsonl":
+        again = run("fit", out, "--money", "0.3", "--at", "2026-11-21")
+        assert again.stdout.startswith("1 of 2 shots fit into 0.3 USD: 0.2142 USD")
+
+
+def test_a_new_length_is_written(tmp_path: Path) -> None:
+    """A shortened shot has its new length beside the length in the list, also if the list is JSON."""
+    path, out = tmp_path / "a.jsonl", tmp_path / "o.csv"
+    payload = video(duration=10, resolution="1080p", audio=True)
+    path.write_text(f"{json.dumps(payload)}\n{json.dumps(payload)}\n")
+    done = run("fit", path, "--money", "2", "--shorter", "--out", out, "--at", "2026-11-21", "--json")
+    assert (done.returncode, done.stdout) == (0, "")
+    rows = results_in(out)
+    assert [json.loads(row["fit_request"]) for row in rows] == [payload, payload]
+    for row in rows:
+        changed = payload | {"duration": int(row["fit_duration_s"])}
+        assert quote(changed, at=AT, book=bundled_book()).total == Decimal(row["fit_amount"])
+    assert sum_of(Decimal(row["fit_amount"]) for row in rows) <= 2
 
 
 def test_shorter_lengths_are_valid_and_priced(tmp_path: Path) -> None:

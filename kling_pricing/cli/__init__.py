@@ -11,18 +11,21 @@ from kling_pricing.cli.exit_codes import INTERRUPTED, UNREADABLE
 def main() -> None:
     """Runs `kling-pricing`; if its extra is not installed, prints how to install it.
 
-    Ctrl-C ends every command with exit code 130, as shells expect.
+    Ctrl-C ends every command with exit code 130, as shells expect. SIGTERM and SIGHUP end a command after it
+    has removed its temporary files.
     """
     try:
         import click  # noqa: PLC0415 (the extra may be missing)
 
         from kling_pricing.cli.app import app  # noqa: PLC0415
+        from kling_pricing.cli.interruption import cleaned_up  # noqa: PLC0415
 
         if sys.stdout is None:
             sys.exit(UNREADABLE)
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
-            sys.exit(app.main(prog_name="kling-pricing", standalone_mode=False))
+            with cleaned_up():
+                sys.exit(app.main(prog_name="kling-pricing", standalone_mode=False))
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from kling_pricing.cli.description import read_seconds
 from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import errors_shown
 from kling_pricing.cli.inputs import only_request
@@ -24,6 +25,13 @@ from kling_pricing.quoting.comparison import Option, compare
 from kling_pricing.quoting.intake import provider_of
 from kling_pricing.quoting.quote import Quote
 from kling_pricing.tables.price_book import PriceBook
+
+
+def _lengths(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    lengths = tuple(map(read_seconds, values))
+    if lengths and min(lengths) < 1:
+        raise click.BadParameter(f"a length must be at least 1 second, got {min(lengths)}")
+    return lengths
 
 
 @click.command(
@@ -39,7 +47,7 @@ from kling_pricing.tables.price_book import PriceBook
 @click.option(
     "--duration",
     "durations",
-    type=click.IntRange(min=1),
+    callback=_lengths,
     multiple=True,
     metavar="SECONDS",
     help="Length of the variants. Default: the length of the request (repeatable).",

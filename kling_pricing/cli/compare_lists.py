@@ -93,7 +93,8 @@ def _increase(comparison: ListComparison) -> Decimal:
 
 
 def _priced_list(path: str, intake: Intake, reading: Mapping[str, Any]) -> list[PricedShot]:
-    run = ListRun([path], partial(_same, intake), QuoteForm(), reading)
+    # a list without rows is where a new list begins, so each of its shots was added
+    run = ListRun([path], partial(_same, intake), QuoteForm(), reading, may_be_empty=True)
     ignored = {folded_name(name) for name, field in reading["maps"].items() if not field}
     return [
         PricedShot(item.place, item.source, item.number, _cells(item, payload, run, ignored), outcome)

@@ -21,7 +21,7 @@ from kling_pricing.cli.ledger_options import (
     opened_guard,
 )
 from kling_pricing.cli.list_options import group_option, list_options
-from kling_pricing.cli.list_runs import ListRun
+from kling_pricing.cli.list_runs import LIST_OPTIONS, ListRun
 from kling_pricing.cli.options import provider_options
 from kling_pricing.cli.output import counted, to_json
 from kling_pricing.cli.quote_and_check import Tally, answer_all
@@ -85,8 +85,7 @@ def decide_command(
       kling-pricing decide requests.jsonl --project trailer --json
       kling-pricing decide shots.csv --out decided.csv --refusals refused.csv
     """
-    names = ("values", "maps", "sheet", "encoding", "groups", "out", "refusals")
-    lists = {name: options.pop(name) for name in names}
+    lists = {name: options.pop(name) for name in ("groups", *LIST_OPTIONS)}
     outcomes: Counter[str] = Counter()
     last: list[Decision] = []
     with opened_guard(ledger, book=book, as_json=as_json) as guard:

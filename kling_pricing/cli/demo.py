@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
 import sys
 import textwrap
 import webbrowser
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from kling_pricing.demo.playground import TryNext
 
 _WIDTH = 80
+_PROGRAM = "kling-pricing"
 
 
 @click.command(
@@ -142,7 +145,13 @@ class PrintedStory:
 
 
 def _show_next(commands: Sequence[TryNext]) -> None:
+    """Prints the commands to try next, and first, how a shell finds `kling-pricing` if it does not know it."""
     echo("\nWhat to try next:")
+    program = Path(sys.argv[0]).absolute()
+    if program.name == _PROGRAM and shutil.which(_PROGRAM) is None:
+        echo(
+            f"  # so that your shell finds the command\n  export PATH={shlex.quote(str(program.parent))}:$PATH"
+        )
     for command, purpose in commands:
         for line in (*([f"# {purpose}"] if purpose else ()), *command.split("\n")):
             echo(f"  {line}")

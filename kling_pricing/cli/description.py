@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.shot_lists.shots import model_names
+from kling_pricing.shot_lists.written_values import name_alike, number_text, resolution
 from kling_pricing.wire.media import MediaFacts, facts_of
 
 if TYPE_CHECKING:
@@ -27,17 +30,38 @@ _PLACEHOLDERS = {
 """Kind of file -> the URL that stands for a file whose URL is not given."""
 
 
+def read_seconds(text: str) -> int:
+    """Reads a whole number of seconds, which may be written with its unit, such as `10s`.
+
+    Raises:
+        click.BadParameter: the text is something else.
+    """
+    number = number_text(text, seconds=True, decimal_comma=False)
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.0*)?", number):
+        raise click.BadParameter(f"{text!r} is not a whole number of seconds; write a number such as 5")
+    return int(number.partition(".")[0])
+
+
+def _duration(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else read_seconds(value)
+
+
 def _length(_ctx: click.Context, _option: click.Parameter, value: str | None) -> MediaFacts | None:
     """Reads the length of a video as a fact about its file."""
+    if value is None:
+        return None
     try:
-        return None if value is None else facts_of("the video", {"the video": {"length_s": value}})
+        number = number_text(value, seconds=True, decimal_comma=False)
+        return facts_of("the video", {"the video": {"length_s": number}})
     except KlingPricingError:
         raise click.BadParameter(f"{value!r} is not a length in seconds; write a number such as 5.04") from None
 
 
 _OPTIONS = [
-    click.option("--model", help="Model name, for a quote without a FILE. Case does not matter."),
-    click.option("--duration", type=int, help="Video length in seconds; requires --model."),
+    click.option("--model", help="Model name, for a quote without a FILE. Case and spaces do not matter."),
+    click.option(
+        "--duration", callback=_duration, metavar="SECONDS", help="Video length in seconds; requires --model."
+    ),
     click.option("--resolution", help="Resolution (720p, 1080p or 4k); requires --model."),
     click.option("--audio/--no-audio", default=None, help="Whether to generate audio; requires --model."),
     click.option("--action", help="Action, such as generate or motion_control; requires --model."),
@@ -126,11 +150,10 @@ def pop_description(
     }
     settings = {"duration_s": given.get("duration"), "audio": given.get("audio")}
     if "resolution" in given:
-        settings["resolution"] = given["resolution"].lower()
+        settings["resolution"] = resolution(given["resolution"]).lower()
     stated = {name: value for name, value in settings.items() if value is not None}
-    description = RequestDescription(
-        given["model"], stated, given.get("action"), given.get("orientation"), files
-    )
+    model = name_alike(given["model"], model_names(options["book"]))
+    description = RequestDescription(model, stated, given.get("action"), given.get("orientation"), files)
     return description, _video_facts(given.get("video_length"), files["videos"])
 
 

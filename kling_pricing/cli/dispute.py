@@ -16,6 +16,7 @@ from kling_pricing.cli.options import tables_option
 from kling_pricing.cli.output import echo, to_json
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
+from kling_pricing.windows import utc_clock
 
 if TYPE_CHECKING:
     from kling_pricing.reconcile import Dispute
@@ -147,18 +148,25 @@ def resolve_command(
     row of a later statement; resolve the dispute then, so that the charge and its refund cancel out. The number
     is enough; give the provider or the account only if several ledgers have a dispute with this number.
 
+    If the dispute has ended already, the command changes nothing and says how and when it ended. The exit code
+    is 0 only if it was resolved with the same reason.
+
     \b
     Example:
       kling-pricing dispute resolve 17 --reason "refunded"
     """
     from kling_pricing.reconcile import resolve_dispute  # noqa: PLC0415
+    from kling_pricing.reconcile.disputing import ended_text  # noqa: PLC0415
 
     with errors_shown(as_json=as_json):
         if provider is None and account is not None:
             provider = chosen_provider(ledgers, provider, account, book)
+        now = utc_clock(None)()
         resolved = resolve_dispute(
-            ledgers, number, provider=provider, account=account, actor=actor, reason=reason
+            ledgers, number, provider=provider, account=account, actor=actor, reason=reason, clock=lambda: now
         )
+    if resolved.resolved_at != now:
+        echo(f"{ended_text(resolved)}; nothing was changed", err=True)
     echo(to_json(_as_dict(resolved)) if as_json else _line(resolved))
 
 
@@ -167,13 +175,11 @@ def _line(each: Dispute) -> str:
         f"{each.number}: {each.task_id}, {format_decimal(each.amount)} {each.currency}, {each.row}, opened "
         f"{each.opened_at:%Y-%m-%d} by {each.actor}: {each.reason}"
     )
-    if each.resolved_at is None:
-        return (
-            f"{line}; ended, because a corrected statement no longer contains the row"
-            if each.is_withdrawn
-            else line
-        )
-    return f"{line}; resolved {each.resolved_at:%Y-%m-%d}: {each.resolution}"
+    if each.resolved_at is not None:
+        return f"{line}; resolved {each.resolved_at:%Y-%m-%d}: {each.resolution}"
+    if each.is_withdrawn:
+        return f"{line}; ended {each.withdrawn_at:%Y-%m-%d}, because {each.withdrawn_by} lacks the row"
+    return line
 
 
 def _as_dict(each: Dispute) -> dict[str, Any]:
@@ -181,4 +187,5 @@ def _as_dict(each: Dispute) -> dict[str, Any]:
         "amount": format_decimal(each.amount),
         "opened_at": each.opened_at.isoformat(),
         "resolved_at": each.resolved_at and each.resolved_at.isoformat(),
+        "withdrawn_at": each.withdrawn_at and each.withdrawn_at.isoformat(),
     }

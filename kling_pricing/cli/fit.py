@@ -13,11 +13,11 @@ from kling_pricing.cli.exit_codes import DONE, REFUSED, exit_codes_help
 from kling_pricing.cli.failures import error_dict, errors_shown
 from kling_pricing.cli.inputs import Item
 from kling_pricing.cli.ledger_options import read_amount
-from kling_pricing.cli.list_options import reading_options
-from kling_pricing.cli.list_runs import READING_OPTIONS, ListRun
+from kling_pricing.cli.list_options import list_options
+from kling_pricing.cli.list_runs import LIST_OPTIONS, ListRun
 from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import counted, echo, to_json
-from kling_pricing.cli.result_forms import QuoteForm
+from kling_pricing.cli.result_forms import FitForm, FitResult
 from kling_pricing.cli.wording import with_options
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import format_decimal
@@ -62,7 +62,7 @@ class _ListedShot(NamedTuple):
 @click.option("--currency", help="Currency of the money. Default: the currency of the prices.")
 @click.option("--most", "is_most", is_flag=True, help="Fit the greatest number of shots.")
 @click.option("--shorter", "is_shorter", is_flag=True, help="Shorten shots until all of them fit.")
-@reading_options
+@list_options
 @request_options
 def fit_command(
     files: tuple[str, ...],
@@ -86,44 +86,65 @@ def fit_command(
     Examples:
       kling-pricing fit shots.csv --money 100
       kling-pricing fit shots.csv --money 100 --most
-      kling-pricing fit shots.xlsx --money 100 --shorter --json
+      kling-pricing fit shots.xlsx --money 100 --shorter --out fitted.xlsx
     """
     if is_most and is_shorter:
         raise click.UsageError("give either --most or --shorter")
-    reading = {name: options.pop(name) for name in READING_OPTIONS}
+    listed = {name: options.pop(name) for name in LIST_OPTIONS}
     intake = Intake(**options)
-    run = ListRun(files, lambda: intake, QuoteForm(), reading)
+    run = ListRun(files, lambda: intake, FitForm(), listed)
     rule = "most" if is_most else "shorter" if is_shorter else "order"
-    with errors_shown(as_json=as_json):
-        shots: list[_ListedShot] = []
-        prices: list[ShotPrice] = []
-        known: dict[int, ShotPrice] = {}
-        for item, payload, outcome in run.priced():
-            shots.append(_ListedShot(item._replace(request=None), outcome))
-            if isinstance(outcome, KlingPricingError):
-                continue
-            price = known.get(id(outcome))  # equal rows share a quote, which `shots` keeps alive
-            if price is None:
-                intake_of_shot = run.intake(None if item.row is None else item.row.shot)
-                price = known[id(outcome)] = ShotPrice(
-                    outcome.maximum, [*_lengths(payload, outcome, intake_of_shot)] if is_shorter else ()
-                )
-            prices.append(price)
+    with errors_shown(as_json=as_json), run.writing():
+        shots, prices = _priced(run, with_lengths=is_shorter)
         currency = _currency([shot.outcome for shot in shots], currency)
         choose = {"order": fit_in_order, "most": fit_most, "shorter": fit_shorter}[rule]
         fit = choose(prices, money)
-    decisions = iter(fit.shots)
-    for shot in shots:
-        decision = None if isinstance(shot.outcome, KlingPricingError) else next(decisions)
-        if as_json:
-            echo(to_json(_data(shot, decision)))
+        decided = [*_decided(shots, fit)]
+        for shot, decision in decided:
+            _write(run, shot, decision)
+    shown = [entry for entry in decided if not (run.is_refusal_written if entry[1] is None else run.is_written)]
     total_text = _summary(fit, len(shots), money, currency, rule)
     if as_json:
+        for shot, decision in shown:
+            echo(to_json(_data(shot, decision)))
         echo(total_text, err=True)
     else:
-        echo("\n".join([total_text, *_lines(shots, fit)]))
+        echo("\n".join([total_text, *_lines(shown)]))
     all_fit = all(decision.fits for decision in fit.shots) and len(fit.shots) == len(shots)
     sys.exit(DONE if all_fit else REFUSED)
+
+
+def _priced(run: ListRun, *, with_lengths: bool) -> tuple[list[_ListedShot], list[ShotPrice]]:
+    """Returns all shots, and the prices of those that are not refused."""
+    shots: list[_ListedShot] = []
+    prices: list[ShotPrice] = []
+    known: dict[int, ShotPrice] = {}
+    for item, payload, outcome in run.priced():
+        kept = item if run.is_refusal_written else item._replace(request=None)
+        shots.append(_ListedShot(kept, outcome))
+        if isinstance(outcome, KlingPricingError):
+            continue
+        price = known.get(id(outcome))  # equal rows share a quote, which `shots` keeps alive
+        if price is None:
+            intake = run.intake(None if item.row is None else item.row.shot)
+            lengths = [*_lengths(payload, outcome, intake)] if with_lengths else ()
+            price = known[id(outcome)] = ShotPrice(outcome.maximum, lengths)
+        prices.append(price)
+    return shots, prices
+
+
+def _decided(shots: list[_ListedShot], fit: FittedList) -> Iterator[tuple[_ListedShot, FittedShot | None]]:
+    """Yields each shot with the decision about it; None: it is refused."""
+    decisions = iter(fit.shots)
+    for shot in shots:
+        yield shot, None if isinstance(shot.outcome, KlingPricingError) else next(decisions)
+
+
+def _write(run: ListRun, shot: _ListedShot, decision: FittedShot | None) -> None:
+    if isinstance(shot.outcome, KlingPricingError):
+        run.refused(shot.item, shot.outcome)
+    elif decision is not None:
+        run.done(shot.item, FitResult(decision, shot.outcome.currency), None)
 
 
 def _lengths(payload: Mapping[str, Any], quoted: Quote, intake: Intake) -> Iterator[Length]:
@@ -183,17 +204,16 @@ def _money(amount: Decimal, currency: str) -> str:
     return f"{format_decimal(amount)} {currency}".rstrip()
 
 
-def _lines(shots: list[_ListedShot], fit: FittedList) -> Iterator[str]:
-    decisions = iter(fit.shots)
-    widest = max((len(format_decimal(shot.amount)) for shot in fit.shots), default=0)
-    for shot in shots:
+def _lines(decided: list[tuple[_ListedShot, FittedShot | None]]) -> Iterator[str]:
+    amounts = [format_decimal(decision.amount) for _, decision in decided if decision is not None]
+    widest = max(map(len, amounts), default=0)
+    for shot, decision in decided:
         if isinstance(shot.outcome, KlingPricingError):
             yield f"  refused   {'':>{widest + 4}}  {shot.item.place}: {with_options(str(shot.outcome))}"
-            continue
-        decision = next(decisions)
-        amount = f"{format_decimal(decision.amount):>{widest}} {shot.outcome.currency}"
-        outcome = "fits" if decision.fits else "left out"
-        yield f"  {outcome:<8}  {amount}  {shot.item.place}{_shortening(shot, decision)}"
+        elif decision is not None:
+            amount = f"{format_decimal(decision.amount):>{widest}} {shot.outcome.currency}"
+            outcome = "fits" if decision.fits else "left out"
+            yield f"  {outcome:<8}  {amount}  {shot.item.place}{_shortening(shot, decision)}"
 
 
 def _shortening(shot: _ListedShot, decision: FittedShot) -> str:

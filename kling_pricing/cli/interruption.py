@@ -1,14 +1,54 @@
-"""Handles Ctrl-C at points where no result is lost, and ends commands that run until they are stopped."""
+"""Handles Ctrl-C and SIGTERM so that no result is lost and no temporary file stays."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
+
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""The signals that ask a process to end; Windows has no SIGHUP."""
+
+
+@contextmanager
+def cleaned_up() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP end the block as Ctrl-C does, so that it removes its temporary files.
+
+    Afterwards, the signal ends the process, so that its parent sees the usual status. More of these signals
+    change nothing, because programs such as `timeout` send several.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
+            return
+        received.append(number)
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        if callable(on_interrupt):
+            on_interrupt(number, frame)
+        else:  # Ctrl-C is ignored
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)
+        if received:
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            signal.raise_signal(received[0])
 
 
 class Interruption:
@@ -73,7 +113,7 @@ def stopping() -> Iterator[Event]:
     waiter = Thread(target=set_on_signal, daemon=True)
     waiter.start()
     for number, handler in before.items():
-        if handler in {signal.default_int_handler, signal.SIG_DFL}:  # otherwise it is ignored
+        if handler not in {signal.SIG_IGN, None}:
             signal.signal(number, handle)
     try:
         yield stop

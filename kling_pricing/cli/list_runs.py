@@ -26,6 +26,9 @@ _NOTHING: Mapping[str, str] = {}
 READING_OPTIONS = ("values", "maps", "sheet", "encoding")
 """The parameters of `reading_options`."""
 
+LIST_OPTIONS = (*READING_OPTIONS, "out", "refusals")
+"""The parameters of `list_options`."""
+
 
 class ResultForm(Protocol):
     """The columns of the results of a command."""
@@ -45,6 +48,7 @@ class ListRun:
         intake: the options for reading payloads.
         form: the columns of the results.
         options: the options of `list_options` and `group_option`.
+        may_be_empty: whether a shot list may have no rows.
 
     Attributes:
         paths: the files, and the errors of paths that mean no file.
@@ -60,19 +64,22 @@ class ListRun:
         intake: Callable[[], Intake],
         form: ResultForm,
         options: Mapping[str, Any],
+        *,
+        may_be_empty: bool = False,
     ) -> None:
         self.paths = [*expanded(files)]
         self._intake = intake
         self._form = form
+        self._may_be_empty = may_be_empty
         self._groups: tuple[str, ...] = options.get("groups", ())
-        self._reading_options = {name: options[name] for name in ("values", "maps", "sheet", "encoding")}
+        self._reading_options = {name: options[name] for name in READING_OPTIONS}
         self._out: str | None = options.get("out")
         self._refusals: str | None = options.get("refusals")
         self._writers: dict[str, ListWriter] = {}
         self._header: list[str] = []
-        self._whole: list[int | None] = []
+        self._has_requests = False
         self._headers: dict[str, Sequence[str]] = {}
-        self._places: dict[str, list[int | None]] = {}
+        self._places: dict[str, list[int | None] | None] = {}
         self._group_places: dict[str, list[int | None]] = {}
         self._intakes: dict[tuple[tuple[str, str], ...], Intake] = {}
         self.summary = ListSummary([folded_group(name) for name in self._groups])
@@ -178,11 +185,15 @@ class ListRun:
             self._headers[path] = shot_list.header
             groups = {folded_name(name): place for place, name in enumerate(shot_list.header)}
             self._refuse_unknown_groups(path, groups)
-            self._places[path] = [groups.get(folded_name(name)) for name in self._header]
+            places = [groups.get(folded_name(name)) for name in self._header]
+            self._places[path] = None if places == [*range(len(shot_list.header))] else places
             self._group_places[path] = [groups.get(folded_name(name)) for name in self._groups]
+            row = None
             for row in shot_list.rows:
                 error = row.shot.error
                 yield Item(path, row.number, row.shot.payload if error is None else error, row=row)
+            if row is None and not self._may_be_empty:
+                raise ShotListError("has no rows below its header; add a row for each request", file=path)
 
     def _refuse_unknown_groups(self, path: str, columns: Mapping[str, int]) -> None:
         for name in self._groups:
@@ -226,9 +237,9 @@ class ListRun:
             except ShotListError:
                 continue  # reported when its turn comes
         self._header = [*known.values()]
-        self._whole = [*range(len(self._header))]
+        self._has_requests = not all(map(is_shot_list, inputs))
         place = [ResultColumn(f"{self._form.prefix}{name}") for name in ("file", "row")]
-        request = [] if all(map(is_shot_list, inputs)) else [ResultColumn(f"{self._form.prefix}request")]
+        request = [ResultColumn(f"{self._form.prefix}request")] if self._has_requests else []
         return [*place, *request, *map(ResultColumn, self._header), *self._form.columns]
 
     def done(self, item: Item, outcome: Any, quote: Quote | None) -> None:
@@ -272,26 +283,25 @@ class ListRun:
         return values | {name: about[name] for name in self.summary.group_names if name in about}
 
     def _write(self, output: str, item: Item, outcome: Any) -> None:
-        cells: list[ResultCell] = [item.source, "" if item.number is None else str(item.number)]
-        writer = self._writers[output]
-        has_request = len(writer.columns) > len(self._header) + len(self._form.columns) + len(cells)
-        if item.row is None:
-            request = item.request
-            if isinstance(request, bytes):
-                request = request.decode(errors="replace")
-            elif isinstance(request, KlingPricingError):
-                request = ""
-            cells.append(request if isinstance(request, str) else json.dumps(request, ensure_ascii=False))
-            cells += [""] * len(self._header)
-        else:
-            cells += [""] * has_request
-            row = item.row.cells
-            places = self._places[item.source]
-            if row and places == self._whole:
-                cells += row
-            else:
-                cells += [row[place] if place is not None and row else "" for place in places]
-        writer.write(cells, self._form.cells(outcome))
+        number = "" if item.number is None else str(item.number)
+        cells = () if item.row is None else item.row.cells
+        places = None if item.row is None else self._places[item.source]
+        if not cells:
+            cells = [""] * len(self._header)
+        elif places is not None:
+            cells = [cells[place] if place is not None else "" for place in places]
+        request = [_request_text(item)] if self._has_requests else ()
+        self._writers[output].write([item.source, number, *request, *cells], self._form.cells(outcome))
+
+
+def _request_text(item: Item) -> str:
+    """Returns a request that is not a row as JSON text; empty: it is a row, or cannot be read."""
+    request = item.request
+    if item.row is not None or isinstance(request, KlingPricingError):
+        return ""
+    if isinstance(request, bytes):
+        return request.decode(errors="replace")
+    return request if isinstance(request, str) else json.dumps(request, ensure_ascii=False)
 
 
 def folded_group(name: str) -> str:

@@ -64,11 +64,11 @@ def close_command(
 
     The command also shows the amount in dispute, the amount to accrue, and the journal of the month.
 
-    The journal of a closed month, and of every month before it, never changes. If a statement that you remember
-    later concerns a closed month, its amounts appear in the first open month. Every account has its own books.
+    The journal of a closed month never changes. If a statement that you remember later concerns a closed month,
+    its amounts appear in the first open month. Every account has its own books.
 
-    Close months in order. An earlier month that is still open is closed, too, and its amounts are then in no
-    month's journal.
+    Close months in order. The command refuses a month while an earlier month with amounts is open, and names
+    that month. A month without amounts needs no closing.
 
     Remember the month's statements first, with `kling-pricing reconcile --remember`. The command warns about
     charges and tasks that are still open, and names them.
@@ -182,7 +182,7 @@ def _show(months: list[MonthBooks], *, as_json: bool) -> None:
         echo(
             f"{each.month}: closed at {closed.closed_at:%Y-%m-%d %H:%M} UTC by {closed.actor}{reason}; {state}"
         )
-        for payable in payables_as_dicts(each.payable):
+        for payable in payables_as_dicts(each.payable, each.accrued):
             echo(payable_text(payable))
         if not each.journal:
             continue
@@ -222,6 +222,6 @@ def _as_dict(each: MonthBooks) -> dict[str, Any]:
             }
             for items in each.open
         ],
-        "payable": payables_as_dicts(each.payable),
+        "payable": payables_as_dicts(each.payable, each.accrued),
         "journal": [line._asdict() | {"amount": format_decimal(line.amount)} for line in each.journal],
     }

@@ -25,7 +25,7 @@ from kling_pricing.cli.failures import error_dict, error_text, errors_shown, vio
 from kling_pricing.cli.inputs import Item, UnreadableInputError
 from kling_pricing.cli.interruption import Interruption
 from kling_pricing.cli.list_options import group_option, list_options
-from kling_pricing.cli.list_runs import ListRun, summary_lines
+from kling_pricing.cli.list_runs import LIST_OPTIONS, ListRun, summary_lines
 from kling_pricing.cli.options import request_options
 from kling_pricing.cli.output import (
     HEADINGS,
@@ -116,11 +116,10 @@ def quote_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None
     """
     description, media = pop_description(options, without_file=not files)
     options["media"] = {**media, **(options["media"] or {})} or None
-    reading = {name: options.pop(name) for name in ("values", "maps", "sheet", "encoding")}
-    results = {name: options.pop(name) for name in ("groups", "out", "refusals")}
+    reading = {name: options.pop(name) for name in ("groups", *LIST_OPTIONS)}
     new_intake = partial(Intake, **options)  # without `at`, each request has the prices of its own instant
     intake: Callable[[], Intake] = new_intake if options["at"] is None else cache(new_intake)
-    run = ListRun(files, intake, QuoteForm(), reading | results)
+    run = ListRun(files, intake, QuoteForm(), reading)
     quick = Item("request", None, {}, alone=True) if description is not None else None
 
     def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str | None:
@@ -161,7 +160,7 @@ def check_command(files: tuple[str, ...], as_json: bool, **options: Any) -> None
       kling-pricing check --json requests.jsonl
       kling-pricing check shots.xlsx --map Seconds=duration
     """
-    reading = {name: options.pop(name) for name in ("values", "maps", "sheet", "encoding", "out", "refusals")}
+    reading = {name: options.pop(name) for name in LIST_OPTIONS}
     run = ListRun(files, partial(Intake, **options), CheckForm(), reading)
 
     def answer(item: Item, payload: Mapping[str, Any], tally: Tally, alone: bool) -> str | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -19,7 +20,7 @@ from kling_pricing.cli.booking_options import (
     no_bom_option,
 )
 from kling_pricing.cli.ledger_options import json_option, ledgers_option
-from kling_pricing.cli.options import known_provider, tables_option
+from kling_pricing.cli.options import known_provider, require_provider, tables_option
 from kling_pricing.cli.period import period_options
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount
@@ -76,6 +77,8 @@ def _statements(
     for value in values:
         name, equals, path = value.partition("=")
         is_named = bool(equals and path) and book.knows(name)
+        if equals and not is_named and not Path(value).exists() and Path(path).is_file():
+            require_provider(book, name)
         pairs.append((name, path) if is_named else (None, value))
     return tuple(pairs)
 

@@ -65,6 +65,7 @@ def as_dict(
         "notes": list(reconciled.notes),
         "exceptions": reconciled.exceptions,
         "open": reconciled.open,
+        "in_dispute": reconciled.in_dispute,
         "statements": dict(reconciled.statements),
         "grain": list(reconciled.grain),
         "set_aside": list(reconciled.set_aside),
@@ -95,7 +96,7 @@ def as_dict(
         for line in islice(exceptions_of(reconciled), min(_MAX_LISTED, reconciled.exceptions))
     ]
     answer["causes"] = causes_as_dicts(exceptions_by_cause(reconciled))
-    answer["payable"] = payables_as_dicts(reconciled.payable())
+    answer["payable"] = payables_as_dicts(reconciled.payable(), reconciled.accrued_months())
     answer["conflicts"] = [conflict._asdict() for conflict in reconciled.conflicts]
     answer["shorter_than"] = [longer._asdict() for longer in reconciled.shorter_than]
     answer["replacement"] = None
@@ -220,7 +221,7 @@ def sentences(answer: dict[str, Any], out: str | None) -> Iterator[str]:
         yield f"reports: {len(answer['reports'])} files in {out}"
     actions = []
     if answer["exceptions"]:
-        actions.append(exceptions_text(answer["exceptions"], answer["open"]))
+        actions.append(exceptions_text(answer["exceptions"], answer["open"], answer["in_dispute"]))
     if refused := refused_count(answer):
         actions.append(f"{refused} reservation{'s' * (refused > 1)} could not be settled")
     yield from answer["confirmed"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kling_pricing.cli.wording import with_options
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.findings import Violation
 from kling_pricing.money import format_decimal
 from kling_pricing.quoting.quote import Quote
+from kling_pricing.shot_lists.fitting import FittedShot
 from kling_pricing.shot_lists.list_writers import ResultCell, ResultColumn
 from kling_pricing.shot_lists.summaries import reasons_of
 
@@ -91,6 +92,35 @@ class CheckForm:
         if isinstance(outcome, KlingPricingError):
             return ["false", *_error_cells(outcome)[:-1]]
         return ["true", None, None]
+
+
+class FitResult(NamedTuple):
+    """What `fit` decides about a shot, and the currency of its price."""
+
+    decision: FittedShot
+    currency: str
+
+
+class FitForm:
+    """The results of `fit`."""
+
+    prefix = "fit_"
+    columns: Sequence[ResultColumn] = (
+        ResultColumn("fit_outcome"),
+        ResultColumn("fit_amount", "amount"),
+        *map(ResultColumn, ("fit_currency", "fit_duration_s", *(f"fit_{name}" for name in _ERROR))),
+    )
+
+    def cells(self, outcome: FitResult | KlingPricingError) -> Sequence[ResultCell]:
+        """See `ResultForm.cells`."""
+        if isinstance(outcome, KlingPricingError):
+            return ["refused", None, None, None, *_error_cells(outcome)]
+        fits, amount, duration_s = outcome.decision
+        return [
+            *("fits" if fits else "left_out", amount, outcome.currency),
+            None if duration_s is None else str(duration_s),
+            *[None] * len(_ERROR),
+        ]
 
 
 class DecideForm:

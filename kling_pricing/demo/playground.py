@@ -76,13 +76,23 @@ def keep_report(folder: Path) -> Path:
 
 
 def keep_playground(script: DemoScript, folder: Path, keep: Path) -> Path:
-    """Moves the files of a demo into the playground, adds its settings, and returns the path of the report."""
+    """Moves the files of a demo into the playground, adds its settings, and returns the path of the report.
+
+    If it is interrupted, none of the files is in the playground.
+    """
     (folder / BUDGETS_FILE).write_bytes(demo_file(BUDGETS_FILE))
     (folder / _SETTINGS_FILE).write_text(_settings(script), encoding="utf-8")
     request = script.shots[script.common.shot] | {"prompt": "a paper boat"}
     (folder / _REQUEST_FILE).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
-    for entry in sorted(folder.iterdir()):
-        entry.rename(keep / entry.name)
+    moved: list[Path] = []
+    try:
+        for entry in sorted(folder.iterdir()):
+            moved.append(keep / entry.name)
+            entry.rename(keep / entry.name)
+    except BaseException:  # an interrupted demo leaves a whole playground or none
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise
     return keep / REPORT_FILE
 
 

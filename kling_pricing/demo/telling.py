@@ -270,7 +270,7 @@ class DemoStory:
             (total,) = reconciled.totals("all")
             verdict = "all of them as expected"
             if reconciled.exceptions:
-                verdict = exceptions_text(reconciled.exceptions, reconciled.open)
+                verdict = exceptions_text(reconciled.exceptions, reconciled.open, reconciled.in_dispute)
             self._teller.step(
                 f"The statement of {provider} arrives. Compared with the ledger, it has {total.lines} tasks "
                 f"for {self._money(total.billed)}, {verdict}."
@@ -289,7 +289,7 @@ class DemoStory:
             for finding in findings:
                 self._teller.detail(self._finding_text(finding))
             (total,) = reconciled.totals("all")
-            verdict = exceptions_text(reconciled.exceptions, reconciled.open)
+            verdict = exceptions_text(reconciled.exceptions, reconciled.open, reconciled.in_dispute)
             self._teller.step(
                 f"The totals tie out: {self._money(total.expected)} was expected, and "
                 f"{self._money(total.billed)} is billed; the variances of the lines add up to the "

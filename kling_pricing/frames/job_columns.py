@@ -10,8 +10,7 @@ from kling_pricing.display import did_you_mean, not_installed, shown
 from kling_pricing.errors import KlingPricingError, TableError
 from kling_pricing.findings import Violation
 from kling_pricing.hooks.error_responses import error_code
-from kling_pricing.quoting.engine import check as check_payload
-from kling_pricing.quoting.engine import quote_payload
+from kling_pricing.quoting.engine import check_payload, quote_payload
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.formats import wire_format as wire_format_named
@@ -131,17 +130,10 @@ def check(
         KlingPricingError: the frame or an option cannot be used. A row is never the reason.
         TableError: a table cannot be loaded.
     """
-    options: dict[str, Any] = {
-        "provider": provider,
-        "wire_format": wire_format,
-        "media": media,
-        "allow_unknown": allow_unknown,
-        "url": url,
-    }
-    intake = _intake(provider, wire_format, at, book, media, allow_unknown, url)  # one instant for all rows
+    intake = _intake(provider, wire_format, at, book, media, allow_unknown, url)
 
     def checked(payload: Mapping[str, Any]) -> dict[str, Any]:
-        violations = check_payload(payload, at=intake.at, book=intake.book, **options)
+        violations = check_payload(payload, intake)
         return {"valid": not violations, "violations": len(violations)} | _reasons(violations)
 
     return _answered(frame, columns, constants, checked, _CHECK_COLUMNS)

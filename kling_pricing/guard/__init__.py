@@ -10,7 +10,7 @@ The guard hands out each payload once, to one caller, and settles each job from 
 """
 
 from kling_pricing.guard.admission import Admission, QuoteOptions
-from kling_pricing.guard.allowing import allow, allowance_requests, allowances, revoke
+from kling_pricing.guard.allowing import allow, allowance_requests, allowances, decline, revoke
 from kling_pricing.guard.budget_changes import apply_budgets, calendar_changes, plan_budgets
 from kling_pricing.guard.budget_plans import BudgetPlan
 from kling_pricing.guard.decisions import BudgetEffect, Decision
@@ -36,6 +36,7 @@ __all__ = [
     "allowances",
     "apply_budgets",
     "calendar_changes",
+    "decline",
     "freeze_all",
     "freeze_budgets",
     "freezes",

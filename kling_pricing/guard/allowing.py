@@ -61,8 +61,8 @@ def allow(
 
     Raises:
         BudgetError: a budget is unknown, or there is no accounting rate from the currency to a budget's.
-        LedgerError: it would end before it begins, the request is unknown or was granted already, or the ledger
-            cannot be used or this role may not grant allowances.
+        LedgerError: it would end before it begins, the request is unknown, was granted already or was declined,
+            or the ledger cannot be used or this role may not grant allowances.
         KlingPricingError: an argument is missing or invalid.
     """
     with closing(connect(ledger, clock=utc_clock(None))) as store:
@@ -122,6 +122,25 @@ def revoke(ledger: str, allowance: str, *, actor: str | None = None, reason: str
     """
     with closing(connect(ledger, clock=utc_clock(None))) as store:
         return store.revoke(allowance, author(actor, reason))
+
+
+def decline(ledger: str, request: str, *, actor: str | None = None, reason: str) -> AllowanceRequest:
+    """Declines a filed request for an allowance, so that it is not open any more. Repeating it has no effect.
+
+    The person who filed the request sees who declined it, and why.
+
+    Args:
+        ledger: the ledger's URL.
+        request: the id of the filed request.
+        actor: the person or program that declines it; by default, the system's user.
+        reason: the reason.
+
+    Raises:
+        LedgerError: the request is unknown or was granted already, or the ledger cannot be used or this role
+            may not decline requests.
+    """
+    with closing(connect(ledger, clock=utc_clock(None))) as store:
+        return store.decline(request, author(actor, reason))
 
 
 def allowances(ledger: str) -> list[Allowance]:

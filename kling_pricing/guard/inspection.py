@@ -91,6 +91,8 @@ class GuardInspection:
         key: str | None = None,
         state: State | None = None,
         in_doubt: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Reservation]:
@@ -101,6 +103,8 @@ class GuardInspection:
             key: only reservations with this key.
             state: only reservations in this state.
             in_doubt: only reservations in doubt.
+            since: only reservations created at or after this instant, with a time zone.
+            until: only reservations created before this instant, with a time zone.
             after: the id of the last reservation of the previous page; None: the first page.
             limit: the largest number of reservations on the page, from 1 to 1000.
 
@@ -115,6 +119,8 @@ class GuardInspection:
             key=key,
             state=state,
             in_doubt=in_doubt,
+            since=None if since is None else in_utc(since),
+            until=None if until is None else in_utc(until),
             after=None if after is None else short_text("after", after),
             limit=limit,
         )

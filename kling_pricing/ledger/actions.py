@@ -36,11 +36,12 @@ class AdministrativeAction(NamedTuple):
         at: the instant of the action, UTC.
         actor: the person or program that took the action, as given; by default, the system's user.
         role: the PostgreSQL role of the session, which an actor cannot choose; None in a SQLite ledger.
-        action: `apply`, `set`, `carry_over`, `open`, `freeze`, `thaw`, `migrate`, `recover`, `grant`, `settle`,
-            `record`, `issue_key`, `revoke_key`, `remember` (a statement), or `settle_statement` (reservations,
-            from statements).
-        subject: the budget, or `all`, or the id of the reservation, or the name of the access key, or the file
-            of the statement, or the books, or the part of the ledger that the action changed.
+        action: `apply`, `set`, `carry_over`, `open`, `freeze`, `thaw`, `ask`, `allow`, `decline`, `revoke`,
+            `migrate`, `recover`, `grant`, `settle`, `record`, `issue_key`, `revoke_key`, `remember` (a
+            statement), or `settle_statement` (reservations, from statements).
+        subject: the budget, or `all`, or the id of the reservation, the allowance or the request for one, or
+            the name of the access key, or the file of the statement, or the books, or the part of the ledger
+            that the action changed.
         old: the value before the action, as JSON data; None: there was none.
         new: the value after the action, as JSON data; None: there is none.
         reason: the reason; None: no reason was given.

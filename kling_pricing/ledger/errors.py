@@ -245,6 +245,22 @@ def granted_already(request: str, allowance: str) -> LedgerError:
     )
 
 
+def declined_already(request: str, actor: str, reason: str) -> LedgerError:
+    """Returns the error for granting a filed request that was declined."""
+    return LedgerError(
+        f"{actor} declined request {request}: {reason}; to let the project spend more all the same, grant an "
+        "allowance without the request"
+    )
+
+
+def granted_not_declined(request: str, allowance: str) -> LedgerError:
+    """Returns the error for declining a filed request that was granted."""
+    return LedgerError(
+        f"request {request} was granted already, as allowance {allowance}; if the project should not use it, "
+        "revoke the allowance"
+    )
+
+
 def no_rate(*, budget: str, currency: str, quote: str, **_about: str) -> BudgetError:
     """Returns the error for a quote in another currency than a budget, without an accounting rate."""
     return BudgetError(

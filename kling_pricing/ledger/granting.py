@@ -85,6 +85,20 @@ class Allowance(NamedTuple):
         return "open" if self.available else "used up"
 
 
+class Decline(NamedTuple):
+    """The decision that a filed request gets no allowance.
+
+    Attributes:
+        actor: the person or program that declined the request.
+        reason: the reason, for the person who filed it.
+        at: the instant at which it was declined, UTC.
+    """
+
+    actor: str
+    reason: str
+    at: datetime
+
+
 class AllowanceRequest(NamedTuple):
     """A filed request for an allowance.
 
@@ -98,7 +112,8 @@ class AllowanceRequest(NamedTuple):
         actor: the person or program that filed the request.
         reason: the reason.
         created_at: the instant at which it was filed, UTC.
-        allowance_id: the allowance that granted it; None: it is open.
+        allowance_id: the allowance that granted it; None: it was not granted.
+        declined: who declined it, and why; None: nobody has declined it.
     """
 
     id: str
@@ -111,6 +126,14 @@ class AllowanceRequest(NamedTuple):
     reason: str
     created_at: datetime
     allowance_id: str | None
+    declined: Decline | None = None
+
+    @property
+    def state(self) -> str:
+        """`open`, `granted` or `declined`."""
+        if self.allowance_id is not None:
+            return "granted"
+        return "open" if self.declined is None else "declined"
 
 
 class Need(NamedTuple):

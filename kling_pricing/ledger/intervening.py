@@ -18,7 +18,7 @@ class Interventions(Protocol):
     """Single caps, freezes, allowances, and refusals that budgets in observe mode waive. A part of `Ledger`.
 
     A PostgreSQL role that may only use guards can read all of these, and file a request for an allowance. It
-    can neither set caps, freeze, thaw, grant nor revoke.
+    can neither set caps, freeze, thaw, grant, decline nor revoke.
     """
 
     def set_cap(self, budget: str, cap: Decimal, until: datetime | None, author: Author) -> tuple[Alert, ...]:
@@ -78,8 +78,8 @@ class Interventions(Protocol):
         """Grants an allowance.
 
         Raises:
-            LedgerError: it would end before it begins, or the request that it grants is unknown or was granted
-                already.
+            LedgerError: it would end before it begins, or the request that it grants is unknown, was granted
+                already or was declined.
         """
 
     def revoke(self, allowance_id: str, author: Author) -> Allowance:
@@ -91,6 +91,13 @@ class Interventions(Protocol):
 
     def ask(self, wanted: AllowanceRequest, author: Author) -> AllowanceRequest:
         """Files a request for an allowance, and returns it with its id."""
+
+    def decline(self, request: str, author: Author) -> AllowanceRequest:
+        """Declines a filed request, and returns it. A repeated call has no effect.
+
+        Raises:
+            LedgerError: the request is unknown, or was granted already.
+        """
 
     def allowances(self) -> list[Allowance]:
         """Returns every allowance, the oldest first."""

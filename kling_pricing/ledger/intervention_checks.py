@@ -179,6 +179,8 @@ def problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
         if action in {"allow", "ask"} and (action, subject) not in kept:
             noun = "allowance" if action == "allow" else "request for an allowance"
             yield f"administrative action {row['seq']}: its {noun} is missing"
+        if action == "decline" and ("ask", subject) not in kept:
+            yield f"administrative action {row['seq']}: its request for an allowance is missing"
     for row in facts["allowance_use"]:
         yield from _use_of(row)
 

@@ -25,6 +25,8 @@ class Pages(Protocol):
         key: str | None = None,
         state: State | None = None,
         in_doubt: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int,
     ) -> list[Reservation]:
@@ -37,6 +39,8 @@ class Pages(Protocol):
             key: only reservations with this key.
             state: only reservations in this state.
             in_doubt: only reservations in doubt.
+            since: only reservations created at or after this instant.
+            until: only reservations created before this instant.
             after: the id of the last reservation of the previous page; None: the first page.
             limit: the largest number of reservations on the page.
 

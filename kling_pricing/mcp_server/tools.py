@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from kling_pricing.errors import AccessError, KlingPricingError
+from kling_pricing.guard.payload_documents import DecisionDocument, PriceDocument
 from kling_pricing.mcp_server.tool_answers import (
     ToolAnswer,
     budgets_answer,
@@ -22,8 +23,6 @@ from kling_pricing.mcp_server.tool_arguments import (
     BindArguments,
     BudgetArguments,
     ComparisonArguments,
-    DecisionArguments,
-    PriceArguments,
     ReleaseArguments,
     SubmissionArguments,
     read_arguments,
@@ -59,11 +58,11 @@ class ToolDefinition(NamedTuple):
     is_repeatable: bool = True
 
 
-def _quote(caller: ToolCaller, arguments: PriceArguments) -> ToolAnswer:
+def _quote(caller: ToolCaller, arguments: PriceDocument) -> ToolAnswer:
     return quote_answer(quote(arguments.payload, at=arguments.at, book=caller.book, **arguments.options()))
 
 
-def _check(caller: ToolCaller, arguments: PriceArguments) -> ToolAnswer:
+def _check(caller: ToolCaller, arguments: PriceDocument) -> ToolAnswer:
     return check_answer(check(arguments.payload, at=arguments.at, book=caller.book, **arguments.options()))
 
 
@@ -72,7 +71,7 @@ def _compare(caller: ToolCaller, arguments: ComparisonArguments) -> ToolAnswer:
     return comparison_answer(options, arguments.limit)
 
 
-def _decide(caller: ToolCaller, arguments: DecisionArguments) -> ToolAnswer:
+def _decide(caller: ToolCaller, arguments: DecisionDocument) -> ToolAnswer:
     decision = caller.guard.decide(
         arguments.payload,
         project=caller.project(arguments.project),
@@ -149,7 +148,7 @@ TOOLS: Mapping[str, ToolDefinition] = {
             "range with `minimum` and `maximum`; pass the fact in `media` to get one price. A payload that "
             "the API would refuse, or that has no published price, is an error with every reason and the "
             "nearest valid alternatives. Nothing is reserved or sent.",
-            PriceArguments,
+            PriceDocument,
             _quote,
         ),
         ToolDefinition(
@@ -157,7 +156,7 @@ TOOLS: Mapping[str, ToolDefinition] = {
             "Check a job",
             "Returns every reason why the provider's API would refuse a payload, each with its remedy; none "
             "if it would accept the payload. Use it while you compose a payload. Nothing is reserved or sent.",
-            PriceArguments,
+            PriceDocument,
             _check,
         ),
         ToolDefinition(
@@ -176,7 +175,7 @@ TOOLS: Mapping[str, ToolDefinition] = {
             "Returns whether a job would be admitted to the budgets now: as it is, after changes that make it "
             "cheaper, or not at all; and what each budget would have left. Use it to plan. Nothing is "
             "reserved, so other jobs may take the money first: before you submit, call `pre_submit`.",
-            DecisionArguments,
+            DecisionDocument,
             _decide,
         ),
         ToolDefinition(

@@ -135,10 +135,15 @@ def check(
         KlingPricingError: `at`, `media` or `url` cannot be used, or the payload is not a JSON object.
     """
     intake = Intake(provider, wire_format, at, book, media, allow_unknown, url)
-    if provider is not None:
-        intake.book.table(provider, intake.at)
+    return check_payload(read_payload(request), intake)
+
+
+def check_payload(payload: Mapping[str, Any], intake: Intake) -> list[Violation]:
+    """Reads and checks a payload; raises as `check` does."""
+    if intake.provider is not None:
+        intake.book.table(intake.provider, intake.at)
     try:
-        read, matrix = intake.read(read_payload(request))
+        read, matrix = intake.read(payload)
     except (CapabilityError, WireFormatError) as error:
         if not error.violations:
             raise

@@ -41,7 +41,7 @@ from kling_pricing.ledger.books import FACT, Books
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.money import format_decimal, from_nanos
 from kling_pricing.reconcile.chosen_account import choose_account
-from kling_pricing.reconcile.model import Account, BookingGroup, JournalLine, Payable
+from kling_pricing.reconcile.model import Account, AccruedMonth, BookingGroup, JournalLine, Payable
 from kling_pricing.reconcile.months import BooksPeriod, following
 from kling_pricing.reconcile.staging import separated
 from kling_pricing.reconcile.workspace import Workspace
@@ -67,10 +67,12 @@ _EVER = BooksPeriod(datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 1, tzin
 ROW_IDENTITY = 'task, currency, unit, native, row_key, "at"'
 """The columns by which rows of different files are the same row; `row_key` is `row_id`, or an empty text."""
 
-_ROW = "SELECT *, ifnull(row_id, '') AS row_key FROM fact WHERE kind = 'row'"
+ROWS = "SELECT *, ifnull(row_id, '') AS row_key FROM fact WHERE kind = 'row'"
+"""The SQL of all rows, with the columns of `ROW_IDENTITY`."""
+
 DISPUTABLE_ROWS = f"""
-    SELECT * FROM ({_ROW}) WHERE ({ROW_IDENTITY}) IN (
-      SELECT ({ROW_IDENTITY}) FROM ({_ROW}) AS present WHERE (present.ledger, present.statement) NOT IN (
+    SELECT * FROM ({ROWS}) WHERE ({ROW_IDENTITY}) IN (
+      SELECT ({ROW_IDENTITY}) FROM ({ROWS}) AS present WHERE (present.ledger, present.statement) NOT IN (
         SELECT (ledger, replaces) FROM past_statement WHERE replaces IS NOT NULL
       )
     )
@@ -219,6 +221,29 @@ def payable(workspace: Workspace, period: BooksPeriod, ledger: int | None = None
     return [Payable(currency, *map(from_nanos, amounts)) for currency, *amounts in rows]
 
 
+def accrued_months(workspace: Workspace, period: BooksPeriod, ledger: int | None = None) -> list[AccruedMonth]:
+    """Returns the parts of what is owed at the end of a period, by currency and by the month of the tasks.
+
+    The parts of a currency add up to `Payable.accrue`.
+
+    Args:
+        workspace: the database with the books.
+        period: the period.
+        ledger: the ledger whose facts count; None: all ledgers.
+    """
+    rows = workspace.all(
+        f"""
+        WITH {targets("end", 1, period, ledger)}, sent AS (
+          SELECT task, currency, strftime(min("at"), '%Y-%m') AS month
+          FROM end_fact WHERE kind = 'use' GROUP BY task, currency
+        )
+        SELECT currency, month, sum(owed), count(*) FROM end_target JOIN sent USING (task, currency)
+        WHERE owed <> 0 GROUP BY currency, month ORDER BY currency, month
+        """
+    )
+    return [AccruedMonth(currency, month, from_nanos(owed), tasks) for currency, month, owed, tasks in rows]
+
+
 def digest(lines: Sequence[JournalLine]) -> str:
     """Returns the digest of a journal; equal journals have equal digests."""
     texts = (
@@ -296,7 +321,7 @@ def targets(name: str, bucket: int, period: BooksPeriod, ledger: int | None = No
           FROM {name}_fact WHERE kind = 'use' GROUP BY task, currency
         ), {name}_disputed AS (
           SELECT dispute.task, dispute.currency, sum(dispute.amount) AS disputed
-          FROM fact AS dispute JOIN ({_ROW}) AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
+          FROM fact AS dispute JOIN ({ROWS}) AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
           LEFT JOIN fact AS resolution ON resolution.kind = 'resolution'
             AND resolution.ledger = dispute.ledger AND resolution.subject = dispute.seq
           WHERE dispute.kind = 'dispute' AND {counted.format("dispute.")}

@@ -1,8 +1,10 @@
 """The categories of lines, and the rules by which a line is an exception or open: the only place that decides.
 
 - An *exception* is a line that needs action; its remedy says which action.
-- An exception is *open*, which means still to be settled, unless one cause explains it to the last digit.
-- Every line has one *standing*: matched, explained, timing, or open.
+- An exception is *in dispute* if open disputes cover the whole excess of its charge.
+- Any other exception is *open*, which means still to be settled, unless one cause explains it to the last
+  digit.
+- Every line has one *standing*: matched, explained, timing, in dispute, or open.
 
 The report page, its tables, the command and `--json` all use them.
 """
@@ -32,12 +34,13 @@ Category: TypeAlias = Literal[
 ]
 """The category of a line: the first that fits, in this order. `CATEGORIES` has their meanings."""
 
-Standing: TypeAlias = Literal["matched", "explained", "timing", "open"]
+Standing: TypeAlias = Literal["matched", "explained", "timing", "disputed", "open"]
 
 STANDINGS: Mapping[Standing, str] = {
     "matched": "Matched",
     "explained": "Explained",
     "timing": "Timing",
+    "disputed": "In dispute",
     "open": "Open",
 }
 """Standing -> its title, from settled to not settled."""
@@ -59,7 +62,8 @@ class CategoryRule(NamedTuple):
         title: its name for people.
         meaning: what its lines have in common.
         standing: the standing of its lines. In a category whose standing is `open`, a line that is not an
-            exception is `matched`; in any category, an open line is `open`.
+            exception is `matched`; in any category, a line in dispute is `disputed`, and an open line is
+            `open`.
         is_exception: SQL condition on `line`, `explanation` and `reserved`: whether a line is an exception.
     """
 
@@ -120,7 +124,7 @@ def _by_category(values: Mapping[Category, str]) -> str:
     return f"CASE line.category {whens} END"
 
 
-STANDING = "CASE WHEN line.is_open THEN 'open' ELSE {} END".format(
+STANDING = "CASE WHEN line.is_disputed THEN 'disputed' WHEN line.is_open THEN 'open' ELSE {} END".format(
     _by_category(
         {
             name: f"'{'matched' if rule.standing == 'open' else rule.standing}'"
@@ -147,10 +151,23 @@ def mark_exceptions(workspace: Workspace) -> None:
     )
 
 
-def exceptions_text(exceptions: int, still_open: int) -> str:
+def count_exceptions(workspace: Workspace) -> tuple[int, int, int]:
+    """Returns the numbers of exceptions, of open ones, and of those in dispute."""
+    ((exceptions, still_open, disputed),) = workspace.all(
+        "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open AND NOT is_disputed),"
+        " count(*) FILTER (is_disputed) FROM line"
+    )
+    return exceptions, still_open, disputed
+
+
+def exceptions_text(exceptions: int, still_open: int, disputed: int) -> str:
     """The exceptions of a reconciliation in words, such as `40 exceptions, 25 of them still open`."""
     if exceptions == 1:
-        return f"1 exception, {'still open' if still_open else 'explained'}"
+        return f"1 exception, {'in dispute' if disputed else 'still open' if still_open else 'explained'}"
+    if disputed:
+        part = "all" if disputed == exceptions else f"{disputed:,}"
+        more = f", and {still_open:,} still open" if still_open else ""
+        return f"{exceptions:,} exceptions, {part} of them in dispute{more}"
     if not still_open:
         return f"{exceptions:,} exceptions, all of them explained"
     part = "all" if still_open == exceptions else f"{still_open:,}"

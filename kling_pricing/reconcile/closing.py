@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
+from shlex import quote
 from typing import NamedTuple
 
+from kling_pricing.display import joined_with_and
 from kling_pricing.errors import LedgerError
 from kling_pricing.ledger import Ledger, connect
 from kling_pricing.ledger.actions import author
 from kling_pricing.ledger.books import Books, ClosedMonth
 from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.reconcile.bookkeeping import (
+    accrued_months,
     digest,
     first_open_month,
     journal,
@@ -22,7 +25,7 @@ from kling_pricing.reconcile.bookkeeping import (
 )
 from kling_pricing.reconcile.learning import learn_uses, note_open_months
 from kling_pricing.reconcile.ledgers import read_ledgers
-from kling_pricing.reconcile.model import JournalLine, Payable
+from kling_pricing.reconcile.model import AccruedMonth, JournalLine, Payable
 from kling_pricing.reconcile.months import month_period
 from kling_pricing.reconcile.open_items import OpenItems, open_items
 from kling_pricing.reconcile.remember import remember
@@ -40,6 +43,7 @@ class MonthBooks(NamedTuple):
         closed: when and by whom the month was closed.
         journal: the journal of the month.
         payable: the amounts of the month to pay, in dispute and to accrue, by currency.
+        accrued: the parts of the amounts to accrue, by currency and by the month in which tasks were sent.
         has_statement: whether the books contain a statement for a part of the month.
         is_intact: whether the journal is the one for which the month was closed.
         open: what the month leaves open, if it has just been closed.
@@ -51,6 +55,7 @@ class MonthBooks(NamedTuple):
     closed: ClosedMonth
     journal: tuple[JournalLine, ...]
     payable: tuple[Payable, ...]
+    accrued: tuple[AccruedMonth, ...]
     has_statement: bool
     is_intact: bool
     open: tuple[OpenItems, ...] = ()
@@ -66,10 +71,10 @@ def close_month(
     reason: str | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> list[MonthBooks]:
-    """Closes an account's books of a month and of every month before it.
+    """Closes an account's books of a month.
 
-    Facts that become known later appear in later months. Close months in order: an earlier month that is
-    still open is closed, too, and its amounts are then in the journal of no month.
+    Facts that become known later appear in later months. Months are closed in order. A month without amounts
+    needs no closing: closing a later month closes it as well.
 
     First adds the expected costs of the month's tasks to the books, if the books lack them.
 
@@ -85,8 +90,9 @@ def close_month(
     Raises:
         KlingPricingError: the text is not a month, the account is unknown, or the ledgers have several accounts
             and none was chosen.
-        LedgerError: the month is not over, is closed already, or somebody else changed the books in the
-            meantime. Ledgers that were done before stay closed.
+        LedgerError: the month is not over or is closed already, an earlier month with amounts is open, or the
+            books have neither a job nor a statement until its end. Nothing was closed. Or somebody else changed
+            the books in the meantime; ledgers that were done before stay closed.
     """
     period = month_period(month)
     who = author(actor, reason)
@@ -119,6 +125,8 @@ def close_month(
             )
         note_open_months(workspace, books)
         learn_uses(workspace, (), now)
+        _refuse_nothing(workspace, opened, owner, month)
+        _refuse_gaps(workspace, opened, owner, month)
         for place, ledger in enumerate(opened):
             lines = journal(workspace, period, place)
             closing = ClosedMonth(month, owner.books, digest(lines), now, who.actor, who.reason or "")
@@ -126,6 +134,65 @@ def close_month(
             month_books = _month_books(workspace, ledger, place, books[place], closing, lines)
             closed.append(month_books._replace(open=open_items(workspace, period, place)))
     return closed
+
+
+def _refuse_nothing(
+    workspace: Workspace, ledgers: Sequence[Ledger], owner: ProviderAccount, month: str
+) -> None:
+    """Refuses to close books without a job and a statement: the provider or the account is likely a mistake.
+
+    Raises:
+        LedgerError: the books are empty.
+    """
+    if workspace.one("SELECT (SELECT count(*) FROM fact) + (SELECT count(*) FROM past_statement)"):
+        return
+    others = sorted({each.books for ledger in ledgers for each in ledger.accounts()} - {owner.books})
+    known = ""
+    if others:
+        known = f" ({'the ledgers have' if len(ledgers) > 1 else 'the ledger has'} {joined_with_and(others)})"
+    raise LedgerError(
+        f"no job was sent and no charge was remembered until the end of {month} in the books of {owner.books}, "
+        f"so there is nothing to close; check the provider and the account{known}"
+    )
+
+
+def _refuse_gaps(workspace: Workspace, ledgers: Sequence[Ledger], owner: ProviderAccount, month: str) -> None:
+    """Refuses to close a month while an earlier month with amounts is open.
+
+    The journal of a month is the difference from the month before it, so the amounts of a month that is passed
+    over would be in no closed journal.
+
+    Raises:
+        LedgerError: an earlier month is open; the message names the first ledger with such months, all of these
+            months, and the command for the first of them.
+    """
+    rows: Sequence[tuple[int, str]] = workspace.all(
+        """
+        WITH dated AS (
+          SELECT ledger, period FROM fact
+          UNION SELECT ledger, replaced_in FROM past_statement WHERE replaced_in IS NOT NULL
+        )
+        SELECT ledger, period FROM dated JOIN open_month USING (ledger)
+        WHERE period >= month AND period < ? ORDER BY ledger, period
+        """,
+        [month],
+    )
+    if not rows:
+        return
+    place = rows[0][0]
+    months = [period for ledger, period in rows if ledger == place]
+    at_provider = {each for ledger in ledgers for each in ledger.accounts() if each.provider == owner.provider}
+    is_only = owner.account == owner.provider and at_provider <= {owner}
+    account = "" if is_only else f" --account {quote(owner.account)}"
+    command = f"kling-pricing month close {months[0]} --provider {owner.provider}{account}"
+    alone = ", with this ledger alone" if len(ledgers) > 1 else ""
+    then = f", then {joined_with_and(months[1:])} in the same way" if months[1:] else ""
+    raise LedgerError(
+        f"ledger {ledgers[place].name}: the books of {owner.books} have amounts in "
+        f"{joined_with_and(months)}, and {'these months are' if months[1:] else 'this month is'} still open; "
+        f"nothing was closed. Close the months in order{alone}: first `{command}`{then}. If you have a "
+        "statement for such a month, remember it before you close the month"
+    )
 
 
 def changed_months(ledger: str, providers: Iterable[str]) -> list[MonthBooks]:
@@ -198,6 +265,7 @@ def _month_books(
         closed=closed,
         journal=tuple(lines),
         payable=tuple(payable(workspace, period, place)),
+        accrued=tuple(accrued_months(workspace, period, place)),
         has_statement=any(
             statement.since < period.until and period.since < statement.until for statement in books.statements
         ),

@@ -12,8 +12,15 @@ from kling_pricing.ledger import Ledger
 from kling_pricing.ledger.actions import Author, author
 from kling_pricing.ledger.books import BookFact, Books, BooksUpdate
 from kling_pricing.money import format_decimal, from_nanos, ledger_amount, nanos_up
-from kling_pricing.reconcile.bookkeeping import DISPUTABLE_ROWS, first_open_month, opened_books
+from kling_pricing.reconcile.bookkeeping import (
+    DISPUTABLE_ROWS,
+    ROW_IDENTITY,
+    ROWS,
+    first_open_month,
+    opened_books,
+)
 from kling_pricing.reconcile.chosen_account import accounts_in
+from kling_pricing.reconcile.dispute_marks import OPEN_DISPUTES, RESOLVED
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.windows import utc_clock
 
@@ -22,15 +29,9 @@ _IN_FORCE = """
       FROM past_statement WHERE past_statement.ledger = fact.ledger AND replaces = fact.statement
     )
 """
-_RESOLVED = "(dispute.ledger, dispute.seq) IN (SELECT (ledger, subject) FROM fact WHERE kind = 'resolution')"
 
 DisputeAlso: TypeAlias = Literal["not_in_ledger"]
 """A category whose charges are disputed only on request."""
-
-_OPEN = f"""
-    SELECT * FROM fact AS dispute WHERE kind = 'dispute' AND NOT {_RESOLVED}
-      AND (ledger, subject) IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
-"""
 
 
 class Dispute(NamedTuple):
@@ -49,6 +50,8 @@ class Dispute(NamedTuple):
         resolved_at: when it was resolved, UTC; None: it is open.
         resolution: why it was resolved; None: it is open.
         is_withdrawn: whether a corrected statement no longer has the row, so that nothing is left to dispute.
+        withdrawn_at: when that statement was remembered, UTC; None: the row is not withdrawn.
+        withdrawn_by: the name of that statement; None: the row is not withdrawn.
     """
 
     number: int
@@ -63,6 +66,8 @@ class Dispute(NamedTuple):
     resolved_at: datetime | None
     resolution: str | None
     is_withdrawn: bool
+    withdrawn_at: datetime | None = None
+    withdrawn_by: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -158,7 +163,7 @@ def dispute_overcharges(
         WHERE is_exception AND line.billed > 0 AND category <> 'invalid_row'
           AND line.whole > ifnull(reserved.due, 0)
           AND (line.reservation IS NOT NULL OR category IN ({categories}))
-          AND charge.task_id NOT IN (SELECT task FROM ({_OPEN}))
+          AND charge.task_id NOT IN (SELECT task FROM ({OPEN_DISPUTES}))
         ORDER BY charge.task_id
         """
     )
@@ -202,6 +207,8 @@ def resolve_dispute(
 ) -> Dispute:
     """Ends a dispute: the charge counts again. A refund is a row of a later statement.
 
+    A dispute that was resolved with the same reason stays as it is, so the call can be repeated.
+
     Args:
         ledgers: URL of a ledger, or of several.
         number: the number of the dispute.
@@ -212,7 +219,8 @@ def resolve_dispute(
         clock: returns the current instant, with a time zone.
 
     Raises:
-        LedgerError: there is no such dispute, or it is resolved already.
+        LedgerError: there is no such dispute, or it ended otherwise: it was resolved with another reason, or
+            a corrected statement no longer has the charge. The message says how and when.
     """
     who = author(actor, reason)
     now = utc_clock(clock)()
@@ -238,11 +246,10 @@ def resolve_dispute(
                 f"dispute {number} is in {len(known)} of the ledgers; give only one of these ledgers"
             )
         (dispute,) = known
-        if dispute.resolved_at is not None:
-            raise LedgerError(
-                f"dispute {number} was resolved at {dispute.resolved_at:%Y-%m-%d %H:%M} UTC "
-                f"({dispute.resolution})"
-            )
+        if dispute.resolved_at is not None and dispute.resolution == who.reason:
+            return dispute
+        if not dispute.is_open:
+            raise LedgerError(f"{ended_text(dispute)}; nothing was changed. No action is needed")
         place = next(n for n, ledger in enumerate(opened) if ledger.name == dispute.ledger)
         charged_in = workspace.one(
             """
@@ -260,6 +267,19 @@ def resolve_dispute(
     return dispute._replace(resolved_at=now, resolution=who.reason)
 
 
+def ended_text(dispute: Dispute) -> str:
+    """Returns how and when a dispute ended, as a clause."""
+    if dispute.resolved_at is not None:
+        return (
+            f"dispute {dispute.number} was resolved already, at {dispute.resolved_at:%Y-%m-%d %H:%M} UTC: "
+            f"{dispute.resolution}"
+        )
+    return (
+        f"dispute {dispute.number} ended already, at {dispute.withdrawn_at:%Y-%m-%d %H:%M} UTC, because "
+        f"{dispute.withdrawn_by} no longer contains the charge {dispute.row}, which therefore does not count"
+    )
+
+
 def _dispute(
     workspace: Workspace, books: Sequence[Books], task_id: str, part: int | None, who: Author, now: datetime
 ) -> tuple[int, BookFact]:
@@ -271,7 +291,7 @@ def _dispute(
         f"""
         SELECT fact.ledger, seq, period, currency, amount - ifnull((
           SELECT sum(amount) FROM fact AS dispute
-          WHERE kind = 'dispute' AND ledger = fact.ledger AND subject = fact.seq AND NOT {_RESOLVED}
+          WHERE kind = 'dispute' AND ledger = fact.ledger AND subject = fact.seq AND NOT {RESOLVED}
         ), 0) AS undisputed
         FROM fact WHERE {_IN_FORCE} AND task = ? AND amount > 0 ORDER BY "at" DESC, seq DESC
         """,
@@ -291,7 +311,7 @@ def _dispute(
                 WHERE kind = 'use' AND task = $task AND currency = $currency
               ), 0)
               - ifnull((
-                SELECT sum(amount) FROM ({_OPEN}) WHERE task = $task AND currency = $currency
+                SELECT sum(amount) FROM ({OPEN_DISPUTES}) WHERE task = $task AND currency = $currency
               ), 0)
             """,
             {"task": task_id, "currency": rows[0][3]},
@@ -323,7 +343,7 @@ def _refuse_disputed(workspace: Workspace, task_id: str) -> None:
         LedgerError: the task is in dispute; the message has the numbers of its disputes.
     """
     disputes = workspace.all(
-        f"SELECT seq, amount, currency FROM ({_OPEN}) WHERE task = ? ORDER BY seq", [task_id]
+        f"SELECT seq, amount, currency FROM ({OPEN_DISPUTES}) WHERE task = ? ORDER BY seq", [task_id]
     )
     if disputes:
         numbers = ", ".join(
@@ -339,11 +359,21 @@ def _refuse_disputed(workspace: Workspace, task_id: str) -> None:
 def _disputes(workspace: Workspace, ledgers: Sequence[Ledger]) -> list[Dispute]:
     rows = workspace.rows(
         f"""
+        WITH withdrawal AS (
+          SELECT {ROW_IDENTITY}, max(later.remembered_at) AS "last", arg_max(later.name, later.number) AS name
+          FROM ({ROWS}) AS row JOIN past_statement AS later
+            ON later.ledger = row.ledger AND later.replaces = row.statement
+          WHERE task IN (SELECT task FROM fact WHERE kind = 'dispute') GROUP BY {ROW_IDENTITY}
+        ), disputed_row AS (
+          SELECT row.*, (ledger, seq) NOT IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS})) AS is_withdrawn,
+            withdrawal."last", withdrawal.name
+          FROM ({ROWS}) AS row LEFT JOIN withdrawal USING ({ROW_IDENTITY})
+        )
         SELECT dispute.seq, dispute.ledger, dispute.task, statement.name || ':' || row."row", dispute.amount,
           dispute.currency, dispute."at", dispute.actor, dispute.reason, resolution."at", resolution.reason,
-          (row.ledger, row.seq) NOT IN (SELECT (ledger, seq) FROM ({DISPUTABLE_ROWS}))
+          is_withdrawn, CASE WHEN is_withdrawn THEN row."last" END, CASE WHEN is_withdrawn THEN row.name END
         FROM fact AS dispute
-        JOIN fact AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
+        JOIN disputed_row AS row ON row.ledger = dispute.ledger AND row.seq = dispute.subject
         JOIN past_statement AS statement
           ON statement.ledger = row.ledger AND statement.number = row.statement
         LEFT JOIN fact AS resolution ON resolution.kind = 'resolution'
@@ -355,22 +385,11 @@ def _disputes(workspace: Workspace, ledgers: Sequence[Ledger]) -> list[Dispute]:
 
 
 def _made(row: tuple[Any, ...], ledgers: Sequence[Ledger]) -> Dispute:
-    (
-        number,
-        ledger,
-        task,
-        place,
-        amount,
-        currency,
-        opened_at,
-        actor,
-        reason,
-        resolved_at,
-        resolution,
-        withdrawn,
-    ) = row
+    number, ledger, task, place, amount, currency, *rest = row
+    opened_at, actor, reason, resolved_at, resolution, is_withdrawn, withdrawn_at, withdrawn_by = rest
     return Dispute(
         *(number, ledgers[ledger].name, task, place, from_nanos(amount), currency),
         *(opened_at.replace(tzinfo=UTC), actor, reason or ""),
-        *(resolved_at and resolved_at.replace(tzinfo=UTC), resolution, withdrawn),
+        *(resolved_at and resolved_at.replace(tzinfo=UTC), resolution, is_withdrawn),
+        *(withdrawn_at and withdrawn_at.replace(tzinfo=UTC), withdrawn_by),
     )

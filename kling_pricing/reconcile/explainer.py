@@ -14,6 +14,7 @@ from decimal import Decimal
 from kling_pricing.money import add, multiply, subtract
 from kling_pricing.reconcile.explanation_text import (
     alternatives_text,
+    multiple_text,
     not_charged_text,
     refund_text,
     shared_text,
@@ -74,6 +75,8 @@ class Explainer:
             return Explanation(cause, FAILED_CHARGED, "failed_charged")
         if refund and self._is_as_quoted(variance, ways):
             return Explanation(refund, _PARTLY_REFUNDED, "refund")
+        if not ways and not variance.table and (multiple := multiple_text(variance)):
+            return Explanation(_joined(multiple, refund), multiple, "times")
         if not ways:
             return Explanation(_joined(NO_EXPLANATION, refund), _PARTLY_REFUNDED, None) if refund else None
         if ways[0].contradicted and ways[0].differences:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
-from kling_pricing.money import add, format_decimal
+from kling_pricing.money import add, format_decimal, multiply
 from kling_pricing.reconcile.explanations import NOT_CHARGED, Variance, Way, is_list_of
-from kling_pricing.reconcile.repricing import Fit
+from kling_pricing.reconcile.repricing import TIMES, Fit
 from kling_pricing.tables.price_table import PriceTable
 from kling_pricing.tables.rates import ANY
 
@@ -30,6 +30,16 @@ def refund_text(variance: Variance) -> str:
     """Returns the part of a charge that was refunded."""
     charge = add(variance.charged, variance.refunded)
     return f"{_native(variance, variance.refunded)} of the charge of {_native(variance, charge)} was refunded"
+
+
+def multiple_text(variance: Variance) -> str:
+    """Returns how many times the expected amount was charged; empty: it is not a small multiple.
+
+    A task that a person recorded has an amount, and no price from which a charge could be calculated.
+    """
+    charge = multiply(add(variance.charged, variance.refunded), variance.counted.worth)
+    times = next((times for times in TIMES if charge == multiply(variance.expected, times)), None)
+    return "" if times is None or not variance.expected else f"billed at {_multiple(times)} the expected amount"
 
 
 def way_text(variance: Variance, way: Way, tables: Tables) -> str:
@@ -128,7 +138,11 @@ def _rounded(fit: Fit) -> str:
 
 
 def _times(times: int) -> str:
-    return f"{'twice' if times == 2 else f'{times} times'} the price"  # noqa: PLR2004
+    return f"{_multiple(times)} the price"
+
+
+def _multiple(times: int) -> str:
+    return "twice" if times == 2 else f"{times} times"  # noqa: PLR2004
 
 
 def _rate(variance: Variance, fit: Fit) -> str:

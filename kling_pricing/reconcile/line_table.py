@@ -40,7 +40,8 @@ def make_lines(workspace: Workspace, statements: Sequence[Statement], units: Ite
           category category, place BIGINT, merged BIGINT, reservation BIGINT, currency VARCHAR,
           expected HUGEINT, billed HUGEINT, native HUGEINT, unit VARCHAR, worth USMALLINT, whole HUGEINT,
           whole_native HUGEINT, gap HUGEINT, explanation BIGINT,
-          is_exception BOOLEAN DEFAULT FALSE, is_open BOOLEAN DEFAULT FALSE
+          is_exception BOOLEAN DEFAULT FALSE, is_open BOOLEAN DEFAULT FALSE,
+          is_disputed BOOLEAN DEFAULT FALSE
         )
         """
     )

@@ -79,6 +79,10 @@ _COLUMNS = {
     "overlaps": "merged.task_id IN (SELECT task_id FROM superseded WHERE file IS NOT NULL)",
     "unknown": "row_facts.unknown",
     "is_exception": "line.is_exception",
+    "disputes": "in_dispute.numbers",
+    "disputed": "in_dispute.amount",
+    "disputed_since": "in_dispute.since",
+    "is_disputed": "line.is_disputed",
 }
 _SELECT = f"""
     SELECT {", ".join(_COLUMNS.values())}
@@ -90,6 +94,7 @@ _SELECT = f"""
     LEFT JOIN stated_end ON stated_end.task_id = reserved.task_id
     LEFT JOIN (SELECT task_id, min(account) AS other_account FROM elsewhere GROUP BY task_id) AS other
       ON other.task_id = charge.task_id
+    LEFT JOIN in_dispute ON in_dispute.task = charge.task_id AND in_dispute.currency = line.currency
     LEFT JOIN candidate ON category = 'in_doubt_candidate'
       AND (candidate.charge = line.rowid OR candidate.reservation = line.reservation)
 """
@@ -296,6 +301,10 @@ class Lines:
             overlaps=bool(row.overlaps),
             unknown=row.unknown,
             is_exception=row.is_exception,
+            disputes=row.disputes or (),
+            disputed=_money(row.disputed or 0),
+            disputed_since=_instant(row.disputed_since),
+            is_disputed=row.is_disputed,
         )
         cause, remedy = cause_and_remedy(line, details)
         shared = shared_cause(line, details)

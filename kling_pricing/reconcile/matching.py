@@ -17,6 +17,7 @@ Each match becomes a row of the table `line`; later steps explain its variance.
 | explanation | the row in `explanation`; NULL: none |
 | unread | the row in `unread`, added by `unreadable_rows`; NULL: every row of the task was read |
 | is_exception, is_open | set at the end by `categories.mark_exceptions` |
+| is_disputed | set after that by `dispute_marks.mark_disputed` |
 """
 
 from __future__ import annotations

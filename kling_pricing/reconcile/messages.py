@@ -18,6 +18,7 @@ from kling_pricing.reconcile.model import Line
 from kling_pricing.reconcile.problems import PROBLEMS
 from kling_pricing.reconcile.remedies import (
     LineDetails,
+    dispute_remedy,
     is_contradicted,
     money_text,
     not_charged_command,
@@ -42,6 +43,10 @@ def cause_and_remedy(line: Line, details: LineDetails) -> _CauseAndRemedy:
         for column, text in details.unknown or ()
     ]
     cause = "; ".join(filter(None, [cause, *notes]))
+    if details.is_disputed:
+        remedy = dispute_remedy(details)
+    elif details.disputes and details.is_exception:
+        remedy = f"{money_text(details.disputed, line)} of the charges is in dispute already. {remedy}"
     return cause, remedy if details.is_exception else ""
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
+from kling_pricing.display import joined_with_and
+from kling_pricing.money import format_decimal
 from kling_pricing.reconcile.categories import Category
 
 Grain: TypeAlias = Literal["day", "model", "resolution", "tier", "project", "account"]
@@ -252,6 +254,27 @@ class Payable(NamedTuple):
         return self.pay + self.disputed - self.invoiced
 
 
+class AccruedMonth(NamedTuple):
+    """The part of an amount to accrue that comes from the tasks of one month, in one currency.
+
+    Attributes:
+        currency: the currency.
+        month: the month in which the tasks were sent, such as `2026-10`.
+        amount: the amount that is owed for them.
+        tasks: the number of these tasks.
+    """
+
+    currency: str
+    month: str
+    amount: Decimal
+    tasks: int
+
+
+def accrued_text(months: Iterable[AccruedMonth]) -> str:
+    """Returns parts of an amount in words, such as `0.714 of 2026-09 and 0.357 of 2026-10`."""
+    return joined_with_and(f"{format_decimal(each.amount)} of {each.month}" for each in months)
+
+
 class Invoice(NamedTuple):
     """An invoice, with which the statement's rows are compared.
 
@@ -276,7 +299,9 @@ class Reconciled(Protocol):
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need action; each has a remedy.
-        open: the number of exceptions that are still open: no cause explains them to the last digit.
+        open: the number of exceptions that are still open: they are not in dispute, and no cause explains them
+            to the last digit.
+        in_dispute: the number of exceptions whose excess is in dispute.
         gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
         confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
         invoice: the invoice; None: it is not known.
@@ -290,6 +315,7 @@ class Reconciled(Protocol):
     statements: Mapping[str, str]
     exceptions: int
     open: int
+    in_dispute: int
     gaps: tuple[str, ...]
     confirmed: tuple[str, ...]
     invoice: Invoice | None
@@ -312,6 +338,9 @@ class Reconciled(Protocol):
 
     def payable(self) -> list[Payable]:
         """Returns the amounts to pay, in dispute and to accrue, by currency; preliminary if `gaps` are left."""
+
+    def accrued_months(self) -> list[AccruedMonth]:
+        """Returns the parts of the amounts to accrue, by currency and by the month in which tasks were sent."""
 
 
 def exceptions_of(reconciled: Reconciled) -> Iterator[Line]:

@@ -27,6 +27,7 @@ Each step reads and makes tables of one `Workspace`, a DuckDB database:
 | `explain.tolerate` | unexplained lines, the tolerance | category of `line` |
 | `explain.note_contradictions` | matched lines, `row_facts`, `terms` | more rows of `explanation` |
 | `categories.mark_exceptions` | `line`, `explanation`, `reserved` | `is_exception` and `is_open` of `line` |
+| `dispute_marks.mark_disputed` | `line`, `charge`, `reserved`, `fact` | `in_dispute`; `is_disputed` of `line` |
 | `tie_out.tie_out` | `line`, `charge`, `merged`, `reserved`, `worth` | an error if the sums differ |
 | `completeness.check_completeness` | `line`, the invoice, the totals in the files | the gaps |
 | `learning.learn` | `charge`, `line`, `reserved`, `terms` | new rows of `fact` and `past_statement` |
@@ -66,6 +67,7 @@ from kling_pricing.reconcile.completeness import (
     find_other_owner,
     read_control_totals,
 )
+from kling_pricing.reconcile.dispute_marks import mark_disputed
 from kling_pricing.reconcile.explain import explain, note_contradictions, tolerate
 from kling_pricing.reconcile.footers import read_footers
 from kling_pricing.reconcile.learning import learn
@@ -336,6 +338,7 @@ def _explain(
     tolerate(workspace, allowed)
     note_contradictions(workspace, book, provider, facts)
     mark_exceptions(workspace)
+    mark_disputed(workspace)
 
 
 def _checked_tolerance(tolerance: Tolerance) -> Tolerance:

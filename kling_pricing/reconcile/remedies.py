@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+from kling_pricing.display import joined_with_and
 from kling_pricing.money import format_decimal
 from kling_pricing.reconcile.model import Line
 
@@ -40,6 +41,10 @@ class LineDetails(NamedTuple):
         overlaps: whether several files, or rows with the same id, have the same charge of the task.
         unknown: columns of the statement with texts that its mapping does not know, and those texts.
         is_exception: whether the line needs action.
+        disputes: the numbers of the open disputes of the task's charges.
+        disputed: the amount that they dispute.
+        disputed_since: when the first of them was opened; None: there is none.
+        is_disputed: whether they cover the whole excess of the charge.
     """
 
     account: str
@@ -67,6 +72,10 @@ class LineDetails(NamedTuple):
     overlaps: bool
     unknown: Sequence[tuple[str, str]] | None
     is_exception: bool
+    disputes: Sequence[int]
+    disputed: Decimal
+    disputed_since: datetime | None
+    is_disputed: bool
 
 
 def not_charged_command(line: Line, details: LineDetails) -> str:
@@ -74,6 +83,18 @@ def not_charged_command(line: Line, details: LineDetails) -> str:
     if details.state == "settled":
         return f"`kling-pricing settle {line.reservation_id} --amount 0 --basis operator`"
     return f"`kling-pricing resolve {line.reservation_id} --not-charged`"
+
+
+def dispute_remedy(details: LineDetails) -> str:
+    """Returns how the open disputes of a charge end, of which none needs to be opened once more."""
+    numbers = [str(number) for number in details.disputes]
+    named = f"dispute{'s' * (len(numbers) > 1)} {joined_with_and(numbers)}"
+    commands = joined_with_and(f"`kling-pricing dispute resolve {number} --reason TEXT`" for number in numbers)
+    return (
+        f"The charge has been in dispute since {details.disputed_since:%Y-%m-%d} ({named}). A corrected "
+        "statement without the charge ends the dispute by itself. If the provider refunds the charge, remember "
+        f"the statement with the refund, and then run {commands}. If you accept the charge, run this now."
+    )
 
 
 def _settle_command(line: Line, details: LineDetails) -> str:

@@ -28,7 +28,8 @@ whole seconds or blocks of seconds, or another length that the model allows."""
 
 _MAX_LENGTH_S = 60
 _ROUNDINGS: tuple[Literal["truncate", "nearest", "ceil"], ...] = ("truncate", "nearest", "ceil")
-_TIMES = (2, 3)
+TIMES = (2, 3)
+"""How many times a price may be charged."""
 
 
 class Counted(NamedTuple):
@@ -153,7 +154,7 @@ class Repricer:
             rounded = () if stated is None else _roundings(stated, seconds, steps)
             return [Units(quoted, "quoted"), *rounded]
 
-        return self._index(model, counted, lengths, _TIMES)
+        return self._index(model, counted, lengths, TIMES)
 
     def seconds_of(self, unit: str) -> int:
         """Returns how many seconds a unit has; 0: it is not a unit of time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from kling_pricing.errors import StatementError
 from kling_pricing.ledger import Ledger
@@ -15,12 +15,14 @@ from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.reconcile import bookkeeping
 from kling_pricing.reconcile.aggregates.cell_lines import CellLines
 from kling_pricing.reconcile.bookkeeping import load_books
-from kling_pricing.reconcile.categories import Category
+from kling_pricing.reconcile.categories import Category, count_exceptions
 from kling_pricing.reconcile.completeness import Completeness, refuse_other_owner
+from kling_pricing.reconcile.dispute_marks import mark_disputed
 from kling_pricing.reconcile.disputing import Dispute, DisputeAlso, dispute_overcharges, needless_disputes
 from kling_pricing.reconcile.lines import Lines
 from kling_pricing.reconcile.memory import Conflict, LongerFile, Replacement, replacement
 from kling_pricing.reconcile.model import (
+    AccruedMonth,
     BookingGroup,
     Dimension,
     Grain,
@@ -46,6 +48,7 @@ from kling_pricing.reconcile.summary import ReconciliationSummary
 from kling_pricing.reconcile.workspace import Workspace
 from kling_pricing.tables.price_book import PriceBook
 
+T = TypeVar("T")
 OnProgress = Callable[[str, int, int | None], None]
 """Called with the current stage, how much of it is done, and its total, if that is known."""
 
@@ -63,7 +66,9 @@ class Reconciliation(ReconciliationSummary):
         until: end of the period (exclusive), UTC.
         statements: file name of each statement -> SHA-256 of its bytes, in hexadecimal.
         exceptions: the number of lines that need action; each has a remedy.
-        open: the number of exceptions that are still open: no cause explains them to the last digit.
+        open: the number of exceptions that are still open: they are not in dispute, and no cause explains them
+            to the last digit.
+        in_dispute: the number of exceptions whose excess is in dispute.
         gaps: the reasons why the period is not reconciled, each a clause; empty: it is.
         confirmed: the totals, of the invoice or in the files, that agree with the rows, each a clause.
         notes: what else the files contain, such as footers, each a clause.
@@ -124,11 +129,7 @@ class Reconciliation(ReconciliationSummary):
         self.since = since
         self.until = until
         self.statements = statements
-        self.exceptions: int
-        self.open: int
-        ((self.exceptions, self.open),) = workspace.all(
-            "SELECT count(*) FILTER (is_exception), count(*) FILTER (is_open) FROM line"
-        )
+        self.exceptions, self.open, self.in_dispute = count_exceptions(workspace)
         self.rows = rows
 
     @property
@@ -172,10 +173,7 @@ class Reconciliation(ReconciliationSummary):
         It counts the given statements as if they were remembered. It is empty if the statement gives sums, or
         contradicts a remembered statement: it is then not known which of the two counts.
         """
-        if self.grain or self.conflicts:
-            return []
-        self._learn()
-        return bookkeeping.journal(self._workspace, BooksPeriod(self.since, self.until))
+        return self._booked(bookkeeping.journal)
 
     def charged_before(self) -> frozenset[str]:
         """Returns the tasks with a charge in the period that were also charged before it.
@@ -203,10 +201,7 @@ class Reconciliation(ReconciliationSummary):
 
         The groups add up to `journal`, and there are none where it is empty.
         """
-        if self.grain or self.conflicts:
-            return []
-        self._learn()
-        return bookkeeping.booking_groups(self._workspace, BooksPeriod(self.since, self.until))
+        return self._booked(bookkeeping.booking_groups)
 
     def payable(self) -> list[Payable]:
         """Returns the amounts to pay, in dispute and to accrue, by currency.
@@ -214,10 +209,17 @@ class Reconciliation(ReconciliationSummary):
         Like the journal, they count the given statements, and there are none for sums and while statements
         contradict each other. If `gaps` are left, the amounts are preliminary.
         """
+        return self._booked(bookkeeping.payable)
+
+    def accrued_months(self) -> list[AccruedMonth]:
+        """Returns the parts of the amounts to accrue, by currency and by the month in which tasks were sent."""
+        return self._booked(bookkeeping.accrued_months)
+
+    def _booked(self, read: Callable[[Workspace, BooksPeriod], list[T]]) -> list[T]:
         if self.grain or self.conflicts:
             return []
         self._learn()
-        return bookkeeping.payable(self._workspace, BooksPeriod(self.since, self.until))
+        return read(self._workspace, BooksPeriod(self.since, self.until))
 
     def remember(self, *, actor: str | None = None, reason: str | None = None) -> Remembered:
         """Adds the statements, and the expected costs of their tasks, to the books of the ledgers.
@@ -238,12 +240,10 @@ class Reconciliation(ReconciliationSummary):
         refuse_other_owner(self._completeness)
         refuse_conflicts(self.conflicts)
         self._learn()
-        return remember(
-            self._workspace,
-            dict(enumerate(self._opened)),
-            self._known_books,
-            author(actor, reason),
-        )
+        ledgers = dict(enumerate(self._opened))
+        added = remember(self._workspace, ledgers, self._known_books, author(actor, reason))
+        self.exceptions, self.open, self.in_dispute = mark_disputed(self._workspace)
+        return added
 
     def dispute(self, *, also: Collection[DisputeAlso] = (), actor: str | None = None, reason: str) -> int:
         """Disputes the excess of every charge that is too high, on the lines that are exceptions.
@@ -265,14 +265,16 @@ class Reconciliation(ReconciliationSummary):
         """
         self.remember(actor=actor, reason=reason)
         workspace, who = self._workspace, author(actor, reason)
-        workspace.run("DROP TABLE fact")
-        workspace.run("DROP TABLE past_statement")
-        self._known_books = load_books(workspace, self._opened, self._owner)
+        self._reload_books()
         added = dispute_overcharges(workspace, self._opened, self._known_books, who, self._now, also)
-        workspace.run("DROP TABLE fact")
-        workspace.run("DROP TABLE past_statement")
-        self._known_books = load_books(workspace, self._opened, self._owner)
+        self._reload_books()
+        self.exceptions, self.open, self.in_dispute = mark_disputed(workspace)
         return added
+
+    def _reload_books(self) -> None:
+        self._workspace.run("DROP TABLE fact")
+        self._workspace.run("DROP TABLE past_statement")
+        self._known_books = load_books(self._workspace, self._opened, self._owner)
 
     def needless_disputes(self) -> list[Dispute]:
         """Returns the open disputes of tasks whose charges need no action any more; nothing for sums."""
@@ -363,7 +365,6 @@ class Reconciliation(ReconciliationSummary):
         if not despite_gaps:
             self.refuse_gaps()
         self.remember(actor=actor, reason=reason)
-        report: OnProgress = ignore_progress if on_progress is None else on_progress
         return settle(
             self._workspace,
             self._ledgers,
@@ -371,7 +372,7 @@ class Reconciliation(ReconciliationSummary):
             noted=SettlementNote(self._owner.books, self.statements, self._now, author(actor, reason)),
             also=also,
             book=self._book,
-            on_done=lambda done, total: report("settling", done, total),
+            on_done=lambda done, total: (on_progress or ignore_progress)("settling", done, total),
             on_alert=on_alert,
         )
 

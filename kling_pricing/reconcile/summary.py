@@ -21,6 +21,7 @@ class Summarised(Protocol):
     until: datetime
     exceptions: int
     open: int
+    in_dispute: int
     gaps: tuple[str, ...]
 
     def totals(self, dimension: Dimension) -> list[Total]:
@@ -50,6 +51,7 @@ class ReconciliationSummary:
             "until": self.until.isoformat(),
             "exceptions": self.exceptions,
             "open": self.open,
+            "in_dispute": self.in_dispute,
             "gaps": [*self.gaps],
             "totals": _dicts(self.totals("all"), decimals=decimals),
             "payable": _dicts(self.payable(), decimals=decimals),
@@ -84,7 +86,8 @@ def verdict(result: Summarised) -> str:
     """Returns whether the period is reconciled, and what is left to do."""
     state = "not reconciled" if result.gaps else "reconciled"
     noun = "exception" if result.exceptions == 1 else "exceptions"
-    exceptions = f"{result.exceptions} {noun}, {result.open} of them open"
+    disputed = f" and {result.in_dispute} in dispute" if result.in_dispute else ""
+    exceptions = f"{result.exceptions} {noun}, {result.open} of them open{disputed}"
     return "; ".join([f"{state}, {exceptions}", *result.gaps])
 
 

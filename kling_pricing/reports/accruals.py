@@ -7,13 +7,13 @@ Accrued liabilities then contain exactly the amount of the provider's invoice, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from kling_pricing.money import add
-from kling_pricing.reconcile.model import ACCOUNT_TITLES, Account, Reconciled
+from kling_pricing.reconcile.model import ACCOUNT_TITLES, Account, AccruedMonth, Reconciled
 from kling_pricing.reports.document import Column, Row, Section
 from kling_pricing.reports.formatting import counted, safe_or_none
 
@@ -52,6 +52,28 @@ def section(reconciled: Reconciled) -> Section:
         ),
         lambda: rows,
         tuple(_totals(rows)),
+        in_print=False,
+    )
+
+
+def by_month(accrued: Sequence[AccruedMonth]) -> Section:
+    """Returns the table of what remains in the liabilities because it is not charged yet, by month of use."""
+    totals: dict[str, tuple[int, Decimal]] = {}
+    for each in accrued:
+        tasks, amount = totals.get(each.currency, (0, Decimal(0)))
+        totals[each.currency] = (tasks + each.tasks, add(amount, each.amount))
+    return Section(
+        "accrued",
+        "Amount to accrue, by month",
+        "Usage that is not charged at the end of the period, by the month in which its tasks were sent.",
+        (
+            Column("month", "Month"),
+            Column("currency", "Currency"),
+            Column("tasks", "Tasks", "count"),
+            Column("amount", "Amount", "amount"),
+        ),
+        lambda: [(each.month, each.currency, each.tasks, each.amount) for each in accrued],
+        tuple(("Total", currency, *total) for currency, total in totals.items()),
         in_print=False,
     )
 

@@ -6,7 +6,8 @@ then to the rounded liability is the rounding line, so debits equal credits in e
 
 In another currency, a line counts at the rate of the day on which its tasks were sent, and the liability at the
 rate of the last day of the period. The difference is a line of its own. So is the change in value of what was
-owed at the start of the period.
+owed at the start of the period. A day without a rate of its own has that of the newest earlier day; the memo of
+each line names the oldest of these rates.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.money import add, multiply, subtract, sum_of
-from kling_pricing.reconcile.model import BookingGroup, Payable, Reconciled
+from kling_pricing.reconcile.model import AccruedMonth, BookingGroup, Payable, Reconciled, accrued_text
 from kling_pricing.reports.accounts_file import AccountsFile, BookedAccount
 from kling_pricing.reports.currency_decimals import cents
-from kling_pricing.reports.exchange_rates import ExchangeRates
+from kling_pricing.reports.exchange_rates import DatedRate, ExchangeRates
 
 COST_ACCOUNTS: tuple[BookedAccount, ...] = ("expense", "variance", "disputed")
 """The accounts with an amount per project; the liability is the sum of them."""
@@ -84,6 +85,7 @@ class BookedEntry(NamedTuple):
         lines: the lines, the liability and the rounding last.
         liability: the exact liability; the debits but for the rounding, and `rounding`, add up to it.
         rounding: what the debits in cents lack to the exact liability.
+        older_rates: the rates that are older than the days for which they are used, by day.
     """
 
     currency: str
@@ -91,6 +93,7 @@ class BookedEntry(NamedTuple):
     lines: tuple[BookedLine, ...]
     liability: Decimal
     rounding: Decimal
+    older_rates: tuple[DatedRate, ...]
 
 
 def booked_journal(reconciled: Reconciled, booking: Booking) -> list[BookedEntry]:
@@ -100,7 +103,14 @@ def booked_journal(reconciled: Reconciled, booking: Booking) -> list[BookedEntry
         KlingPricingError: an exchange rate is missing.
     """
     days = (reconciled.since.date(), (reconciled.until - timedelta(microseconds=1)).date())
-    return booked_entries(reconciled.booking_groups(), reconciled.payable(), reconciled.provider, days, booking)
+    return booked_entries(
+        reconciled.booking_groups(),
+        reconciled.payable(),
+        reconciled.provider,
+        days,
+        booking,
+        reconciled.accrued_months(),
+    )
 
 
 def booked_entries(
@@ -109,6 +119,7 @@ def booked_entries(
     provider: str,
     days: tuple[date, date],
     booking: Booking,
+    accrued: Sequence[AccruedMonth] = (),
 ) -> list[BookedEntry]:
     """Returns the entries of a period.
 
@@ -118,6 +129,7 @@ def booked_entries(
         provider: the provider that bills.
         days: the first and the last day of the period.
         booking: the accounts and the rates.
+        accrued: the parts of the amounts to accrue, which the memo of the liability names.
 
     Raises:
         KlingPricingError: an exchange rate is missing.
@@ -133,7 +145,9 @@ def booked_entries(
         owed_before = Decimal(0)
         if (payable := known.get(currency)) is not None:
             owed_before = subtract(payable.accrue, subtract(added, payable.invoiced))
-        entry = _Entry(currency, provider, days, booking).booked(parts, added, owed_before)
+        entry = _Entry(currency, provider, days, booking).booked(
+            parts, added, owed_before, [each for each in accrued if each.currency == currency]
+        )
         if entry.lines:
             entries.append(entry)
     return entries
@@ -148,36 +162,59 @@ class _Entry:
         self._rates = booking.rates
         self._is_exchanged = booking.rates is not None and booking.rates.book_currency != currency
         self._currency = booking.rates.book_currency if booking.rates is not None else currency
+        self._older: dict[date, DatedRate] = {}
 
-    def booked(self, groups: Sequence[BookingGroup], added: Decimal, owed_before: Decimal) -> BookedEntry:
+    def booked(
+        self,
+        groups: Sequence[BookingGroup],
+        added: Decimal,
+        owed_before: Decimal,
+        accrued: Sequence[AccruedMonth],
+    ) -> BookedEntry:
         """Returns the entry of the groups, which add `added` to what is invoiced or owed."""
         lines = list(self._costs(groups))
         liability = added
         if self._is_exchanged and (groups or owed_before):
             closing = self._rate(self._last)
             of_costs = subtract(multiply(added, closing), sum_of(line.exact for line in lines))
-            of_owed = Decimal(0)
+            of_owed, before = Decimal(0), self._first - timedelta(days=1)
             if owed_before:
-                opening = self._rate(self._first - timedelta(days=1))
-                of_owed = multiply(owed_before, subtract(closing, opening))
+                of_owed = multiply(owed_before, subtract(closing, self._rate(before)))
             liability = add(multiply(added, closing), of_owed)
-            lines += self._other("exchange", of_costs, "from the days of use to the end of the period")
-            lines += self._other("exchange", of_owed, "of the amount owed at the start of the period")
+            memo = "from the days of use to the end of the period"
+            lines += self._other("exchange", of_costs, self._with_age(memo, self._last))
+            memo = "of the amount owed at the start of the period"
+            lines += self._other("exchange", of_owed, self._with_age(memo, before, self._last))
         original = -added if self._is_exchanged else None
-        credit = list(self._other("liability", -liability, "invoiced or owed", original))
+        memo = self._with_age("invoiced or owed", self._last)
+        if accrued:
+            memo += f"; not charged at the end of the period, in {self._original}: {accrued_text(accrued)}"
+        credit = list(self._other("liability", -liability, memo, original))
         rounding = subtract(liability, sum_of(line.amount for line in lines))
         difference = -sum_of(line.amount for line in [*lines, *credit])
         lines += credit
         if difference:
             lines += self._other("rounding", difference, "each line is rounded on its own")
-        return BookedEntry(self._currency, self._original, tuple(lines), liability, rounding)
+        older = tuple(self._older[day] for day in sorted(self._older))
+        return BookedEntry(self._currency, self._original, tuple(lines), liability, rounding, older)
 
     def _rate(self, day: date) -> Decimal:
-        return Decimal(1) if self._rates is None else self._rates.rate(self._original, day)
+        """Returns the rate for a day, and notes it if it is older than that."""
+        if self._rates is None:
+            return Decimal(1)
+        dated = self._rates.rate(self._original, day)
+        if dated.age_days:
+            self._older[day] = dated
+        return dated.rate
+
+    def _with_age(self, memo: str, *days: date) -> str:
+        """Returns a memo that names the oldest rate of these days, if it is older than its day."""
+        older = [self._older[day] for day in days if day in self._older]
+        return f"{memo}; {max(older, key=lambda dated: dated.age_days).age_text}" if older else memo
 
     def _costs(self, groups: Sequence[BookingGroup]) -> Iterator[BookedLine]:
         """Yields the lines of the costs, by account, project, cost centre and tax text."""
-        amounts: dict[BookedLine, tuple[Decimal, Decimal, int]] = {}
+        amounts: dict[BookedLine, tuple[Decimal, Decimal, int, frozenset[date]]] = {}
         for group in groups:
             rate = self._rate(group.day) if self._is_exchanged else Decimal(1)
             labels = {"project": group.project, **group.labels} if group.project else group.labels
@@ -196,19 +233,20 @@ class _Entry:
                     self._accounts.tax_text(self._provider, labels),
                     *(zero, zero, None, "", 0),
                 )
-                exact, original, tasks = amounts.get(place, (zero, zero, 0))
+                exact, original, tasks, days = amounts.get(place, (zero, zero, 0, frozenset()))
                 amounts[place] = (
                     add(exact, multiply(amount, rate)),
                     add(original, amount),
                     tasks + group.tasks,
+                    days | {group.day},
                 )
         for place in sorted(amounts, key=_order):
-            exact, original, tasks = amounts[place]
+            exact, original, tasks, days = amounts[place]
             yield place._replace(
                 amount=cents(exact, self._currency),
                 exact=exact,
                 original=original if self._is_exchanged else None,
-                memo=_MEMOS[place.account],
+                memo=self._with_age(_MEMOS[place.account], *sorted(days)),
                 tasks=tasks,
             )
 

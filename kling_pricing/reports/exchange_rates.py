@@ -38,6 +38,31 @@ class ExchangeRatesFile(FileModel):
     rates: dict[Currency, dict[Day, ExchangeRate]]
 
 
+class DatedRate(NamedTuple):
+    """A rate, the day for which it is used, and the day of which it is.
+
+    Attributes:
+        rate: the value of one unit of the currency.
+        day: the day for which it is used.
+        rate_day: the day of the rate, which is that day or an earlier one.
+    """
+
+    rate: Decimal
+    day: date
+    rate_day: date
+
+    @property
+    def age_days(self) -> int:
+        """The number of days by which the rate is older than its use."""
+        return (self.day - self.rate_day).days
+
+    @property
+    def age_text(self) -> str:
+        """The age in words, such as `the rate of 2026-10-30 for 2026-11-01, 2 days older`."""
+        days = "1 day" if self.age_days == 1 else f"{self.age_days} days"
+        return f"the rate of {self.rate_day} for {self.day}, {days} older"
+
+
 class ExchangeRates(NamedTuple):
     """Exchange rates, each in force from its day until the next one.
 
@@ -53,14 +78,14 @@ class ExchangeRates(NamedTuple):
     source: str | None
     rates: dict[str, list[tuple[date, Decimal]]]
 
-    def rate(self, currency: str, day: date) -> Decimal:
-        """Returns the value of one unit of a currency on a day.
+    def rate(self, currency: str, day: date) -> DatedRate:
+        """Returns the rate of a currency for a day: that of the day itself, or else of the newest earlier day.
 
         Raises:
             KlingPricingError: there is no rate for that day or an earlier one.
         """
         if currency == self.book_currency:
-            return Decimal(1)
+            return DatedRate(Decimal(1), day, day)
         rates = self.rates.get(currency, [])
         place = bisect_right(rates, day, key=lambda rate: rate[0])
         if not place:
@@ -68,7 +93,8 @@ class ExchangeRates(NamedTuple):
                 f"{self.file}: no rate for {currency} on {day} or an earlier day; add the rate of that day to "
                 f"rates.{currency}"
             )
-        return rates[place - 1][1]
+        rate_day, rate = rates[place - 1]
+        return DatedRate(rate, day, rate_day)
 
 
 def load_exchange_rates(path: str | Path) -> ExchangeRates:

@@ -27,7 +27,7 @@ def journal_table(reconciled: Reconciled, booking: Booking) -> Section:
         "journal",
         "Journal",
         "One entry per currency of the charges, rounded to the decimal places of the currency. The rounding "
-        "line balances the rounding of the other lines.",
+        f"line balances the rounding of the other lines.{_older_rates_text(entries)}",
         (
             Column("entry", "Entry", "count"),
             Column("day", "Day", "day"),
@@ -47,6 +47,20 @@ def journal_table(reconciled: Reconciled, booking: Booking) -> Section:
         lambda: rows,
         tuple(_totals(entries)),
     )
+
+
+def _older_rates_text(entries: Sequence[BookedEntry]) -> str:
+    """Returns a sentence per currency with days that have no rate of their own."""
+    text = ""
+    for entry in entries:
+        if entry.older_rates:
+            oldest = max(entry.older_rates, key=lambda dated: dated.age_days)
+            days = counted(len(entry.older_rates), "day")
+            text += (
+                f" For {days}, there is no exchange rate for {entry.original_currency} of that day; the oldest "
+                f"rate that is used instead is {oldest.age_text}."
+            )
+    return text
 
 
 def _rows(entries: Sequence[BookedEntry], day: str) -> Iterator[Row]:

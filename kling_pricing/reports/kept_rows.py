@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, get_args
 
 from kling_pricing.reconcile.categories import Category
 from kling_pricing.reconcile.model import (
+    AccruedMonth,
     BookingGroup,
     Dimension,
     JournalLine,
@@ -44,6 +45,7 @@ class KeptLines:
         self.statements = reconciled.statements
         self.exceptions = reconciled.exceptions
         self.open = reconciled.open
+        self.in_dispute = reconciled.in_dispute
         self.gaps = reconciled.gaps
         self.confirmed = reconciled.confirmed
         self.invoice = reconciled.invoice
@@ -75,6 +77,10 @@ class KeptLines:
     def payable(self) -> list[Payable]:
         """Returns the amounts to pay, in dispute and to accrue."""
         return self._reconciled.payable()
+
+    def accrued_months(self) -> list[AccruedMonth]:
+        """Returns the parts of the amounts to accrue."""
+        return self._reconciled.accrued_months()
 
     def _keep(self, categories: list[Category]) -> None:
         """Writes the lines of categories, which come one category after the other, to a file each."""

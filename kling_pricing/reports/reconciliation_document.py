@@ -10,7 +10,7 @@ from kling_pricing.money import add, format_decimal, sum_of
 from kling_pricing.reconcile.aggregates import BLIND_SPOTS
 from kling_pricing.reconcile.categories import CATEGORIES, exceptions_text
 from kling_pricing.reconcile.causes import Cause, exceptions_by_cause
-from kling_pricing.reconcile.model import Payable, Reconciled, Total
+from kling_pricing.reconcile.model import AccruedMonth, Payable, Reconciled, Total, accrued_text
 from kling_pricing.reports import accruals
 from kling_pricing.reports import reconciliation_tables as tables
 from kling_pricing.reports.booked_journal import NO_BOOKING, Booking
@@ -43,7 +43,7 @@ def document(reconciled: Reconciled, booking: Booking = NO_BOOKING) -> Document:
         _ensure_tied_out(totals, overall)
     order, sizes = list[str](CATEGORIES), list(overall)
     by_category.sort(key=lambda total: (sizes.index(total.currency), order.index(total.name)))
-    by_cause = exceptions_by_cause(reconciled)
+    by_cause, accrued = exceptions_by_cause(reconciled), reconciled.accrued_months()
     count = sum(total.lines for total in overall.values())
     return Document(
         kind="reconciliation",
@@ -53,7 +53,7 @@ def document(reconciled: Reconciled, booking: Booking = NO_BOOKING) -> Document:
         facts=_facts(reconciled),
         equations=(
             *(
-                _due(payable, is_preliminary=bool(reconciled.gaps))
+                _due(payable, accrued, is_preliminary=bool(reconciled.gaps))
                 for payable in sorted(
                     reconciled.payable(),
                     key=lambda payable: (
@@ -83,7 +83,15 @@ def document(reconciled: Reconciled, booking: Booking = NO_BOOKING) -> Document:
                 _without_in_print(tables.exceptions(reconciled, by_cause), "expected", "billed"),
                 _exception_totals(by_cause, overall),
             ),
-            *(() if reconciled.grain else (journal_table(reconciled, booking), accruals.section(reconciled))),
+            *(
+                ()
+                if reconciled.grain
+                else (
+                    journal_table(reconciled, booking),
+                    accruals.section(reconciled),
+                    accruals.by_month(accrued),
+                )
+            ),
             _with_totals(tables.lines(reconciled, count), overall.values()),
         ),
     )
@@ -162,7 +170,8 @@ def _verdict(reconciled: Reconciled, overall: dict[str, Total]) -> Verdict:
     need = "needs" if reconciled.exceptions == 1 else "need"
     return Verdict(
         tone="bad",
-        headline=f"Ties out with {exceptions_text(reconciled.exceptions, reconciled.open)}",
+        headline="Ties out with "
+        + exceptions_text(reconciled.exceptions, reconciled.open, reconciled.in_dispute),
         about=f"{tied}. {number_text(reconciled.exceptions)} of {counted(lines, 'line')} {need} action."
         f"{confirmed}",
     )
@@ -202,7 +211,7 @@ def _facts(reconciled: Reconciled) -> tuple[Fact, ...]:
     )
 
 
-def _due(payable: Payable, *, is_preliminary: bool) -> Equation:
+def _due(payable: Payable, accrued: Iterable[AccruedMonth], *, is_preliminary: bool) -> Equation:
     """Returns what to do about the money of a currency."""
     invoiced = f"of {format_decimal(payable.invoiced)} charged in the period"
     if is_preliminary:
@@ -210,11 +219,14 @@ def _due(payable: Payable, *, is_preliminary: bool) -> Equation:
     not_accepted = "charged, and not accepted"
     if before := payable.disputed_before:
         not_accepted += f"; {format_decimal(before)} at the start of the period"
+    not_charged = "used, and not charged yet"
+    if months := [each for each in accrued if each.currency == payable.currency]:
+        not_charged += f": {accrued_text(months)}"
     return Equation(
         (
             Figure("Pay", payable.pay, payable.currency, invoiced),
             Figure("In dispute", payable.disputed, payable.currency, not_accepted),
-            Figure("Accrue", payable.accrue, payable.currency, "used, and not charged yet"),
+            Figure("Accrue", payable.accrue, payable.currency, not_charged),
         ),
         ("", ""),
     )

@@ -16,7 +16,13 @@ from kling_pricing.reports.formatting import counted, labels_text, percent, safe
 NAMED = {"project": "no project", "model": "unknown model", "day": "unknown day"}
 """The words for lines without such a name."""
 
-TONES: Mapping[Standing, Tone] = {"matched": "good", "explained": "calm", "timing": "wait", "open": "bad"}
+TONES: Mapping[Standing, Tone] = {
+    "matched": "good",
+    "explained": "calm",
+    "timing": "wait",
+    "disputed": "second",
+    "open": "bad",
+}
 
 _CATEGORY = Column(
     "category",
@@ -293,7 +299,8 @@ def exceptions(reconciled: Reconciled, by_cause: Sequence[Cause]) -> Section:
     return Section(
         "exceptions",
         "Exceptions",
-        f"Lines that need action: {exceptions_text(reconciled.exceptions, reconciled.open)}."
+        "Lines that need action: "
+        f"{exceptions_text(reconciled.exceptions, reconciled.open, reconciled.in_dispute)}."
         if reconciled.exceptions
         else "No line needs action.",
         (_CAUSE_NUMBER, *columns),

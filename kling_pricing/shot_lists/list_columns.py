@@ -34,6 +34,14 @@ _CLOSE_PERCENT = 75
 _OTHER_NAMES = {"durations": "duration"}
 """Folded name -> field, for the names that this library itself uses."""
 
+_LIKELY = {
+    **dict.fromkeys(("length", "sec", "secs", "runtime"), "duration"),
+    **dict.fromkeys(("ratio", "aspect"), "aspect_ratio"),
+    "description": "prompt",
+    "shot": "key",
+}
+"""Folded name -> the column that people usually mean; it is only suggested, because they may mean another."""
+
 
 class FieldPath(NamedTuple):
     """A field of a payload: its path, and its entry in each wire format that has it."""
@@ -167,14 +175,17 @@ def given_columns(values: Iterable[str]) -> list[ListColumn]:
 def _unknown_columns(unknown: Sequence[str], file: str, *, is_header: bool) -> ShotListError:
     """Returns the error for unknown columns; without any known one, the first row may be a title."""
     names = [".".join(field.path) for field in _known_fields().values()]
-    hints = []
+    hints, likely = [], {}
     for name in unknown:
-        close = nearest(name, names, cutoff_percent=_CLOSE_PERCENT) if name else None
-        hints.append(f"{name!r}{f' (did you mean {close}?)' if close else ''}")
+        close = nearest(name, names, cutoff_percent=_CLOSE_PERCENT) or _LIKELY.get(folded_name(name))
+        hints.append(f"{name!r}{f' (did you mean {close}?)' if name and close else ''}")
+        if name and close:
+            likely[name] = close
     ignored = " ".join(f"--map {_shell_word(f'{name}=')}" for name in unknown if name)
-    first = next(filter(None, unknown), "")
     field, pronoun = ("its field", "it") if len(unknown) == 1 else ("the field of each", "them")
-    remedy = f"name {field} with --map {_shell_word(f'{first}=FIELD')}, or ignore {pronoun} with {ignored}"
+    named = likely or {next(filter(None, unknown), ""): "FIELD"}
+    mapped = " ".join(f"--map {_shell_word(f'{name}={meant}')}" for name, meant in named.items())
+    remedy = f"name {field} with {mapped}, or ignore {pronoun} with {ignored}"
     if "" in unknown:
         remedy = "give every column a name"
     if not is_header:

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
-from kling_pricing.display import escape_formulas, joined_with_or, not_installed
+from kling_pricing.display import escape_formulas, joined_with_or, not_installed, shown
 from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import MAX_DECIMALS, format_decimal
 from kling_pricing.shot_lists.errors import ShotListError
@@ -27,6 +27,8 @@ from kling_pricing.shot_lists.errors import ShotListError
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _SHORT_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,9})(?:\.[0-9]{1,5})?")
 """A number that a spreadsheet keeps with every digit."""
+_MARKS = frozenset(" =+-@'\uff1d\uff0b\uff0d\uff20")
+"""The first characters of the printable texts without semicolons that `escape_formulas` may change."""
 _LINE_END = csv.excel.lineterminator
 _MAX_KNOWN = 8192
 """Maximum number of results whose text is kept."""
@@ -60,12 +62,16 @@ class ListWriter(ABC):
         self.part = part
 
     @abstractmethod
-    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
+    def write(self, cells: Sequence[str], results: Sequence[ResultCell] = ()) -> None:
         """Writes a row; the cells and the results together are one for each column.
 
         Args:
-            cells: the first cells of the row.
+            cells: the first cells of the row, which are text; empty text: the cell is empty. The first two are
+                the file and the row that the results are about.
             results: the last ones; rows with the same results may share one sequence, which is not changed.
+
+        Raises:
+            ShotListError: the format cannot hold the row.
         """
 
     @abstractmethod
@@ -148,31 +154,31 @@ class _CsvListWriter(ListWriter):
         self._file: IO[str] = part.open("w", encoding="utf-8", newline="")
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
         self._line = csv.writer(_Returning(), delimiter=delimiter).writerow
+        self._delimiter = delimiter
         self._known: dict[int, tuple[Sequence[ResultCell], str]] = {}
-        self._file.write(self._line([escape_formulas(column.name) for column in columns]))
+        self._file.write(self._safe_line([column.name for column in columns]))
 
-    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
-        texts = [
-            cell
-            if type(cell) is str and cell[:1].isalnum() and ";" not in cell and cell.isprintable()
-            else _spreadsheet_text(cell)
-            for cell in cells
-        ]  # the usual case without a call, because there are many cells
-        line: str = self._line(texts)
-        self._file.write(line.removesuffix(_LINE_END) + self._end(results))
+    def write(self, cells: Sequence[str], results: Sequence[ResultCell] = ()) -> None:
+        known = self._known.get(id(results))
+        end = self._end(results) if known is None else known[1]
+        self._file.write(self._safe_line(cells).removesuffix(_LINE_END) + end)
+
+    def _safe_line(self, cells: Sequence[str]) -> str:
+        """Returns a line in which nothing is taken for a formula."""
+        text = "".join(cells)  # the usual case is settled for all cells at once, because there are many
+        is_plain = text.isprintable() and ";" not in text and _MARKS.isdisjoint([cell[:1] for cell in cells])
+        line: str = self._line(cells if is_plain else [*map(_spreadsheet_text, cells)])
+        return line
 
     def _end(self, results: Sequence[ResultCell]) -> str:
-        """Returns the end of a line, with the delimiter in front of it."""
+        """Returns the end of a line, with the delimiter in front of it, and keeps it for equal results."""
         if not results:
             return _LINE_END
-        known = self._known.get(id(results))
-        if known is None:
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            # the results are kept, because their `id` would otherwise be given to others
-            text: str = self._line(["", *map(_spreadsheet_text, results)])
-            known = self._known[id(results)] = results, text
-        return known[1]
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        text = f"{self._delimiter}{self._line([*map(_spreadsheet_text, results)])}"
+        self._known[id(results)] = results, text  # the results are kept, so that no others get their `id`
+        return text
 
     def close(self) -> None:
         self._file.close()
@@ -186,15 +192,9 @@ class _Returning:
 
 
 def _spreadsheet_text(cell: ResultCell) -> str:
-    if not cell and not isinstance(cell, Decimal):
-        return ""
     if isinstance(cell, Decimal):
         return format_decimal(cell)
-    return cell if cell[0].isalnum() and ";" not in cell and cell.isprintable() else _escaped(cell)
-
-
-def _escaped(text: str) -> str:
-    return text if _PLAIN_NUMBER.fullmatch(text) else escape_formulas(text)
+    return (cell or "") if not cell or _PLAIN_NUMBER.fullmatch(cell) else escape_formulas(cell)
 
 
 class _JsonListWriter(ListWriter):
@@ -203,9 +203,10 @@ class _JsonListWriter(ListWriter):
         self._file: IO[str] = part.open("w", encoding="utf-8", newline="\n")
         self._names = [column.name for column in columns]
 
-    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
-        cells = [*cells, *results]
-        values = [format_decimal(cell) if isinstance(cell, Decimal) else cell or None for cell in cells]
+    def write(self, cells: Sequence[str], results: Sequence[ResultCell] = ()) -> None:
+        values = [
+            format_decimal(cell) if isinstance(cell, Decimal) else cell or None for cell in (*cells, *results)
+        ]
         self._file.write(json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False))
         self._file.write("\n")
 
@@ -231,9 +232,9 @@ class _XlsxListWriter(ListWriter):
             for name in ([column.name, f"{column.name}_exact"] if column.kind == "amount" else [column.name])
         ]
         for place, name in enumerate(names):
-            self._sheet.write_string(0, place, name[:_MAX_CELL_CHARS], bold)
+            self._write_text(place, name, name, [str(self.path)], bold)
 
-    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
+    def write(self, cells: Sequence[str], results: Sequence[ResultCell] = ()) -> None:
         self._row += 1
         if self._row >= _MAX_SHEET_ROWS:
             raise ShotListError(
@@ -248,8 +249,18 @@ class _XlsxListWriter(ListWriter):
             elif cell and _SHORT_NUMBER.fullmatch(cell):
                 self._sheet.write_number(self._row, place, Decimal(cell))
             elif cell:
-                self._sheet.write_string(self._row, place, cell[:_MAX_CELL_CHARS])
+                self._write_text(place, cell, column.name, cells[:2])
             place += 2 if column.kind == "amount" else 1
+
+    def _write_text(self, place: int, text: str, column: str, source: Sequence[str], *style: Any) -> None:
+        """Writes a text, and refuses one that the sheet would cut; `source` names the file and the row."""
+        if self._sheet.write_string(self._row, place, text, *style):
+            problem = (
+                f"the text is longer than the {_MAX_CELL_CHARS} characters that a cell of XLSX holds; choose a "
+                "name that ends in .csv for the results, or shorten the text"
+            )
+            file, *row = filter(None, source)
+            raise ShotListError(problem, file=file, row=int(row[0]) if row else None, column=shown(column))
 
     def close(self) -> None:
         self._book.close()
@@ -263,9 +274,10 @@ class _ParquetListWriter(ListWriter):
         self._lines = part.with_name(f"{part.name}.rows")
         self._file: IO[str] = self._lines.open("w", encoding="utf-8", newline="\n")
 
-    def write(self, cells: Sequence[ResultCell], results: Sequence[ResultCell] = ()) -> None:
-        cells = [*cells, *results]
-        values = [_exact_text(cell) if isinstance(cell, Decimal) else cell or None for cell in cells]
+    def write(self, cells: Sequence[str], results: Sequence[ResultCell] = ()) -> None:
+        values = [
+            _exact_text(cell) if isinstance(cell, Decimal) else cell or None for cell in (*cells, *results)
+        ]
         self._file.write(json.dumps({f"c{place}": value for place, value in enumerate(values)}))
         self._file.write("\n")
 

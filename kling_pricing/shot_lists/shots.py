@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from kling_pricing.shot_lists.cell_values import CellReader, cell_reader
 from kling_pricing.shot_lists.errors import ShotListError
 from kling_pricing.shot_lists.list_columns import LABEL, FieldPath, ListColumn, given_columns, read_header
 from kling_pricing.shot_lists.table_files import TextTable, opened_table
+from kling_pricing.shot_lists.written_values import name_alike
+from kling_pricing.tables.price_book import PriceBook
 from kling_pricing.wire.facts import prompt_form
 from kling_pricing.wire.formats import NAMES as WIRE_FORMATS
 
@@ -123,7 +126,11 @@ class ListReading:
         wire_format = _wire_format(amended, self.intake, {})
         for known, text in given:
             if text:
-                _place(amended, known.path, _reader(known, wire_format, decimal_comma=False)(text))
+                _place(
+                    amended,
+                    known.path,
+                    _reader(known, wire_format, self.intake.book, decimal_comma=False)(text),
+                )
         return amended
 
     @property
@@ -275,20 +282,31 @@ class _Plan(NamedTuple):
 def _plan(
     filled: Sequence[tuple[int, ListColumn]], cells: Sequence[str], intake: Intake, *, decimal_comma: bool
 ) -> _Plan:
-    options = {column.about: cells[place].strip() for place, column in filled if column.about in _OPTIONS}
+    book = intake.book
+    names = {"provider": (*book.tables, *book.unpriced), "wire_format": WIRE_FORMATS}
+    options = {
+        column.about: name_alike(cells[place], names.get(column.about, ()))
+        for place, column in filled
+        if column.about in _OPTIONS
+    }
     fields = [(place, column.name, column.field) for place, column in filled if column.field is not None]
     skeleton: dict[str, Any] = {known.path[0]: True for _, _, known in fields}
     for place, _, known in fields:
         if known.path == ("model",):
-            skeleton["model"] = cells[place].strip()
+            skeleton["model"] = name_alike(cells[place], model_names(book))
     wire_format = _wire_format(skeleton, intake, options)
     return _Plan(
         [
-            (place, name, known.path, _reader(known, wire_format, decimal_comma=decimal_comma))
+            (place, name, known.path, _reader(known, wire_format, book, decimal_comma=decimal_comma))
             for place, name, known in fields
         ],
         options,
     )
+
+
+def model_names(book: PriceBook) -> tuple[str, ...]:
+    """Returns the name of every model in every wire format."""
+    return tuple([name for matrix in book.matrices.values() for name in matrix.names])
 
 
 def _target(column: ListColumn) -> tuple[str, ...]:
@@ -321,9 +339,11 @@ def _wire_format(skeleton: Mapping[str, Any], intake: Intake, options: Mapping[s
         return None
 
 
-def _reader(known: FieldPath, wire_format: str | None, *, decimal_comma: bool) -> CellReader:
+def _reader(known: FieldPath, wire_format: str | None, book: PriceBook, *, decimal_comma: bool) -> CellReader:
     fields = known.fields
     entry = fields.get(wire_format or "") or next(iter(fields.values()))
+    if entry.name == "model":
+        return partial(name_alike, names=model_names(book))
     return cell_reader(entry, decimal_comma=decimal_comma)
 
 

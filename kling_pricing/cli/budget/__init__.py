@@ -8,6 +8,7 @@ from kling_pricing.cli.budget.allowance_commands import (
     allow_command,
     allowances_command,
     ask_command,
+    decline_command,
     revoke_command,
 )
 from kling_pricing.cli.budget.changes import apply_command, open_command, plan_command, set_command
@@ -35,7 +36,7 @@ for command in (
     *(check_command, plan_command, apply_command, set_command, open_command),
     *(status_command, show_command, log_command),
     *(freeze_command, thaw_command),
-    *(ask_command, allow_command, allowances_command, revoke_command),
+    *(ask_command, allow_command, decline_command, allowances_command, revoke_command),
     schema_command,
 ):
     budget.add_command(command)

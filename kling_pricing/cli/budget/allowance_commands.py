@@ -1,4 +1,4 @@
-"""`budget ask`, `budget allow`, `budget allowances` and `budget revoke`: granted exceptions to caps."""
+"""`budget ask`, `allow`, `decline`, `allowances` and `revoke`: granted exceptions to caps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kling_pricing.cli.options import instant_option, provider_options
 from kling_pricing.cli.output import counted, echo, to_json
 from kling_pricing.cli.terminal import wide_console
 from kling_pricing.display import printable
-from kling_pricing.guard import allow, allowance_requests, allowances, revoke
+from kling_pricing.guard import allow, allowance_requests, allowances, decline, revoke
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest
 from kling_pricing.money import format_decimal
 from kling_pricing.tables.price_book import PriceBook
@@ -154,6 +154,30 @@ def allow_command(
     echo(f"Allowance {granted.id}: {granted.project} may spend {granted_amount} {end}.")
 
 
+@click.command("decline", epilog=LEDGER_EXIT_CODES)
+@click.argument("request", metavar="ID")
+@reason_option
+@actor_option
+@ledger_option
+@json_option
+def decline_command(request: str, reason: str, actor: str | None, ledger: str, as_json: bool) -> None:
+    """Decline a request for an allowance.
+
+    ID is the id of a request from `budget ask`; `budget allowances` shows the ids. The person who
+    asked sees who declined the request, and why. Nothing else changes.
+
+    \b
+    Example:
+      kling-pricing budget decline 5f0c2a9b71de --reason "use 720p"
+    """
+    with errors_shown(as_json=as_json):
+        declined = decline(ledger, request, actor=actor, reason=reason)
+    if as_json:
+        echo(to_json(request_dict(declined)))
+        return
+    echo(f"Request {declined.id} of {declined.project} is declined.")
+
+
 @click.command("revoke", epilog=LEDGER_EXIT_CODES)
 @click.argument("allowance", metavar="ID")
 @reason_option
@@ -198,7 +222,8 @@ def allowances_command(ledger: str, as_json: bool) -> None:
         }
         echo(to_json(document))
         return
-    waiting = [request for request in asked if request.allowance_id is None]
+    waiting = [request for request in asked if request.state == "open"]
+    declined = [(request, request.declined) for request in asked if request.declined is not None]
     console = wide_console()
     for allowance in granted:
         state = allowance.state(now)
@@ -216,7 +241,13 @@ def allowances_command(ledger: str, as_json: bool) -> None:
         echo(f"{request.id}  {request.project}: {_amount(request.amount, request.currency)}")
         echo(f"  above {_above(request)}{_for_key(request)}")
         echo(f"  asked by {request.actor}, {_minute(request.created_at)}: {request.reason}")
-    if not granted and not waiting:
+    if waiting:
+        echo("To decline a request, run `kling-pricing budget decline ID`.")
+    for request, by in declined:
+        echo(f"{request.id}  {request.project}: {_amount(request.amount, request.currency)}, declined")
+        echo(f"  asked by {request.actor}, {_minute(request.created_at)}: {request.reason}")
+        echo(f"  declined by {by.actor}, {_minute(by.at)}: {by.reason}")
+    if not granted and not waiting and not declined:
         echo("no allowances or requests for allowances")
 
 
@@ -247,9 +278,12 @@ def allowance_line(allowance: Allowance) -> str:
 
 def request_dict(request: AllowanceRequest) -> dict[str, Any]:
     """Returns a filed request as JSON-ready data."""
+    by = request.declined
     return request._asdict() | {
         "amount": format_decimal(request.amount),
         "created_at": request.created_at.isoformat(),
+        "state": request.state,
+        "declined": None if by is None else by._asdict() | {"at": by.at.isoformat()},
     }
 
 

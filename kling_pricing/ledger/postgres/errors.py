@@ -99,6 +99,19 @@ def unavailable(name: str, problem: str) -> LedgerUnavailableError:
     return LedgerUnavailableError(f"ledger {name}: {problem}; nothing can be spent until this is resolved")
 
 
+def older_functions(name: str, message: str) -> LedgerUnavailableError:
+    """Returns the error for a ledger of this schema version that an earlier release created.
+
+    Args:
+        name: the name of the ledger.
+        message: the first line of the message from PostgreSQL.
+    """
+    return LedgerUnavailableError(
+        f"ledger {name}: an earlier release created the functions of this ledger, so this cannot be done yet "
+        f"({message}); ask an administrator to run `kling-pricing ledger migrate URL`, which changes no table"
+    )
+
+
 def first_line(error: Exception) -> str:
     """Returns the first line of an error's message. The other lines may show the values that were sent."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

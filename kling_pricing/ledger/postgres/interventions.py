@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from kling_pricing.ledger.actions import Author
 from kling_pricing.ledger.freezing import Freeze, budget_of
-from kling_pricing.ledger.granting import Allowance, AllowanceRequest, Grant
+from kling_pricing.ledger.granting import Allowance, AllowanceRequest, Decline, Grant
 from kling_pricing.ledger.journal import WaivedRefusals
 from kling_pricing.ledger.postgres.locks import locks_explained
 from kling_pricing.ledger.postgres.server import Server
@@ -59,6 +59,10 @@ class PostgresInterventions:
         )  # fmt: skip
         return _request(row)
 
+    def decline(self, request: str, author: Author) -> AllowanceRequest:
+        """See `Interventions.decline`."""
+        return _request(self._call("decline", request, author.actor, author.reason or NO_REASON))
+
     def allowances(self) -> list[Allowance]:
         """See `Interventions.allowances`."""
         return [_allowance(row) for row in self._server.rows("allowances")]
@@ -97,6 +101,7 @@ def _allowance(row: Mapping[str, Any]) -> Allowance:
 
 
 def _request(row: Mapping[str, Any]) -> AllowanceRequest:
+    declined = row["declined"]
     return AllowanceRequest(
         id=row["id"],
         project=row["project"],
@@ -108,6 +113,7 @@ def _request(row: Mapping[str, Any]) -> AllowanceRequest:
         reason=row["reason"],
         created_at=_instant(row["created_at"]),
         allowance_id=row["allowance"],
+        declined=declined and Decline(declined["actor"], declined["reason"], _instant(declined["at"])),
     )
 
 

@@ -25,13 +25,17 @@ class PostgresPages:
         key: str | None = None,
         state: State | None = None,
         in_doubt: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int,
     ) -> list[Reservation]:
         """See `Pages.reservation_page`."""
         if after is not None:
             self._call("one_reservation", [after])  # raises if there is none
-        rows = self._server.rows("reservation_page", project, key, state, in_doubt, after, limit)
+        chosen = (project, key, state, in_doubt, after, limit)
+        period = () if since is None and until is None else (since, until)
+        rows = self._server.rows("reservation_page", *chosen, *period)
         return [codec.reservation(row) for row in rows]
 
     def unsettled(self) -> list[Reservation]:

@@ -69,6 +69,12 @@ _OTHER_ERRORS: dict[str, Callable[[Mapping[str, Any]], KlingPricingError]] = {
     "unknown_allowance": lambda about: ledger_errors.unknown_allowance(about["name"], about["known"]),
     "unknown_request": lambda about: ledger_errors.unknown_request(about["request"]),
     "granted_already": lambda about: ledger_errors.granted_already(about["request"], about["allowance"]),
+    "declined_already": lambda about: ledger_errors.declined_already(
+        about["request"], about["actor"], about["reason"]
+    ),
+    "granted_not_declined": lambda about: ledger_errors.granted_not_declined(
+        about["request"], about["allowance"]
+    ),
     "key_name_taken": lambda about: name_taken(about["name"]),
     "unknown_access_key": lambda about: unknown_key(about["name"], about["known"]),
     "no_rate": lambda about: ledger_errors.no_rate(**about),

@@ -30,7 +30,7 @@ from kling_pricing.errors import LedgerError
 from kling_pricing.ledger.errors import other_version
 from kling_pricing.ledger.postgres.codec import loads
 from kling_pricing.ledger.postgres.connection import ANSWER_S, Connection
-from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost, unavailable
+from kling_pricing.ledger.postgres.errors import explained, first_line, is_lost, older_functions, unavailable
 from kling_pricing.ledger.postgres.url import read_url
 
 VERSION = 6
@@ -286,6 +286,7 @@ class Server:
                 version = _version(connection)
                 if version != VERSION:
                     return other_version(self.name, version, VERSION)
+                return older_functions(self.name, first_line(error))
         return explained(error, self.name, self._user)
 
 

@@ -18,6 +18,7 @@ from kling_pricing.ledger.granting import (
     AllowanceRequest,
     Cover,
     Coverage,
+    Decline,
     Grant,
     Need,
     Usable,
@@ -41,6 +42,12 @@ _USABLE = """
 SELECT id, amount - held - spent, currency, budgets, key IS NOT NULL FROM allowance
 WHERE project = ?1 AND (key IS NULL OR key = ?2) AND until > ?3 AND revoked_at IS NULL
 ORDER BY key IS NULL, until, created_at, id
+"""
+_REQUESTS = """
+SELECT asked.id, asked.project, asked.amount, asked.currency, asked.budgets, asked.key, asked.actor,
+  asked.reason, asked.created_at, allowance.id, declined.actor, declined.reason, declined.at
+FROM allowance_request AS asked LEFT JOIN allowance ON allowance.request = asked.id
+LEFT JOIN administration AS declined ON declined.action = 'decline' AND declined.subject = asked.id
 """
 _ENTER = (
     "INSERT INTO journal (at, kind, reservation, allowance, held_delta, spent_delta, detail)"
@@ -95,6 +102,17 @@ def ask(db: sqlite3.Connection, now: datetime, wanted: AllowanceRequest, author:
     return filed
 
 
+def decline(db: sqlite3.Connection, now: datetime, request: str, author: Author) -> AllowanceRequest:
+    """See `Interventions.decline`."""
+    asked = _request(db, request)
+    if asked.allowance_id is not None:
+        raise errors.granted_not_declined(request, asked.allowance_id)
+    if asked.declined is None:
+        by = author._replace(reason=author.reason or NO_REASON)
+        action_rows.administer(db, now, by, "decline", request, {"declined": False}, {"declined": True})
+    return _request(db, request)
+
+
 def allowances(db: sqlite3.Connection) -> list[Allowance]:
     """See `Interventions.allowances`."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM allowance ORDER BY created_at, rowid")  # noqa: S608
@@ -103,18 +121,8 @@ def allowances(db: sqlite3.Connection) -> list[Allowance]:
 
 def requests(db: sqlite3.Connection) -> list[AllowanceRequest]:
     """See `Interventions.allowance_requests`."""
-    rows = db.execute(
-        "SELECT asked.id, asked.project, asked.amount, asked.currency, asked.budgets, asked.key, asked.actor,"
-        " asked.reason, asked.created_at, allowance.id FROM allowance_request AS asked"
-        " LEFT JOIN allowance ON allowance.request = asked.id ORDER BY asked.created_at, asked.rowid"
-    )
-    return [
-        AllowanceRequest(
-            *(name, project, from_nanos(amount), currency, _names(budgets), key),
-            *(actor, reason, instant(created_at), allowance),
-        )
-        for name, project, amount, currency, budgets, key, actor, reason, created_at, allowance in rows
-    ]
+    rows = db.execute(f"{_REQUESTS} ORDER BY asked.created_at, asked.rowid")
+    return [_asked(row) for row in rows]
 
 
 class Allowing:
@@ -274,16 +282,29 @@ def _get(db: sqlite3.Connection, allowance: str) -> Allowance:
 
 
 def _require_open(db: sqlite3.Connection, request: str) -> None:
-    """Raises an error for a request that was never filed, or was granted already."""
-    row = db.execute(
-        "SELECT (SELECT id FROM allowance WHERE request = asked.id) FROM allowance_request AS asked"
-        " WHERE id = ?",
-        (request,),
-    ).fetchone()
+    """Raises an error for a request that was never filed, or that was granted or declined already."""
+    asked = _request(db, request)
+    if asked.allowance_id is not None:
+        raise errors.granted_already(request, asked.allowance_id)
+    if asked.declined is not None:
+        raise errors.declined_already(request, asked.declined.actor, asked.declined.reason)
+
+
+def _request(db: sqlite3.Connection, request: str) -> AllowanceRequest:
+    row = db.execute(f"{_REQUESTS} WHERE asked.id = ?", (request,)).fetchone()
     if row is None:
         raise errors.unknown_request(request)
-    if row[0] is not None:
-        raise errors.granted_already(request, row[0])
+    return _asked(row)
+
+
+def _asked(row: Sequence[Any]) -> AllowanceRequest:
+    name, project, amount, currency, budgets, key, actor, reason, made, allowance, *declined = row
+    decliner, why, declined_at = declined
+    return AllowanceRequest(
+        *(name, project, from_nanos(amount), currency, _names(budgets), key, actor, reason, instant(made)),
+        allowance_id=allowance,
+        declined=None if decliner is None else Decline(decliner, why, instant(declined_at)),
+    )
 
 
 def _allowance(row: Sequence[Any]) -> Allowance:

@@ -43,6 +43,10 @@ class SQLiteInterventions:
         """See `Interventions.ask`."""
         return self._file.transaction(allowances.ask, wanted, author)
 
+    def decline(self, request: str, author: Author) -> AllowanceRequest:
+        """See `Interventions.decline`."""
+        return self._file.transaction(allowances.decline, request, author)
+
     def allowances(self) -> list[Allowance]:
         """See `Interventions.allowances`."""
         with self._file.reading() as db:

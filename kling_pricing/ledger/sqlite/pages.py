@@ -38,6 +38,8 @@ class SQLitePages:
         key: str | None = None,
         state: State | None = None,
         in_doubt: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int,
     ) -> list[Reservation]:
@@ -49,6 +51,8 @@ class SQLitePages:
                 "project = ?": project,
                 "key = ?": key,
                 "state = ?": state,
+                "created_at >= ?": since and written(since),
+                "created_at < ?": until and written(until),
                 IN_DOUBT: written(now) if in_doubt else None,
             }
             filters = {condition: value for condition, value in conditions.items() if value is not None}

@@ -129,7 +129,7 @@ class _Pages:
         digest = b64encode(sha256(script.encode()).digest()).decode()
         self._common: dict[str, Any] = {
             "document": document,
-            "style": _template_file("report.css"),
+            "style": palette() + _template_file("report.css"),
             "script": script,
             "script_source": f"'sha256-{digest}'",
         }
@@ -147,6 +147,11 @@ class _Pages:
     def further(self, table: RenderedTable) -> str:
         """Returns a further page of a table."""
         return self._environment.get_template("rows.html.j2").render(table=table, **self._common)
+
+
+def palette() -> str:
+    """Returns the colours and fonts as CSS, light and dark, which the pages of the server share."""
+    return _template_file("palette.css")
 
 
 def _template_file(name: str) -> str:

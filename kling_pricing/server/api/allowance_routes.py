@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path
 from pydantic import Field
 
-from kling_pricing.guard import allow, revoke
-from kling_pricing.ledger.errors import unknown_allowance
+from kling_pricing.guard import allow, decline, revoke
+from kling_pricing.guard.payload_documents import DecisionDocument
+from kling_pricing.ledger.errors import unknown_allowance, unknown_request
 from kling_pricing.ledger.granting import Allowance, AllowanceRequest
 from kling_pricing.server.api.dependencies import (
     API_PREFIX,
@@ -21,7 +22,6 @@ from kling_pricing.server.api.dependencies import (
     project_of,
 )
 from kling_pricing.server.api.exact_fields import Amount, ApiBody, Instant, Number, ShortText, View
-from kling_pricing.server.api.pricing_routes import DecideBody
 from kling_pricing.server.problem_documents import problems
 
 router = APIRouter(
@@ -85,10 +85,18 @@ class ReasonBody(ApiBody):
     reason: ShortText
 
 
-class AskBody(DecideBody):
+class AskBody(DecisionDocument):
     """A refused request, and the reason why it should pass."""
 
     reason: ShortText
+
+
+class DeclineView(View):
+    """Who declined a filed request, why and when."""
+
+    actor: str
+    reason: str
+    at: Instant
 
 
 class AllowanceRequestView(View):
@@ -103,14 +111,17 @@ class AllowanceRequestView(View):
     actor: str
     reason: str
     created_at: Instant
+    state: Literal["open", "granted", "declined"]
     allowance_id: str | None = Field(
-        description="The allowance that granted the request; null: the request is open."
+        description="The allowance that granted the request; null: the request was not granted."
     )
+    declined: DeclineView | None = Field(description="null: nobody has declined the request.")
 
     @classmethod
     def of(cls, asked: AllowanceRequest) -> AllowanceRequestView:
         """Returns the view of a filed request."""
-        return cls(**asked._asdict() | {"budgets": [*asked.budgets]})
+        by = None if asked.declined is None else DeclineView(**asked.declined._asdict())
+        return cls(**asked._asdict() | {"budgets": [*asked.budgets], "state": asked.state, "declined": by})
 
 
 class AllowanceRequestList(View):
@@ -162,6 +173,21 @@ def list_allowance_requests(server: Served, caller: Viewer) -> AllowanceRequestL
     """Returns the filed requests of your project; with a key for all projects, every filed request."""
     found = [each for each in server.guard.allowance_requests() if caller.reaches(each.project)]
     return AllowanceRequestList(requests=[AllowanceRequestView.of(asked) for asked in found])
+
+
+@router.post(
+    "/allowance-requests/{request_id}/decline",
+    summary="Decline a filed request",
+    responses=problems(404, 408, 413),
+)
+def decline_allowance_request(
+    request_id: Annotated[ShortText, Path()], body: ReasonBody, server: Served, caller: Administrator
+) -> AllowanceRequestView:
+    """Declines a filed request. The person who filed it sees who declined it, and why."""
+    if request_id not in {each.id for each in server.ledger.allowance_requests()}:
+        raise HTTPException(_NOT_FOUND, str(unknown_request(request_id)))
+    declined = decline(server.settings.ledger, request_id, actor=caller.name, reason=body.reason)
+    return AllowanceRequestView.of(declined)
 
 
 @router.post(

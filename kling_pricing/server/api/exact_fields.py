@@ -21,10 +21,11 @@ from pydantic import (
 from kling_pricing.budgets import MAX_LABEL_CHARS
 from kling_pricing.display import shown
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.guard.payload_documents import read_instant
 from kling_pricing.ledger.paging import MAX_PAGE
 from kling_pricing.money import MAX_DECIMALS, MAX_WHOLE_DIGITS, format_decimal, ledger_amount
 from kling_pricing.strict_yaml import FileModel
-from kling_pricing.windows import FOREVER, in_utc
+from kling_pricing.windows import FOREVER
 
 _Value = TypeVar("_Value")
 
@@ -52,13 +53,7 @@ def _amount(value: Any) -> Decimal:
 def _instant(value: Any) -> datetime:
     if isinstance(value, datetime):  # from the ledger, because JSON has no instants
         return value
-    try:
-        at = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise KlingPricingError(
-            f"must be an ISO 8601 instant such as 2026-12-01T00:00:00Z, got {shown(value)}"
-        ) from None
-    return in_utc(at)
+    return read_instant(value)
 
 
 _AMOUNT_SCHEMA = {
@@ -83,7 +78,7 @@ Number: TypeAlias = Annotated[
 
 Instant: TypeAlias = Annotated[
     datetime,
-    BeforeValidator(_checked(_instant)),
+    BeforeValidator(_instant),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-12-01T00:00:00Z"]}),
 ]
 """An instant with a time zone; in UTC once it is read."""

@@ -141,6 +141,7 @@ class ResultView(View):
     confirmed: list[str]
     exceptions: int = Field(description="The number of lines that need action.")
     open: int
+    in_dispute: int = Field(0, description="The number of these lines whose excess is in dispute.")
     statements: dict[str, str] = Field(description="Name of each statement -> its SHA-256.")
     grain: list[str]
     rows: RowsView
@@ -165,6 +166,7 @@ class ReconciliationView(View):
     id: str
     provider: str
     month: str
+    timezone: str = Field(description="The time zone in which the month begins and ends.")
     account: str | None
     files: list[str] = Field(description="The names of the uploaded statements.")
     state: Literal["working", "done", "failed", "lost"] = Field(description="The state of the newest step.")
@@ -185,6 +187,7 @@ def view_of(run: Run, *, with_result: bool = True) -> ReconciliationView:
         id=run.id,
         provider=run.request["provider"],
         month=run.request["month"],
+        timezone=run.request.get("timezone", "UTC"),  # an upload to an earlier release has none
         account=run.request["account"],
         files=[*run.files],
         state=run.last.state,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from kling_pricing.errors import KlingPricingError
+from kling_pricing.guard.payload_documents import PayloadDocument
 from kling_pricing.ledger.errors import not_dispatched
 from kling_pricing.ledger.model import Basis, State
 from kling_pricing.server.api.dependencies import (
@@ -28,10 +29,10 @@ from kling_pricing.server.api.dependencies import (
 from kling_pricing.server.api.exact_fields import (
     DEFAULT_LIMIT,
     Cursor,
+    Instant,
     Limit,
     ShortText,
 )
-from kling_pricing.server.api.pricing_routes import PayloadBody
 from kling_pricing.server.api.reservation_views import (
     AdmissionBody,
     AdmissionView,
@@ -114,6 +115,12 @@ def list_reservations(
     key: Annotated[ShortText | None, Query(description="Only reservations with this key.")] = None,
     state: Annotated[State | None, Query(description="Only reservations in this state.")] = None,
     in_doubt: Annotated[bool, Query(description="Only reservations in doubt.")] = False,  # noqa: FBT002 (a query)
+    since: Annotated[
+        Instant | None, Query(description="Only reservations created at this instant or later.")
+    ] = None,
+    until: Annotated[
+        Instant | None, Query(description="Only reservations created before this instant.")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> ReservationPage:
@@ -125,6 +132,8 @@ def list_reservations(
         key=key,
         state=state,
         in_doubt=in_doubt,
+        since=since,
+        until=until,
         after=cursor,
         limit=limit,
     )
@@ -152,7 +161,7 @@ def get_reservation_of_task(
     responses=problems(402, 408, 413),
 )
 def dispatch_reservation(
-    reservation_id: ReservationId, body: PayloadBody, server: Served, caller: Submitter
+    reservation_id: ReservationId, body: PayloadDocument, server: Served, caller: Submitter
 ) -> AdmissionView:
     """Hands out the payload to submit, once, to one caller.
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from kling_pricing.guard import Admission
+from kling_pricing.guard.payload_documents import DecisionDocument
 from kling_pricing.ledger.model import Basis, Reservation, State
 from kling_pricing.server.api.exact_fields import (
     Amount,
@@ -17,7 +18,6 @@ from kling_pricing.server.api.exact_fields import (
     ShortText,
     View,
 )
-from kling_pricing.server.api.pricing_routes import DecideBody
 from kling_pricing.server.api.pricing_views import QuoteView
 
 
@@ -54,7 +54,7 @@ class ReservationView(View):
     deadline: Instant
 
 
-class AdmissionBody(DecideBody):
+class AdmissionBody(DecisionDocument):
     """A payload to reserve money for."""
 
     account: ShortText | None = Field(

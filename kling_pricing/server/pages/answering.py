@@ -162,6 +162,7 @@ class Answering:
             return rendered("refusal_unsigned", {"problem": problem}, problem.status)
         facts = self._frame(person) | {
             "problem": problem,
+            "has_budgets": problem.code != "budget" or self._state.ledger.installed() is not None,
             "may_write_budgets": person.caller.may("manage") and person.caller.project is None,
             "done": None,
             "token_field": TOKEN_FIELD,

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 from kling_pricing.display import shown
 from kling_pricing.errors import CapabilityError, KlingPricingError, PriceNotFoundError
+from kling_pricing.guard.payload_documents import DecisionDocument, PriceDocument
 from kling_pricing.quoting.composing import RequestDescription, compose
 from kling_pricing.quoting.intake import Intake
 from kling_pricing.quoting.settings import RESOLUTIONS
 from kling_pricing.server.api.allowance_routes import AskBody, file_allowance_request
 from kling_pricing.server.api.pricing_routes import (
-    DecideBody,
-    QuoteBody,
     check_payload,
     compare_prices,
     decide_payload,
@@ -127,7 +126,7 @@ def _content(visit: Visit, result: Calculation | None) -> Content:
 def _calculation(visit: Visit, text: str, options: Mapping[str, str]) -> Calculation:
     server, caller = visit.server, visit.caller
     payload = dict(read_payload(json_value(text)))
-    body = QuoteBody.model_validate({"payload": payload, **options})
+    body = PriceDocument.model_validate({"payload": payload, **options})
     quoted, refusal = None, None
     try:
         quoted = quote_payload(body, server, caller)
@@ -144,7 +143,7 @@ def _calculation(visit: Visit, text: str, options: Mapping[str, str]) -> Calcula
             if caller.project is None and not visit.form["project"]:
                 no_decision = "Give a project to see what would be left of its budgets."
             else:
-                decision = decide_payload(DecideBody.model_validate(wanted), server, caller)
+                decision = decide_payload(DecisionDocument.model_validate(wanted), server, caller)
         except KlingPricingError as error:
             no_decision = str(error)
     elsewhere = [option for option in found if option.quote and _is_elsewhere(option, quoted)]

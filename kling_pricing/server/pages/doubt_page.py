@@ -1,4 +1,4 @@
-"""Jobs in doubt: what is known, asking the provider now, and stating the outcome with a reason."""
+"""Jobs in doubt: what is known, asking the provider now, and stating or correcting the outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.ledger.model import Reservation
 from kling_pricing.server.api.dependencies import reservation_of
 from kling_pricing.server.api.reservation_routes import list_reservations, resolve_reservation
-from kling_pricing.server.api.reservation_views import ResolveBody
+from kling_pricing.server.api.reservation_views import ResolveBody, SettleBody
 from kling_pricing.server.pages.jobs_page import decision_facts, is_open, job_path, show_job
 from kling_pricing.server.pages.visits import Answer, Content, Page, PageRoute, SeeOther, Visit
 from kling_pricing.server.task_questions import ask, upstream_of
@@ -80,6 +80,17 @@ def resolve(visit: Visit) -> Answer:
     return SeeOther(job_path(job.id), "resolved")
 
 
+def correct(visit: Visit) -> Answer:
+    """Records another amount for a settled job, with the person as its source."""
+    job = reservation_of(visit.server, visit.caller, visit.path["reservation_id"])
+    body = SettleBody.model_validate({"amount": visit.form["amount"], "reason": visit.form["reason"]})
+    if job.state != "settled":
+        raise KlingPricingError("this job is not settled, so it has no amount to correct; state its outcome")
+    acting = visit.server.guard.acting_as(visit.caller.name)
+    acting.settle(job.id, body.amount, basis="operator", reason=body.reason)
+    return SeeOther(job_path(job.id), "corrected")
+
+
 PAGE = Page(
     "In doubt",
     "/in-doubt",
@@ -87,5 +98,6 @@ PAGE = Page(
         PageRoute("GET", "/in-doubt", show),
         PageRoute("POST", "/jobs/{reservation_id}/ask", ask_now, role="submit", back=show_job),
         PageRoute("POST", "/jobs/{reservation_id}/resolve", resolve, role="manage", back=show_job),
+        PageRoute("POST", "/jobs/{reservation_id}/correct", correct, role="manage", back=show_job),
     ),
 )

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast, get_args
 from urllib.parse import quote, urlencode
 
 from kling_pricing.ledger.model import Reservation, State
-from kling_pricing.server.api.dependencies import budgets_of, project_of, reservation_of
+from kling_pricing.server.api.dependencies import budgets_of, reservation_of
 from kling_pricing.server.api.reservation_routes import list_reservations
 from kling_pricing.server.api.reservation_views import ReservationView
 from kling_pricing.server.pages.form_fields import Form
@@ -70,31 +70,12 @@ def show_list(visit: Visit) -> Content:
 
 
 def _found(visit: Visit) -> FoundJobs:
+    """Returns the newest jobs that match, from the cursor on. Reads at most `_MAX_CHUNKS` pages."""
     query, day = visit.query, visit.query.day("day")
-    cursor = query.given("after")
-    if day is not None:
-        since = datetime.combine(day, time.min, UTC)
-        project = query.given("project")
-        rows = visit.server.guard.history(
-            project=project if visit.caller.project is None else project_of(visit.caller, project),
-            key=query.given("key"),
-            since=since,
-            until=since + timedelta(days=1),
-        )
-        found = [ReservationView.model_validate(row) for row in reversed(rows)]
-        matching = [job for job in _matching(found, query) if _is_in_state(job, query["state"])]
-        ids = [job.id for job in matching]
-        start = ids.index(cursor) + 1 if cursor in ids else 0
-        jobs = matching[start : start + _ON_A_PAGE]
-        return FoundJobs(jobs, jobs[-1].id if len(matching) > start + _ON_A_PAGE else None, is_incomplete=False)
-    return _newest(visit, cursor)
-
-
-def _newest(visit: Visit, cursor: str | None) -> FoundJobs:
-    """Returns the newest jobs that match, from a cursor on."""
-    query = visit.query
     state = query["state"] if query["state"] in get_args(State) else None
+    since = None if day is None else datetime.combine(day, time.min, UTC)
     limit = _CHUNK if query["model"] or query["label"] else _ON_A_PAGE
+    cursor = query.given("after")
     found: list[ReservationView] = []
     for _ in range(_MAX_CHUNKS):
         page = list_reservations(
@@ -104,6 +85,8 @@ def _newest(visit: Visit, cursor: str | None) -> FoundJobs:
             key=query.given("key"),
             state=cast("State | None", state),
             in_doubt=query["state"] == _IN_DOUBT,
+            since=since,
+            until=None if since is None else since + timedelta(days=1),
             cursor=cursor,
             limit=limit,
         )
@@ -115,10 +98,6 @@ def _newest(visit: Visit, cursor: str | None) -> FoundJobs:
         if cursor is None or len(found) == _ON_A_PAGE:
             return FoundJobs(found, cursor, is_incomplete=False)
     return FoundJobs(found, cursor, is_incomplete=True)
-
-
-def _is_in_state(job: ReservationView, state: str) -> bool:
-    return not state or (job.in_doubt if state == _IN_DOUBT else job.state == state)
 
 
 def _matching(jobs: Iterable[ReservationView], query: Form) -> list[ReservationView]:
@@ -144,6 +123,7 @@ def show_job(visit: Visit) -> Content:
             "life": life_of(server.ledger.entries_of(job.id), own),
             "words": quote_words(job, server.book),
             "answers": [(seen, answer_words(seen)) for seen in answers],
+            "may_correct": job.state == "settled" and visit.may("manage"),
             **decision_facts(visit, job),
         },
     )

@@ -136,7 +136,7 @@ class LiveUpdates:
             stream.version = version
 
     def _versions(self) -> dict[str, str]:
-        """Returns a digest of the newest jobs, alerts and balances, for each project that has a stream."""
+        """Returns a digest of what pages show, for each project that has a stream."""
         callers = {stream.person.caller.project or "": stream.person.caller for stream in [*self._streams]}
         return {project: self._version(caller) for project, caller in callers.items()}
 
@@ -152,6 +152,8 @@ class LiveUpdates:
                 if bucket.budget in own and caller.reaches(bucket.labels.get("project", caller.project or ""))
             ),
             *(tuple(freeze) for freeze in guard.freezes() if freeze.budget is None or freeze.budget in own),
+            *(tuple(each) for each in guard.allowance_requests() if caller.reaches(each.project)),
+            *(tuple(each) for each in guard.allowances() if caller.reaches(each.project)),
             *(self._state.runs.news() if caller.project is None else ()),
         ]
         return sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()

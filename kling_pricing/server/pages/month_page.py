@@ -31,6 +31,7 @@ from kling_pricing.server.pages.visits import Answer, Content, Page, PageRoute, 
 from kling_pricing.server.proxy.incoming import BodyError, CallerGoneError, IncomingBodies
 from kling_pricing.server.reconciliations.run_requests import ACTIONS, Action
 from kling_pricing.server.reconciliations.statement_uploads import boundary_of
+from kling_pricing.server.server_state import ServerState
 from kling_pricing.tables.price_book import PriceBook
 
 _REPORT_POLICY = (
@@ -88,6 +89,7 @@ def show(visit: Visit) -> Content:
             "missing": server.runs.missing,
             "providers": sorted(server.book.tables),
             "accounts": sorted({each.account for each in accounts}),
+            "zones": _zones(server),
             "mappings": _mappings(server.book),
             "last_month": _month_before(server.clock()),
             "books": _books(visit, accounts),
@@ -95,6 +97,13 @@ def show(visit: Visit) -> Content:
             "kept_days": server.settings.work_kept_s // 86_400,
         },
     )
+
+
+def _zones(server: ServerState) -> list[str]:
+    """Returns the time zones to suggest: that of the books, and those of the budgets."""
+    if server.ledger.installed() is None:
+        return ["UTC"]
+    return sorted({"UTC"} | {entry.timezone for entry in server.guard.budgets().budgets})
 
 
 def _mappings(book: PriceBook) -> list[str]:

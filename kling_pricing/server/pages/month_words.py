@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kling_pricing.quoting.quote import counted as counted_exactly
+from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.server.api.reconciliation_views import ResultView
 from kling_pricing.server.reconciliations.run_requests import Action
 
@@ -95,7 +96,7 @@ def actions_for(result: ResultView, *, is_remembered: bool) -> list[PossibleActi
     if result.to_settle and not result.gaps:
         text = f"Writes the charges of {counted(result.to_settle, 'job')} into the ledger."
         found.append(PossibleAction("settle", ACTION_WORDS["settle"], [*books, text], is_final=False))
-    if is_remembered and result.is_over:
+    if is_remembered and result.is_over and BooksPeriod(result.since, result.until).is_months:
         owner = f"{result.provider}, account {result.account}"
         text = (
             f"The books of {owner}, are closed until this month. The journal of a closed month never changes. "

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kling_pricing.reports.formats.html import palette
+
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _DIGEST_CHARS = 16
 _NOT_FOUND = 404
@@ -37,6 +39,8 @@ def static_files() -> dict[str, StaticFile]:
         stem, _, ending = file.name.rpartition(".")
         if ending in _TYPES:
             content = file.read_bytes()
+            if ending == "css":
+                content = palette().encode() + content
             digest = sha256(content).hexdigest()[:_DIGEST_CHARS]
             found[file.name] = StaticFile(f"/static/{stem}.{digest}.{ending}", content, _TYPES[ending])
     return found

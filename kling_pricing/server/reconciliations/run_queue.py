@@ -254,7 +254,9 @@ class RunQueue:
                     stdin.write(order)
                     stdin.flush()
             process.wait(limit_s)
-            problem = "the worker process was killed from outside, for example because the machine ran out of memory"
+            problem = (
+                "the worker process was killed from outside, for example because the machine ran out of memory"
+            )
         except subprocess.TimeoutExpired:
             problem = (
                 f"it took longer than {limit_s} s, so it was ended; upload a smaller statement, or raise "

@@ -10,6 +10,7 @@ from kling_pricing.errors import KlingPricingError
 from kling_pricing.money import exact_amount
 from kling_pricing.reconcile.months import check_month
 from kling_pricing.strict_yaml import FileModel
+from kling_pricing.windows import zone
 
 Action: TypeAlias = Literal["remember", "dispute", "settle", "close"]
 """What a person may do with a finished reconciliation."""
@@ -27,6 +28,14 @@ def _month(text: str) -> str:
     return text
 
 
+def _zone(name: str) -> str:
+    try:
+        zone(name)
+    except KlingPricingError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 def _total(text: str) -> str:
     try:
         exact_amount(text)
@@ -42,6 +51,8 @@ class RunRequest(FileModel):
     """The provider that issued the statement."""
     month: Annotated[str, AfterValidator(_month)]
     """The month, such as `2026-11`."""
+    timezone: Annotated[_Word, AfterValidator(_zone)] = "UTC"
+    """The IANA name of the time zone in which the month begins and ends. Only months in UTC can be closed."""
     account: _Word | None = None
     """The account at the provider. Default: the only one in the ledger."""
     mapping: _Word | None = None

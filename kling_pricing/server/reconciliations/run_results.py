@@ -11,6 +11,7 @@ from kling_pricing.money import format_decimal
 from kling_pricing.reconcile import Reconciliation, exceptions_by_cause
 from kling_pricing.reconcile.categories import CATEGORIES
 from kling_pricing.reconcile.model import Line, exceptions_of
+from kling_pricing.server.reconciliations.page_words import in_words_of_pages
 
 MAX_LINES = 200
 """The largest number of exceptions in a result. The reports have all lines."""
@@ -36,6 +37,7 @@ def result_of(reconciled: Reconciliation) -> dict[str, Any]:
         "confirmed": [*reconciled.confirmed],
         "exceptions": reconciled.exceptions,
         "open": reconciled.open,
+        "in_dispute": reconciled.in_dispute,
         "statements": dict(reconciled.statements),
         "grain": [*reconciled.grain],
         "rows": reconciled.rows._asdict(),
@@ -93,5 +95,5 @@ def _line(line: Line) -> dict[str, Any]:
         "billed": None if line.billed is None else format_decimal(line.billed),
         "variance": format_decimal(line.variance),
         "cause": line.cause,
-        "remedy": line.remedy,
+        "remedy": in_words_of_pages(line.remedy),
     }

@@ -25,8 +25,10 @@ from kling_pricing.ledger.provider_accounts import ProviderAccount
 from kling_pricing.quoting.intake import default_book
 from kling_pricing.reconcile import Invoice, Reconciliation, close_month, reconcile
 from kling_pricing.reconcile.mappings import load_mappings
-from kling_pricing.reconcile.months import month_period
+from kling_pricing.reconcile.months import BooksPeriod
 from kling_pricing.reports import write_reports
+from kling_pricing.reports.spend import month_of
+from kling_pricing.server.reconciliations.page_words import in_words_of_pages
 from kling_pricing.server.reconciliations.run_results import result_of
 from kling_pricing.server.reconciliations.runs import (
     PROGRESS,
@@ -62,6 +64,8 @@ class Order:
         self.files: list[str] = given["files"]
         self.mapping_file: str | None = given["mapping_file"]
         self.now = datetime.fromisoformat(given["now"])
+        timezone = self.request.get("timezone", "UTC")  # an upload to an earlier release has none
+        self.period = BooksPeriod(*month_of(self.request["month"], timezone, self.now))
         self.book = default_book()
         self._reported_ns = 0
 
@@ -90,14 +94,13 @@ class Order:
         if request["invoice_total"] is not None:
             total = Decimal(request["invoice_total"])
             invoice = Invoice(total, request["invoice_currency"], request["invoice_id"])
-        period = month_period(request["month"])
         return reconcile(
             self.ledger,
             [upload / "statements" / name for name in self.files],
             provider=request["provider"],
             account=request["account"],
-            since=period.since,
-            until=period.until,
+            since=self.period.since,
+            until=self.period.until,
             mapping=mapping,
             encoding=request["encoding"],
             book=self.book,
@@ -136,6 +139,11 @@ def carry_out(order: Order) -> str:
 def _acted(order: Order) -> str:
     """Does what a person has confirmed, if the plan is still the one that the person has seen."""
     actor, reason = order.actor, order.reason or ""
+    if order.action == "close" and not order.period.is_months:
+        raise LedgerError(
+            f"the books have months in UTC, and this is the month of {order.request['timezone']}, so the month "
+            "stays open; reconcile the statement with the time zone UTC, and close the month from there"
+        )
     with order.reconciled() as reconciled:
         if result_of(reconciled)["plan"] != order.plan:
             raise LedgerError(
@@ -149,7 +157,7 @@ def _acted(order: Order) -> str:
                     "the statement, and upload it again"
                 )
             settled = reconciled.settle(actor=actor, reason=reason, on_progress=order.report)
-            refused = "".join(f" {name}: {why}." for name, why in settled.refused.items())
+            refused = in_words_of_pages("".join(f" {name}: {why}." for name, why in settled.refused.items()))
             return f"Settled {settled.settled}, bound {settled.bound}, refused {len(settled.refused)}.{refused}"
         if order.action == "dispute":
             return f"Disputes opened: {reconciled.dispute(actor=actor, reason=reason)}."
@@ -193,7 +201,7 @@ def main() -> NoReturn:
     try:
         text = carry_out(order)
     except KlingPricingError as error:
-        is_done, text = False, str(error).replace(f"{order.folder}{os.sep}", "")
+        is_done, text = False, in_words_of_pages(str(error).replace(f"{order.folder}{os.sep}", ""))
     except Exception:  # noqa: BLE001 (the page must say something)
         traceback.print_exc()
         is_done, text = False, "the server has failed; look at its log for the cause"

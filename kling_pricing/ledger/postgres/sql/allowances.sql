@@ -176,24 +176,47 @@ CREATE OR REPLACE FUNCTION shown_allowance(p_id text) RETURNS jsonb LANGUAGE sql
   SELECT to_jsonb(allowance) - 'seq' FROM allowance WHERE id = p_id
 $$;
 
+CREATE OR REPLACE FUNCTION shown_request(p_asked allowance_request) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT to_jsonb(p_asked) - 'seq' || jsonb_build_object(
+    'allowance', (SELECT id FROM allowance WHERE request = p_asked.id),
+    'declined', (
+      SELECT jsonb_build_object('actor', actor, 'reason', reason, 'at', at)
+      FROM administration WHERE action = 'decline' AND subject = p_asked.id
+    )
+  )
+$$;
+
+-- Returns a filed request. Until the transaction ends, no other one can grant or decline it.
+CREATE OR REPLACE FUNCTION locked_request(p_id text) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  asked allowance_request;
+BEGIN
+  SELECT * INTO asked FROM allowance_request WHERE id = p_id FOR UPDATE;
+  IF asked.id IS NULL THEN
+    PERFORM refuse('unknown_request', jsonb_build_object('request', p_id));
+  END IF;
+  RETURN shown_request(asked);
+END $$;
+
 CREATE OR REPLACE FUNCTION allow(
   p_id text, p_project text, p_amount bigint, p_currency text, p_budgets text[], p_key text, p_until timestamptz,
   p_request text, p_actor text, p_reason text
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   now timestamptz := begin_verb();
-  granted text;
+  asked jsonb;
 BEGIN
   IF EXISTS (SELECT FROM allowance WHERE id = p_id) THEN   -- the same call again, because its response was lost
     RETURN shown_allowance(p_id);
   ELSIF p_until <= now THEN
     PERFORM refuse('ended_before_it_began', jsonb_build_object('until', p_until));
-  ELSIF p_request IS NOT NULL AND NOT EXISTS (SELECT FROM allowance_request WHERE id = p_request) THEN
-    PERFORM refuse('unknown_request', jsonb_build_object('request', p_request));
-  END IF;
-  SELECT id INTO granted FROM allowance WHERE request = p_request;
-  IF granted IS NOT NULL THEN
-    PERFORM refuse('granted_already', jsonb_build_object('request', p_request, 'allowance', granted));
+  ELSIF p_request IS NOT NULL THEN
+    asked := locked_request(p_request);
+    IF asked->>'allowance' IS NOT NULL THEN
+      PERFORM refuse('granted_already', jsonb_build_object('request', p_request, 'allowance', asked->'allowance'));
+    ELSIF asked->>'declined' IS NOT NULL THEN
+      PERFORM refuse('declined_already', asked->'declined' || jsonb_build_object('request', p_request));
+    END IF;
   END IF;
   PERFORM require_budgets(p_budgets);
   INSERT INTO allowance (id, project, amount, currency, budgets, key, until, actor, reason, request, created_at)
@@ -226,11 +249,6 @@ BEGIN
   RETURN shown_allowance(p_id);
 END $$;
 
-CREATE OR REPLACE FUNCTION shown_request(p_asked allowance_request) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT to_jsonb(p_asked) - 'seq'
-    || jsonb_build_object('allowance', (SELECT id FROM allowance WHERE request = p_asked.id))
-$$;
-
 CREATE OR REPLACE FUNCTION ask(
   p_id text, p_project text, p_amount bigint, p_currency text, p_budgets text[], p_key text, p_actor text, p_reason text
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
@@ -248,6 +266,20 @@ BEGIN
     )::text, p_reason);
   END IF;
   RETURN shown_request(asked);
+END $$;
+
+CREATE OR REPLACE FUNCTION decline(p_request text, p_actor text, p_reason text)
+RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := begin_verb();
+  asked jsonb := locked_request(p_request);
+BEGIN
+  IF asked->>'allowance' IS NOT NULL THEN
+    PERFORM refuse('granted_not_declined', jsonb_build_object('request', p_request, 'allowance', asked->'allowance'));
+  ELSIF asked->>'declined' IS NULL THEN
+    PERFORM administer(now, p_actor, 'decline', p_request, '{"declined":false}', '{"declined":true}', p_reason);
+  END IF;
+  RETURN locked_request(p_request);
 END $$;
 
 CREATE OR REPLACE FUNCTION allowances() RETURNS SETOF jsonb

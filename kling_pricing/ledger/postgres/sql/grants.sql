@@ -30,6 +30,7 @@ BEGIN
     'one_reservation(text[])',
     'reservations(text, text, boolean, timestamptz, timestamptz)',
     'reservation_page(text, text, text, boolean, text, bigint)',
+    'reservation_page(text, text, text, boolean, text, bigint, timestamptz, timestamptz)',
     'unsettled()',
     'release_expired()',
     'sent(text, timestamptz)',

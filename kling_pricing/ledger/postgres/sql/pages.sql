@@ -18,6 +18,31 @@ BEGIN
   ORDER BY seq DESC LIMIT p_limit;
 END $$;
 
+-- Returns one page of the reservations that were created in a period, the newest first. The index of these instants
+-- leads to the page, so a page of an old day takes no longer than one of today.
+CREATE OR REPLACE FUNCTION reservation_page(
+  p_project text, p_key text, p_state text, p_in_doubt boolean, p_after text, p_limit bigint, p_since timestamptz,
+  p_until timestamptz
+) RETURNS SETOF jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  now timestamptz := current_instant();
+  end_at timestamptz := coalesce(p_until, 'infinity');
+  end_seq bigint := 0;   -- every reservation has a higher number
+BEGIN
+  SELECT coalesce(min(created_at), end_at), coalesce(min(seq), end_seq) INTO end_at, end_seq
+  FROM reservation WHERE id = p_after AND created_at < end_at;
+  RETURN QUERY
+  SELECT shown(reservation, now) FROM reservation
+  WHERE (created_at, seq) < (end_at, end_seq)
+    AND created_at >= coalesce(p_since, '-infinity')
+    AND (p_project IS NULL OR project = p_project)
+    AND (p_key IS NULL OR key = p_key)
+    AND (p_state IS NULL OR state = p_state)
+    AND (NOT p_in_doubt OR in_doubt(reservation, now))
+  ORDER BY created_at DESC, seq DESC LIMIT p_limit;
+END $$;
+
 -- Returns the reservations that were sent and are neither settled nor released.
 CREATE OR REPLACE FUNCTION unsettled() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = kling_pricing, pg_temp SET timezone = 'UTC' AS $$
