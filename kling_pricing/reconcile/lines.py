@@ -86,7 +86,7 @@ _COLUMNS = {
 }
 _SELECT = f"""
     SELECT {", ".join(_COLUMNS.values())}
-    FROM line {_JOINED}
+    FROM {{lines}} {_JOINED}
     LEFT JOIN merged ON merged.rowid = line.merged
     LEFT JOIN unread ON unread.id = line.unread
     LEFT JOIN shared ON category = 'reserved_twice' AND shared.task_id = reserved.task_id
@@ -103,6 +103,18 @@ _ORDER = f"""
     ORDER BY category, line.currency, explanation.shared NULLS LAST, coalesce(dispatched_at, {_AT}) NULLS LAST,
       coalesce(reserved.task_id, charge.task_id) NULLS LAST, reserved.id NULLS LAST, line.place NULLS LAST
 """
+_SORT_LINES = f"""
+    CREATE TABLE IF NOT EXISTS sorted_line AS
+    SELECT line.rowid AS line, category FROM line {_CHARGED} {_RESERVED}
+    LEFT JOIN explanation ON explanation.id = line.explanation
+    {_ORDER}
+"""
+_PART = """
+    (SELECT line.*, line.rowid AS rowid FROM line JOIN sorted_line ON sorted_line.line = line.rowid
+     WHERE sorted_line.rowid >= $start AND sorted_line.rowid < $end) AS line
+"""
+_PART_LINES = 10_000
+"""The number of lines that are read at once if the memory is limited: each comes with everything about it."""
 _DIMENSIONS: Mapping[Dimension, tuple[str, str]] = {
     "all": ("''", ""),
     "category": ("CAST(category AS VARCHAR)", ""),
@@ -159,8 +171,24 @@ class Lines:
     def read(self, categories: Sequence[Category]) -> Iterator[Line]:
         """Yields the lines of these categories, or all lines; always in the same order."""
         where = f" WHERE category IN ({', '.join(map(repr, categories))})" if categories else ""
-        for row in self._workspace.rows(f"{_SELECT}{where}{_ORDER}"):
+        if self._workspace.is_limited:
+            rows = self._rows_in_parts(where)
+        else:
+            rows = self._workspace.rows(f"{_SELECT.format(lines='line')}{where}{_ORDER}")
+        for row in rows:
             yield self._line(_Row._make(row))
+
+    def _rows_in_parts(self, where: str) -> Iterator[tuple[Any, ...]]:
+        """Yields the same rows with little memory; the lines of a category follow each other."""
+        self._workspace.run(_SORT_LINES)
+        ((first, last),) = self._workspace.all(f"SELECT min(rowid), max(rowid) FROM sorted_line{where}")
+        if first is None:
+            return
+        for start in range(first, last + 1, _PART_LINES):
+            yield from self._workspace.rows(
+                f"{_SELECT.format(lines=_PART)}{where}{_ORDER}",
+                {"start": start, "end": min(start + _PART_LINES, last + 1)},
+            )
 
     def totals(self, dimension: Dimension) -> list[Total]:
         """Returns the sums of the lines by currency and name."""

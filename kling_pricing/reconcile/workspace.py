@@ -34,6 +34,10 @@ class WorkspaceError(KlingPricingError):
 class Workspace:
     """A database and a folder; closing it removes both.
 
+    Attributes:
+        folder: the folder.
+        is_limited: whether the memory is limited.
+
     Args:
         memory_limit: the most memory that the process may use, such as `500MB`; None: most of the machine's.
         folder: the folder for data beyond that; None: the system's folder for temporary files.
@@ -70,6 +74,7 @@ class Workspace:
         }
         if share is not None:
             settings |= {"memory_limit": f"{share.size_bytes // 1000}KB", "threads": share.threads}
+        self.is_limited = share is not None
         self._failure, self._full = duckdb.Error, duckdb.OutOfMemoryException
         self._connections: set[DuckDBPyConnection] = set()
         self._interrupted = False

@@ -20,6 +20,8 @@ MONEY_DECIMALS = 2
 MAX_BARS = 12
 """The most projects or models that get their own bar in a chart; one more bar sums the rest."""
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 
 def safe(text: str) -> str:
     """Returns a name without URLs and without text that is certainly an API key: many people read reports."""
@@ -85,7 +87,7 @@ def counted(count: int, noun: str) -> str:
 
 def labels_text(labels: Mapping[str, str]) -> str:
     """Writes labels as JSON, sorted by name; an empty string if there are none."""
-    return json.dumps(dict(sorted(labels.items())), ensure_ascii=False) if labels else ""
+    return _encode(dict(sorted(labels.items()))) if labels else ""
 
 
 def period_text(since: datetime, until: datetime, zone: tzinfo = UTC) -> str:
@@ -119,4 +121,5 @@ def every_day(days: Iterable[str]) -> list[str]:
 
 def instant_text(at: datetime) -> str:
     """Writes an instant for programs: ISO 8601, UTC."""
-    return f"{at.astimezone(UTC).isoformat().removesuffix('+00:00')}Z"
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return f"{utc.isoformat().removesuffix('+00:00')}Z"

@@ -13,14 +13,15 @@ Numbers are never changed.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from kling_pricing.display import escape_formulas
 from kling_pricing.money import format_decimal
+from kling_pricing.reports.cell_conversion import convert_rows
 from kling_pricing.reports.document import Cell, Column, Document, Section
 from kling_pricing.reports.formatting import instant_text
 
@@ -43,23 +44,17 @@ def write_section(
         bom: whether the file begins with a byte order mark.
     """
     with path.open("w", encoding="utf-8-sig" if bom else "utf-8", newline="") as file:
-        write_row = row_writer(section.columns, file, number)
-        for row in section.rows():
-            write_row(row)
+        lines = csv.writer(file)
+        lines.writerow([column.name for column in section.columns])
+        lines.writerows(csv_rows(section.columns, section.rows(), number))
 
 
-def row_writer(
-    columns: Sequence[Column], file: TextIO, number: Callable[[Decimal], str]
-) -> Callable[[Sequence[Cell]], None]:
-    """Writes the heading of a table, and returns the function that writes a row; `number` formats a decimal."""
-    rows = csv.writer(file)
-    rows.writerow([column.name for column in columns])
-    numbers = [_with_zeros if column.keeps_zeros else number for column in columns]
-
-    def write_row(row: Sequence[Cell]) -> None:
-        rows.writerow([_cell(cell, write) for cell, write in zip(row, numbers, strict=True)])
-
-    return write_row
+def csv_rows(
+    columns: Sequence[Column], rows: Iterable[Sequence[Cell]], number: Callable[[Decimal], str]
+) -> Iterator[tuple[str | int | None, ...]]:
+    """Yields the rows of a table as a CSV file has them; `number` formats a decimal."""
+    converters = [partial(_cell, number=_with_zeros if column.keeps_zeros else number) for column in columns]
+    return convert_rows(columns, rows, converters)
 
 
 def _cell(cell: Cell, number: Callable[[Decimal], str]) -> str | int | None:

@@ -9,17 +9,20 @@ Data without a column in FOCUS comes last, in columns that begin with `x_`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
+from csv import writer
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal, Inexact
+from itertools import tee
+from operator import itemgetter
 from pathlib import Path
 from tempfile import gettempdir
 from typing import NamedTuple
 
 from kling_pricing.money import MAX_DECIMALS, divide, format_decimal, multiply
 from kling_pricing.reports.document import Cell as ReportCell
-from kling_pricing.reports.document import Column, Row, Section
+from kling_pricing.reports.document import Column, Row
 from kling_pricing.reports.formats import csv, parquet
 from kling_pricing.reports.formatting import decimals_of, labels_text, safe, safe_or_none, safe_text
 from kling_pricing.tables.price_book import PriceBook
@@ -164,6 +167,8 @@ VERSIONS: Mapping[str, tuple[Column, ...]] = {
 }
 """Name of the files of a version -> its columns; `focus` is FOCUS 1.2."""
 
+_NAMES = [column.name for column in _COLUMNS]
+
 
 def write(
     charges: Callable[[], Iterable[FocusCharge]],
@@ -188,26 +193,28 @@ def write(
         for table in periods
     }
     with ExitStack() as open_files:
+        work = open_files.enter_context(temporary_folder("kling-pricing-focus-", gettempdir()))
+        lines = work / "rows.jsonl"
+        exact_lines = open_files.enter_context(lines.open("w", encoding="utf-8", newline="\n"))
         writers = []
         for name, columns in VERSIONS.items():
             file = open_files.enter_context((folder / f"{name}.csv").open("w", encoding="utf-8", newline=""))
-            places = [_COLUMNS.index(column) for column in columns]
-            writers.append((places, csv.row_writer(columns, file, _decimal_text)))
-
-        def rows() -> Iterator[Row]:
-            for charge in charges():
-                account = billing_account or safe(charge.account)
-                row = _row(charge, period, tables.get(charge.table or ""), account)
-                for places, write_row in writers:
-                    write_row([row[place] for place in places])
-                yield row
-
-        section = Section("focus", "FOCUS", "One row for each task that was charged.", _COLUMNS, rows)
-        work = open_files.enter_context(temporary_folder("kling-pricing-focus-", gettempdir()))
-        lines = work / "rows.jsonl"
-        parquet.write_exact_lines(section, lines)
+            write_row = writer(file).writerow
+            write_row([column.name for column in columns])
+            writers.append((itemgetter(*map(_COLUMNS.index, columns)), write_row))
+        rows, same_rows = tee(
+            _row(charge, period, tables.get(charge.table or ""), billing_account or safe(charge.account))
+            for charge in charges()
+        )
+        for row, line in zip(
+            csv.csv_rows(_COLUMNS, rows, _decimal_text), parquet.exact_lines(_COLUMNS, same_rows), strict=True
+        ):
+            for columns_of, write_row in writers:
+                write_row(columns_of(row))
+            exact_lines.write(line)
+        exact_lines.close()
         for name, columns in VERSIONS.items():
-            parquet.copy_lines(section._replace(columns=columns), lines, folder / f"{name}.parquet")
+            parquet.copy_lines(columns, lines, folder / f"{name}.parquet")
 
 
 def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, account: str) -> Row:
@@ -247,7 +254,7 @@ def _row(charge: FocusCharge, period: BillingPeriod, table: PriceTable | None, a
         "x_Standing": charge.standing,
         **(_credit(charge) if charge.billed < 0 else _usage(charge, table, safe(sku) or "unknown")),
     }
-    return tuple(values.get(column.name) for column in _COLUMNS)
+    return tuple(map(values.get, _NAMES))
 
 
 def _credit(charge: FocusCharge) -> dict[str, ReportCell]:

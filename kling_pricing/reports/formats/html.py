@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kling_pricing.reports import svg
-from kling_pricing.reports.document import Cell, Column, Document, Kind, Row, Section
+from kling_pricing.reports.cell_conversion import convert_rows
+from kling_pricing.reports.document import Cell, Column, Document, Kind, Section
 from kling_pricing.reports.formatting import MONEY_DECIMALS, amount_text, decimals_of, number_text
 
 MAX_ROWS = 5_000
@@ -172,8 +174,8 @@ def _tables(section: Section, names: list[str], max_rows: int) -> Iterator[Rende
         yield RenderedTable(
             section,
             columns,
-            [_row(columns, decimals, row) for row in cells],
-            [_row(columns, decimals, row) for row in totals],
+            list(_rows(columns, decimals, cells)),
+            list(_rows(columns, decimals, totals)),
             number,
             first,
             names,
@@ -186,7 +188,8 @@ def _min_decimals(column: Column) -> int:
 
 
 def _decimals(column: Column, cells: Iterable[Cell]) -> int:
-    return max([_min_decimals(column), *(decimals_of(cell) for cell in cells if isinstance(cell, Decimal))])
+    amounts = {cell for cell in cells if isinstance(cell, Decimal)}
+    return max([_min_decimals(column), *map(decimals_of, amounts)])
 
 
 def class_of(column: Column) -> str:
@@ -195,19 +198,23 @@ def class_of(column: Column) -> str:
     return kind if column.in_print else f"{kind} screen".lstrip()
 
 
-def _row(columns: Sequence[Column], decimals: Sequence[int], row: Row | list[Cell]) -> str:
-    """Returns a row as markup."""
-    cells = []
-    for column, places, cell in zip(columns, decimals, row, strict=True):
-        css_class = class_of(column)
-        if isinstance(cell, str) and column.kind != "prose" and len(cell) > _LONG_CHARS:
-            css_class = f"l {css_class}".rstrip()
-        opening = f'<td class="{css_class}">' if css_class else "<td>"
-        cells.append(f"{opening}{_cell(column, places, cell)}</td>")
-    return f"<tr>{''.join(cells)}</tr>"
+def _rows(columns: Sequence[Column], decimals: Iterable[int], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
+    """Yields rows as markup."""
+    converters = [partial(_cell, column, places) for column, places in zip(columns, decimals, strict=True)]
+    for cells in convert_rows(columns, rows, converters):
+        yield f"<tr>{''.join(cells)}</tr>"
 
 
 def _cell(column: Column, decimals: int, cell: Cell) -> str:
+    """Returns a cell as markup."""
+    css_class = class_of(column)
+    if isinstance(cell, str) and column.kind != "prose" and len(cell) > _LONG_CHARS:
+        css_class = f"l {css_class}".rstrip()
+    opening = f'<td class="{css_class}">' if css_class else "<td>"
+    return f"{opening}{_content(column, decimals, cell)}</td>"
+
+
+def _content(column: Column, decimals: int, cell: Cell) -> str:
     """Returns a cell's content as markup; zeros that only align the decimal points are paler."""
     if cell is None:
         return escape(column.missing)

@@ -6,15 +6,20 @@ Amounts are strings in plain decimal notation, so that no reader turns them into
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from kling_pricing.money import format_decimal
+from kling_pricing.reports.cell_conversion import convert_rows
 from kling_pricing.reports.document import Cell, Column, Document, Row, Section
 from kling_pricing.reports.formatting import instant_text
+
+JsonValue: TypeAlias = str | int | None
+"""The value of a cell in JSON."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -32,9 +37,38 @@ def write(document: Document, folder: Path) -> None:
 def write_lines(section: Section, path: Path) -> None:
     """Writes one table, one JSON object per line; missing values are null."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row in _objects(section.columns, section.rows()):
-            file.write(_encode(row))
-            file.write("\n")
+        file.writelines(json_lines(section.columns, section.rows()))
+
+
+def json_lines(
+    columns: Sequence[Column],
+    rows: Iterable[Row],
+    value: Callable[[Cell, bool], JsonValue] | None = None,
+) -> Iterator[str]:
+    """Yields each row as a JSON object on a line of its own.
+
+    Args:
+        columns: the columns.
+        rows: the rows.
+        value: returns the value of a cell, and is told whether the cell's column keeps zeros; by default,
+            `json_value`.
+    """
+    converters = [
+        partial(_member, f"{_encode(column.name)}:", column.keeps_zeros, value or json_value)
+        for column in columns
+    ]
+    for members in convert_rows(columns, rows, converters):
+        yield f"{{{','.join(members)}}}\n"
+
+
+def _member(
+    start: str,
+    with_zeros: bool,  # noqa: FBT001 (bound to its column)
+    value: Callable[[Cell, bool], JsonValue],
+    cell: Cell,
+) -> str:
+    """Returns a member of an object: `"lines":3`."""
+    return start + _encode(value(cell, with_zeros))
 
 
 def as_data(document: Document) -> dict[str, Any]:
@@ -67,10 +101,11 @@ def _objects(columns: tuple[Column, ...], rows: Any) -> Iterator[dict[str, Any]]
     with_zeros = [column.keeps_zeros for column in columns]
     row: Row
     for row in rows:
-        yield dict(zip(names, map(_value, row, with_zeros), strict=True))
+        yield dict(zip(names, map(json_value, row, with_zeros), strict=True))
 
 
-def _value(cell: Cell, with_zeros: bool) -> str | int | None:  # noqa: FBT001 (mapped over the columns)
+def json_value(cell: Cell, with_zeros: bool) -> JsonValue:  # noqa: FBT001 (mapped over the columns)
+    """Returns the value of a cell; `with_zeros`: whether a decimal keeps its trailing zeros."""
     if cell is None or isinstance(cell, str):  # the usual cases
         return cell
     if isinstance(cell, Decimal):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
@@ -25,6 +25,9 @@ _MEASURED_ROWS = 2_000
 _MAX_WIDTHS: dict[Kind, int] = {"text": 38, "prose": 52, "labels": 24}
 _MIN_WIDTH, _OTHER_MAX_WIDTH = 9, 34
 _MARGIN = 3
+_MAX_CHARS = 32_767
+LINE_HEIGHT = 15
+"""The height of a line in points."""
 
 
 class SheetColumn(NamedTuple):
@@ -46,12 +49,59 @@ class SheetColumn(NamedTuple):
 
     def value_of(self, row: Row) -> Cell:
         """Returns the value of a row in this column."""
-        cell = row[self.place]
+        return self.shown(row[self.place])
+
+    def shown(self, cell: Cell) -> Cell:
+        """Returns what this column has of a cell of the section: the cell, its digits, or a label."""
         if self.label is not None:
             return labels_of(cell if isinstance(cell, str) else "").get(self.label)
         if not self.is_exact or not isinstance(cell, Decimal):
             return cell
         return f"{cell:f}" if self.column.keeps_zeros else format_decimal(cell)
+
+    def lines_in(self, cell: Cell, width: int) -> int:
+        """Returns the number of lines that a value needs in a column of this width."""
+        is_wide = isinstance(cell, str) and (len(cell) > width or width_of(cell) > width)
+        return len(lines_of(str(cell), width)) if is_wide else 1
+
+
+class WrittenCell(NamedTuple):
+    """A cell of a sheet.
+
+    Attributes:
+        kind: the kind of its format: that of its column, or `exact`.
+        value: its value; None: the cell is empty.
+    """
+
+    kind: str
+    value: str | int | Decimal | datetime | None
+
+
+def written_cell(column: SheetColumn, cell: Cell) -> WrittenCell:
+    """Returns how a sheet writes the value of a column; one that is missing has the words for it, if any."""
+    kind = "exact" if column.is_exact else column.column.kind
+    if cell is None:
+        return WrittenCell("text", column.column.missing) if column.column.missing else WrittenCell(kind, None)
+    if isinstance(cell, datetime):
+        return WrittenCell(kind, cell.astimezone(UTC).replace(tzinfo=None))
+    if not isinstance(cell, str):
+        return WrittenCell(kind, cell)
+    if kind == "day":
+        day = _start_of_day(cell)
+        if day is not None:
+            return WrittenCell(kind, day)
+    display = column.column.display_names.get(cell)
+    return WrittenCell(
+        "text" if kind == "day" else kind, cell[:_MAX_CHARS] if display is None else display.title
+    )
+
+
+def _start_of_day(text: str) -> datetime | None:
+    """Returns the start of a day; None: the text is not a day, such as the word for a total."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time())
+    except ValueError:
+        return None
 
 
 class SheetLayout(NamedTuple):
@@ -72,11 +122,8 @@ class SheetLayout(NamedTuple):
 
         Programs do not agree on when to make rows higher, so the workbook says how high they are.
         """
-        lines = 1
-        for width, cell in zip(self.widths[: self.printed], cells, strict=False):
-            if isinstance(cell, str) and (len(cell) > width or width_of(cell) > width):
-                lines = max(lines, len(lines_of(cell, width)))
-        return lines
+        printed = zip(self.columns[: self.printed], self.widths, cells, strict=False)
+        return max(column.lines_in(cell, width) for column, width, cell in printed)
 
     def lines_of_headings(self) -> int:
         """Returns the number of lines that the headings need, which are bold."""

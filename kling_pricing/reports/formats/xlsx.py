@@ -8,15 +8,25 @@ Text is always written as text: a task named `=1+1` does not become a formula.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from kling_pricing.money import format_decimal
 from kling_pricing.reports.document import Document, Equation, Row, Section
-from kling_pricing.reports.formats.sheet_layout import SheetColumn, SheetLayout, layout_of
+from kling_pricing.reports.formats.row_markup import add_rows, row_markup
+from kling_pricing.reports.formats.sheet_layout import (
+    LINE_HEIGHT,
+    SheetColumn,
+    SheetLayout,
+    layout_of,
+    written_cell,
+)
 from kling_pricing.reports.text_width import width_of
+from kling_pricing.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
@@ -25,8 +35,6 @@ if TYPE_CHECKING:
 MAX_ROWS = 1_048_576
 """The most rows of a sheet; a longer table continues in another sheet."""
 
-_MAX_CHARS = 32_767
-_LINE_HEIGHT = 15
 _A4 = 9
 _CREATED = datetime(2000, 1, 1)  # noqa: DTZ001 (a constant, so that bytes stay the same; XLSX has no time zones)
 _VERDICT_COLORS = {"good": "#1A6244", "wait": "#735606", "bad": "#93341A"}
@@ -56,14 +64,37 @@ def write(document: Document, folder: Path, *, max_rows: int = MAX_ROWS) -> None
     """
     from xlsxwriter import Workbook  # noqa: PLC0415 (an extra, and slow to load)
 
-    options = {"constant_memory": True, "in_memory": False, "tmpdir": str(folder)}
-    with Workbook(str(folder / "report.xlsx"), options) as workbook:
-        workbook.set_properties({"title": document.title, "subject": document.subtitle, "created": _CREATED})
-        formats = _add_formats(workbook)
-        summary, *others = document.sections
-        _write_summary(workbook, formats, document, summary)
-        for section in others:
-            _write_section(workbook, formats, section, max_rows)
+    with temporary_folder("kling-pricing-sheets-", gettempdir()) as work:
+        template, rows = work / "workbook.xlsx", _RowFiles(work)
+        options = {"constant_memory": True, "in_memory": False, "tmpdir": str(work)}
+        with Workbook(str(template), options) as workbook:
+            workbook.set_properties(
+                {"title": document.title, "subject": document.subtitle, "created": _CREATED}
+            )
+            formats = _add_formats(workbook)
+            summary, *others = document.sections
+            _write_summary(workbook, formats, document, summary)
+            for section in others:
+                _write_section(workbook, formats, section, max_rows, rows)
+        add_rows(template, rows.paths, folder / "report.xlsx")
+
+
+class _RowFiles:
+    """The files with the markup of rows that are added to the workbook at the end.
+
+    Args:
+        folder: the folder of the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.paths: dict[str, Path] = {}
+
+    def new(self, sheet: int) -> TextIO:
+        """Opens the file of a sheet, which are numbered from 1."""
+        path = self._folder / f"rows_{sheet}.xml"
+        self.paths[f"xl/worksheets/sheet{sheet}.xml"] = path
+        return path.open("w", encoding="utf-8", newline="\n")
 
 
 class _CellFormats(NamedTuple):
@@ -150,7 +181,7 @@ def _text_row(sheet: Worksheet, layout: SheetLayout, row: int, text: str, text_f
     last = layout.printed - 1
     width = sum(layout.widths[: layout.printed]) * 10 // size
     lines = max(-(-width_of(text) // width), 1)
-    sheet.set_row(row, lines * _LINE_HEIGHT * size // 11 + 2)
+    sheet.set_row(row, lines * LINE_HEIGHT * size // 11 + 2)
     if text:
         if last:
             sheet.merge_range(row, 0, row, last, "", text_format)
@@ -173,7 +204,7 @@ def _write_equation(sheet: Worksheet, formats: _CellFormats, equation: Equation,
         sheet.write_string(row, 3, format_decimal(figure.amount), formats.strong_kinds["exact"])
         sheet.merge_range(row, 5, row, 8, "", formats.subtitle)
         sheet.write_string(row, 5, figure.about, formats.subtitle)
-        sheet.set_row(row, _LINE_HEIGHT * max(-(-width_of(figure.about) // 44), 1) + 2)
+        sheet.set_row(row, LINE_HEIGHT * max(-(-width_of(figure.about) // 44), 1) + 2)
         row += 1
     return row
 
@@ -193,8 +224,13 @@ class _Block(NamedTuple):
         return place if self.sheet is None else f"{quote_sheetname(self.sheet)}!{place}"
 
 
-def _write_section(workbook: Workbook, formats: _CellFormats, section: Section, max_rows: int) -> None:
-    """Writes a table on its own sheet, or on several if it has too many rows for one."""
+def _write_section(
+    workbook: Workbook, formats: _CellFormats, section: Section, max_rows: int, files: _RowFiles
+) -> None:
+    """Writes a table on its own sheet, or on several if it has too many rows for one.
+
+    XlsxWriter writes the last row of each sheet, so that it knows how large the sheet is.
+    """
     layout = layout_of(section)
     rows = iter(section.rows())
     row = next(rows, None)
@@ -209,8 +245,12 @@ def _write_section(workbook: Workbook, formats: _CellFormats, section: Section, 
         sheet.repeat_rows(0)
         _write_headings(sheet, formats, layout, 0)
         place = 1
-        while row is not None and place < last:
-            _write_row(sheet, layout, row, place, formats.kinds, formats.one_line_kinds)
+        if row is not None:
+            before_last = _AllButLast(row, islice(rows, last - 2))
+            with files.new(len(workbook.worksheets())) as file:
+                file.writelines(row_markup(layout, formats.kinds, formats.one_line_kinds, before_last, place))
+            place += before_last.count
+            _write_row(sheet, layout, before_last.last, place, formats.kinds, formats.one_line_kinds)
             row = next(rows, None)
             place += 1
         sheet.autofilter(0, 0, max(place - 1, 1), len(layout.columns) - 1)
@@ -224,8 +264,32 @@ def _write_section(workbook: Workbook, formats: _CellFormats, section: Section, 
     sheet.print_area(0, 0, place - 1, layout.printed - 1)
 
 
+class _AllButLast:
+    """Yields rows, but not the last one.
+
+    Args:
+        first: the first row.
+        others: the rows after it.
+
+    Attributes:
+        last: the last row, once the others have been read.
+        count: the number of rows before it.
+    """
+
+    def __init__(self, first: Row, others: Iterator[Row]) -> None:
+        self.last = first
+        self.count = 0
+        self._others = others
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._others:
+            before, self.last = self.last, row
+            self.count += 1
+            yield before
+
+
 def _write_headings(sheet: Worksheet, formats: _CellFormats, layout: SheetLayout, place: int) -> None:
-    sheet.set_row(place, layout.lines_of_headings() * _LINE_HEIGHT + 2)
+    sheet.set_row(place, layout.lines_of_headings() * LINE_HEIGHT + 2)
     for index, column in enumerate(layout.columns):
         is_number = column.column.is_number
         sheet.write_string(place, index, column.title, formats.number_heading if is_number else formats.heading)
@@ -242,7 +306,7 @@ def _write_row(
     """Writes a row; text right of the printed part stays on one line."""
     cells = [column.value_of(row) for column in layout.columns]
     if (lines := layout.lines_of_row(cells)) > 1:
-        sheet.set_row(place, lines * _LINE_HEIGHT)
+        sheet.set_row(place, lines * LINE_HEIGHT)
     for index, (column, cell) in enumerate(zip(layout.columns, cells, strict=True)):
         if cell is not None or column.column.missing:
             _write_cell(sheet, place, index, column, cell, formats if index < layout.printed else one_line)
@@ -256,32 +320,16 @@ def _write_cell(
     cell: Any,
     formats: Mapping[str, Any],
 ) -> None:
-    """Writes one cell; one without a value has the words for missing values, if the column has any."""
-    kind = "exact" if column.is_exact else column.column.kind
-    cell_format = formats[kind]
-    if cell is None:
-        if column.column.missing:
-            sheet.write_string(place, index, column.column.missing, formats["text"])
-        else:
-            sheet.write_blank(place, index, None, cell_format)
-    elif kind == "day" and (day := _date(cell)) is not None:
-        sheet.write_datetime(place, index, day, cell_format)
-    elif isinstance(cell, str):
-        display = column.column.display_names.get(cell)
-        text = cell[:_MAX_CHARS] if display is None else display.title
-        sheet.write_string(place, index, text, formats["text"] if kind == "day" else cell_format)
-    elif isinstance(cell, datetime):
-        sheet.write_datetime(place, index, cell.astimezone(UTC).replace(tzinfo=None), cell_format)
+    """Writes one cell."""
+    kind, value = written_cell(column, cell)
+    if value is None:
+        sheet.write_blank(place, index, None, formats[kind])
+    elif isinstance(value, str):
+        sheet.write_string(place, index, value, formats[kind])
+    elif isinstance(value, datetime):
+        sheet.write_datetime(place, index, value, formats[kind])
     else:
-        sheet.write_number(place, index, cell, cell_format)
-
-
-def _date(text: str) -> date | None:
-    """Returns a day; None: the text is not a day, such as the word for a total."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
+        sheet.write_number(place, index, value, formats[kind])
 
 
 def _write_totals(
