@@ -293,7 +293,7 @@ def test_a_disputed_task_is_not_settled_before_the_dispute_is_resolved(finance: 
     resolved = resolve_dispute(ledger, dispute.number, provider="qingbo", reason="the clip was longer")
     assert resolved.resolution == "the clip was longer"
     assert resolve_dispute(ledger, dispute.number, reason="the clip was longer") == resolved
-    with pytest.raises(KlingPricingError, match=r"was resolved already, at .* UTC: the clip was longer"):
+    with pytest.raises(KlingPricingError, match=r"was already resolved, at .* UTC: the clip was longer"):
         resolve_dispute(ledger, dispute.number, provider="qingbo", reason="again")
     with finance.month("2026-11", statement) as result:
         assert result.settle().settled == 1
@@ -333,7 +333,7 @@ def test_a_closed_month_never_changes(finance: Finance) -> None:
         (payable,) = result.payable()
     assert journal == {}  # what is charged less is still owed
     assert payable.accrue == COST
-    with pytest.raises(KlingPricingError, match="closed until 2026-10; the first open month is"):
+    with pytest.raises(KlingPricingError, match="closed up to and including 2026-10; the first open month is"):
         close_month(ledger, "2026-10", provider="qingbo", clock=lambda: closing)
     with pytest.raises(KlingPricingError, match="2026-11 is not over; close it on 2026-12-01 or later"):
         close_month(ledger, "2026-11", provider="qingbo", clock=lambda: closing)
@@ -634,7 +634,7 @@ class PlainBook:
                 for row in file.rows
             ]
             if (charge.task, charge.amount, charge.when) not in rows:
-                ended = f"dispute {number} ended already, at .* no longer contains"
+                ended = f"dispute {number} already ended, at .* no longer contains"
                 with pytest.raises(LedgerError, match=ended):
                     resolve_dispute(ledger, number, provider="qingbo", reason="done", clock=lambda: now)
                 return

@@ -160,7 +160,7 @@ def test_a_dispute_that_has_ended_is_not_resolved_again(finance: Finance) -> Non
     assert run(*accept, ledger=ledger).stderr == ""
     again = run(*accept, ledger=ledger)
     assert again.returncode == 0
-    assert f"dispute {numbers['t']} was resolved already, at " in again.stderr
+    assert f"dispute {numbers['t']} was already resolved, at " in again.stderr
     other = run(*accept[:-1], "refunded", ledger=ledger)
     assert (other.returncode, other.stdout) == (1, "")
     assert " UTC: accepted; nothing was changed" in other.stderr
@@ -170,7 +170,7 @@ def test_a_dispute_that_has_ended_is_not_resolved_again(finance: Finance) -> Non
         before = result.payable()
     ended = run("dispute", "resolve", str(numbers["u"]), "--reason", "corrected", ledger=ledger)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert f"dispute {numbers['u']} ended already, at " in ended.stderr
+    assert f"dispute {numbers['u']} already ended, at " in ended.stderr
     assert (
         "because second.csv no longer contains the charge first.csv:3, which therefore does not" in ended.stderr
     )

@@ -110,7 +110,7 @@ def test_a_task_in_the_ledger_is_never_a_footer(world: World, task: str) -> None
         (line,) = result.lines("invalid_row")
         assert (line.task_id, line.expected, result.notes) == (task, D("0.714"), ())
         assert "the value in column cost is empty" in line.cause
-        assert line.remedy.endswith("Until then, neither settle nor release the task.")
+        assert line.remedy.endswith("Until then, do not settle or release the task.")
 
 
 def test_a_footer_of_its_own_line_is_a_note_beside_decimal_commas(world: World) -> None:

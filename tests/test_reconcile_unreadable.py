@@ -19,7 +19,7 @@ D = Decimal
 MOMENT = int(NOON.timestamp())
 REMEDY = (
     "Correct the row or ask the provider for another statement; the row's charge is not counted anywhere. "
-    "Until then, neither settle nor release the task."
+    "Until then, do not settle or release the task."
 )
 SNOWFLAKE = "867283741759111202"
 

@@ -206,7 +206,7 @@ def test_the_workbook_has_numbers_and_their_exact_text(whole: Total, studio: Mon
     workbook = load_workbook(out / "report.xlsx")
     assert workbook.sheetnames == [
         *("Summary", "By project", "By model", "By day", "Exceptions by cause", "Exceptions", "Journal"),
-        *("Accruals", "All lines"),
+        *("Accruals", "Amount to accrue, by month", "All lines"),
     ]
     heading, *lines, sums = workbook["All lines"].iter_rows()
     place = {cell.value: number for number, cell in enumerate(heading)}

@@ -134,7 +134,7 @@ def test_a_statement_is_remembered_settled_and_its_month_closed(tmp_path: Path, 
             before = run
             closed = act(api, run, "close")
             assert closed["state"] == "failed"
-            assert "remember the statement first" in closed["steps"][-1]["text"]
+            assert "add the statement to the books first" in closed["steps"][-1]["text"]
             run = act(api, run, "settle")
             assert run["steps"][-1]["text"].startswith(f"Settled {before['result']['to_settle']}, ")
             assert run["result"]["to_settle"] == 0
@@ -153,7 +153,7 @@ def test_a_statement_is_remembered_settled_and_its_month_closed(tmp_path: Path, 
             assert "have amounts in 2026-10, and this month is still open" in refused["steps"][-1]["text"]
             close_month(scene.server.ledger, "2026-10", provider="qingbo", clock=scene.clock)
             run = act(api, run, "close")
-            assert run["steps"][-1]["text"] == "The books of qingbo are closed until 2026-11."
+            assert run["steps"][-1]["text"] == "The books of qingbo are closed up to and including 2026-11."
             (_, month_closed) = api.get("/statements/qingbo").json()["closed"]
             assert (month_closed["month"], month_closed["actor"]) == ("2026-11", "finance")
             scene.guard.verify()

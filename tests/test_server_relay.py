@@ -296,7 +296,7 @@ def test_a_sealed_url_is_for_its_own_job(tmp_path: Path, book: PriceBook) -> Non
         task, sealed = scene.submit("/v1/tasks", CLIP | {"callback_url": url})
         other, _ = scene.submit("/v1/tasks", CLIP | {"callback_url": url})
         here = scene.here(sealed)
-        changed = here[:-1] + ("A" if here[-1] != "A" else "B")
+        changed = here[:-9] + ("A" if here[-9] != "A" else "B") + here[-8:]
         for there, named in (
             (changed, task),
             (f"{here}/x", task),

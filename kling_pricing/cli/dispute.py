@@ -148,7 +148,7 @@ def resolve_command(
     row of a later statement; resolve the dispute then, so that the charge and its refund cancel out. The number
     is enough; give the provider or the account only if several ledgers have a dispute with this number.
 
-    If the dispute has ended already, the command changes nothing and says how and when it ended. The exit code
+    If the dispute has already ended, the command changes nothing and says how and when it ended. The exit code
     is 0 only if it was resolved with the same reason.
 
     \b

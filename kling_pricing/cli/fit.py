@@ -41,7 +41,7 @@ _RULES = {
     "most": "the greatest number of shots, so the cheapest first; among shots of the same price, the first "
     "in the list",
     "shorter": "every shot, with the longest ones shortened to a common limit; the money that is left "
-    "lengthens shots again, in the order of the list",
+    "is used to lengthen shots again, in the order of the list",
 }
 _ONLY_LENGTH = Limits(sacrifice=("duration_s",))
 

@@ -38,8 +38,8 @@ def key() -> None:
 
 
 @key.command("issue", epilog=LEDGER_EXIT_CODES)
-@click.option("--project", metavar="NAME", help="The only project that the key reaches.")
-@click.option("--all-projects", is_flag=True, help="The key reaches all projects.")
+@click.option("--project", metavar="NAME", help="The only project that the key gives access to.")
+@click.option("--all-projects", is_flag=True, help="The key gives access to all projects.")
 @labels_option
 @click.option(
     "--role",

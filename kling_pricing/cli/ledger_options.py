@@ -107,8 +107,8 @@ account_option = click.option(
     "--account",
     metavar="NAME",
     callback=read_account,
-    help="Account at the provider from which the job is sent, by your own name for it. Default: the "
-    "provider's name.",
+    help="Your own name for the account at the provider that the job is sent with. Default: the provider's "
+    "name.",
 )
 
 

@@ -93,7 +93,7 @@ def _warnings(each: MonthBooks) -> Iterator[str]:
     if not each.has_statement:
         yield (
             f"warning: the books of {each.account.books} contain no statement for {each.month}; if you "
-            "remember one later, its charges appear in the first open month"
+            "add one to the books later, its charges appear in the first open month"
         )
     for items in each.open:
         if each.has_statement or items.kind != "not_charged":  # without a statement, nothing is charged

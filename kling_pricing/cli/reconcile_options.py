@@ -145,8 +145,8 @@ _OPTIONS = (
         callback=_time,
         default="24h",
         show_default=True,
-        help="Maximum time between a request without a known task and a charge for an unknown task that may "
-        "belong together.",
+        help="Maximum time between a request without a known task and a charge for an unknown task, if the two "
+        "are to be matched.",
     ),
     click.option(
         "--tolerance",

@@ -187,7 +187,7 @@ def problems(facts: Mapping[str, Iterable[Row]]) -> Iterator[str]:
 
 def _granted(subject: str, row: Row, action: Row | None) -> Iterator[str]:
     if action is None:
-        yield f"{subject}: the administrative action that made it is missing"
+        yield f"{subject}: the administrative action that created it is missing"
         return
     content = json.loads(action["new"])
     budgets = json.loads(row["budgets"]) if isinstance(row["budgets"], str) else row["budgets"]

@@ -275,7 +275,7 @@ def _balance_data(bucket: Bucket) -> dict[str, Any]:
 def _forecast_text(forecast: BudgetForecast) -> str:
     text = _balance_text(forecast.bucket)
     if forecast.exhausted_at is not None:
-        text += f"; at this pace it is used up on {forecast.exhausted_at:%Y-%m-%d %H:%M} UTC"
+        text += f"; at this pace it will be used up on {forecast.exhausted_at:%Y-%m-%d %H:%M} UTC"
     return text
 
 

@@ -93,7 +93,7 @@ CATEGORIES: Mapping[Category, CategoryRule] = {
     "not_billed": CategoryRule("Not billed", "Expected, overdue, and not on the statement.", "open", _ALWAYS),
     "in_doubt_candidate": CategoryRule(
         "In doubt",
-        "A request whose task is unknown and a charge for an unknown task, which may belong together.",
+        "A request without a known task, and a charge for an unknown task; the two may belong together.",
         "open",
         _ALWAYS,
     ),

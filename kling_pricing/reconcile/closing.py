@@ -105,8 +105,9 @@ def close_month(
         for ledger, each in zip(opened, books, strict=True):
             if first_open_month(each) > month:
                 raise LedgerError(
-                    f"ledger {ledger.name}: the books of {each.name} are closed until {each.closed[-1].month}; "
-                    f"the first open month is {first_open_month(each)}; later facts count there"
+                    f"ledger {ledger.name}: the books of {each.name} are closed up to and including "
+                    f"{each.closed[-1].month}; the first open month is {first_open_month(each)}; later facts "
+                    "count there"
                 )
         with ThreadPoolExecutor(1) as loader:
             nothing: Future[None] = Future()

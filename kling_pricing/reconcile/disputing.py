@@ -271,11 +271,11 @@ def ended_text(dispute: Dispute) -> str:
     """Returns how and when a dispute ended, as a clause."""
     if dispute.resolved_at is not None:
         return (
-            f"dispute {dispute.number} was resolved already, at {dispute.resolved_at:%Y-%m-%d %H:%M} UTC: "
+            f"dispute {dispute.number} was already resolved, at {dispute.resolved_at:%Y-%m-%d %H:%M} UTC: "
             f"{dispute.resolution}"
         )
     return (
-        f"dispute {dispute.number} ended already, at {dispute.withdrawn_at:%Y-%m-%d %H:%M} UTC, because "
+        f"dispute {dispute.number} already ended, at {dispute.withdrawn_at:%Y-%m-%d %H:%M} UTC, because "
         f"{dispute.withdrawn_by} no longer contains the charge {dispute.row}, which therefore does not count"
     )
 

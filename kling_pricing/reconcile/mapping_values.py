@@ -23,7 +23,9 @@ ISO, UNIX, MS = "iso", "unix", "ms"
 def _unit(value: Any) -> str:
     if isinstance(value, str) and _UNIT.fullmatch(value):
         return value
-    raise ValueError("must be a currency of three capital letters, or the provider's own unit in lower case")
+    raise ValueError(
+        "must be a currency code of three capital letters, or the provider's own unit in lower case"
+    )
 
 
 def _offset(value: Any) -> str:

@@ -105,7 +105,7 @@ def _invalid_row(line: Line, details: LineDetails) -> _CauseAndRemedy:
     cause = f"{rows}: {cause.removeprefix('the row cannot be read: ')}"
     if line.billed is not None:
         cause += f"; the task's other rows charge {money_text(line.billed, line)}"
-    return cause, f"{remedy} Until then, neither settle nor release the task."
+    return cause, f"{remedy} Until then, do not settle or release the task."
 
 
 def _billed_twice(line: Line, details: LineDetails) -> _CauseAndRemedy:

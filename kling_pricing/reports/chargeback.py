@@ -82,9 +82,7 @@ def chargeback_table(jobs: Sequence[Reservation], overall: Totals, chargeback: C
     return Section(
         "chargeback",
         "Chargeback",
-        "The spend to charge to each project, and to each "
-        + (" and ".join(f"value of {name}" for name in map(safe, names)) or "project")
-        + ".",
+        f"The spend to charge to {' and '.join(['each project', *(f'each value of {safe(name)}' for name in names)])}.",
         (
             *(Column("cost_centre", "Cost centre", missing="none") for _ in range(1 - skipped)),
             Column("project", "Project"),

@@ -62,7 +62,7 @@ def section(reconciled: Reconciled) -> Section:
 
 
 _SUM_REASONS: dict[Category, str] = {
-    "not_in_ledger": "We submitted no tasks for this sum.",
+    "not_in_ledger": "None of our tasks belong to this sum.",
     "explained": "The sum differs from the prices of our tasks: {cause}.",
     "unexplained": "The sum differs from the prices of our tasks.",
     "invalid_row": "This sum cannot be checked: {cause}.",

@@ -64,7 +64,7 @@ class Metrics:
         )
         self._times = Histogram(
             "kling_pricing_seconds",
-            "Time to quote a payload, and to admit it, which includes its quote.",
+            "Time to quote a payload, and time to admit it, including the quote.",
             ("step",),
             buckets=_BUCKETS,
             registry=self._registry,
@@ -223,7 +223,7 @@ class LedgerGauges(Collector):
         return [
             _gauge(
                 "kling_pricing_outbox_age_seconds",
-                "Age of the oldest alert that a receiver still lacks; 0 if there is none.",
+                "Age of the oldest alert that a receiver has not received yet; 0 if there is none.",
                 _seconds(now - oldest[0].at) if oldest else 0,
             )
         ]

@@ -225,7 +225,7 @@ _DESCRIPTIONS = {
     401: "The access key is missing or not valid.",
     402: "The request does not fit a budget, or spending is frozen. Nothing was reserved.",
     403: "The access key does not allow this.",
-    404: "Your access key reaches nothing with this name.",
+    404: "Your access key gives access to nothing with this name.",
     408: "The body arrives too slowly.",
     409: "The state of the ledger does not allow this. Nothing has changed.",
     413: "The body is too large.",

@@ -107,12 +107,12 @@ class CallbackReceiver:
         except CallerGoneError:
             return None, ""
         except RelayError as error:
-            _log.warning("a callback of %s was not sent on: %s", upstream.name, error)
+            _log.warning("a callback from %s was not passed on: %s", upstream.name, error)
             return HTTPStatus.BAD_GATEWAY, f"{error}; send the callback again"
         except (WebhookError, BodyError) as error:
             return HTTPStatus(error.status), str(error)
         except KlingPricingError as error:  # the provider then sends the callback again
-            _log.error("a callback of %s was not recorded: %s", upstream.name, error)
+            _log.error("a callback from %s was not recorded: %s", upstream.name, error)
             return HTTPStatus.SERVICE_UNAVAILABLE, "the callback was not recorded; send it again"
         return HTTPStatus.NO_CONTENT, ""
 
@@ -169,7 +169,7 @@ class CallbackReceiver:
             if len(self._relayed) > _MAX_REMEMBERED:
                 self._relayed.popitem(last=False)
         facts = {"upstream": upstream.name, "reservation": sealed.reservation_id}
-        _log.info("sent a callback of %s on", upstream.name, extra={"facts": facts})
+        _log.info("passed on a callback from %s", upstream.name, extra={"facts": facts})
 
     def _received(self, upstream: Upstream, body: bytes, headers: dict[str, str], guard: BudgetGuard) -> None:
         """Verifies a signed callback and records it, once per id."""

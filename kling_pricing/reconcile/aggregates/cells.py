@@ -57,7 +57,7 @@ def grain_of(statements: Sequence[Statement]) -> tuple[AggregatesEntry, str]:
             )
         if entry.day is not None and first.day is not None and entry.day.timezone != first.day.timezone:
             raise StatementError(
-                f"has days of {entry.day.timezone}, but {statements[0].name} has days of {first.day.timezone}; "
+                f"has days in {entry.day.timezone}, but {statements[0].name} has days in {first.day.timezone}; "
                 "reconcile the files one at a time",
                 file=statement.name,
             )

@@ -34,7 +34,9 @@ class AccessKeyView(View):
     """An access key, without its text."""
 
     name: str
-    project: str | None = Field(description="The only project that the key reaches; null: all projects.")
+    project: str | None = Field(
+        description="The only project that the key gives access to; null: all projects."
+    )
     role: Role
     labels: dict[str, str]
     fingerprint: str = Field(description="The first digits of the SHA-256 of the key's text.")
@@ -60,7 +62,7 @@ class IssueKeyBody(ApiBody):
     """A new access key. Give either a project or `all_projects`."""
 
     project: ShortText | None = Field(None, description="The only project that the key reaches.")
-    all_projects: bool = Field(default=False, description="Whether the key reaches all projects.")
+    all_projects: bool = Field(default=False, description="Whether the key gives access to all projects.")
     role: Role = "submit"
     labels: dict[ShortText, ShortText] = Field({}, description="Labels that every request with the key has.")
     name: ShortText | None = Field(None, description="The key's name, which the audit log shows as the actor.")

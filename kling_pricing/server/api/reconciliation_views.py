@@ -137,7 +137,7 @@ class ResultView(View):
     until: Instant
     is_over: bool = Field(description="Whether the month was over.")
     is_bookable: bool = Field(description="Whether the statement can be remembered and settled.")
-    gaps: list[str] = Field(description="The reasons why the month is not reconciled; empty: it is.")
+    gaps: list[str] = Field(description="The reasons why the month is not reconciled; empty if it is.")
     confirmed: list[str]
     exceptions: int = Field(description="The number of lines that need action.")
     open: int

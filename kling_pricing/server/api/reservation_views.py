@@ -31,7 +31,7 @@ class ReservationView(View):
     state: State
     in_doubt: bool = Field(description="Whether it is unknown if the provider accepted the job; see `reason`.")
     provider: str
-    account: str = Field(description="The account at the provider from which the job is sent.")
+    account: str = Field(description="Your account at the provider that the job is sent with.")
     task_id: str | None
     wire_format: str
     model: str
@@ -58,7 +58,7 @@ class AdmissionBody(DecisionDocument):
     """A payload to reserve money for."""
 
     account: ShortText | None = Field(
-        None, description="The account from which you send the job; null: the one with the provider's name."
+        None, description="The account that you send the job with; null: the one with the provider's name."
     )
     dispatch: bool = Field(
         default=False,

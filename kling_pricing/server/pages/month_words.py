@@ -99,8 +99,8 @@ def actions_for(result: ResultView, *, is_remembered: bool) -> list[PossibleActi
     if is_remembered and result.is_over and BooksPeriod(result.since, result.until).is_months:
         owner = f"{result.provider}, account {result.account}"
         text = (
-            f"The books of {owner}, are closed until this month. The journal of a closed month never changes. "
-            "Later charges and corrections count in the first open month."
+            f"The books of {owner}, are closed up to and including this month. The journal of a closed "
+            "month never changes. Later charges and corrections count in the first open month."
         )
         amounts = (
             f"Pay {each.pay} {each.currency}, in dispute {each.disputed}, accrue {each.accrue}."

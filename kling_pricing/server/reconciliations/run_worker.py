@@ -174,7 +174,8 @@ def _acted(order: Order) -> str:
         known = {statement.digest for statement in ledger.books(owner.books).statements}
     if not digests <= known:
         raise LedgerError(
-            "the books do not contain this statement, so the month stays open; remember the statement first"
+            "the books do not contain this statement, so the month stays open; add the statement to the "
+            "books first, with Remember"
         )
     closed = close_month(
         order.ledger,
@@ -185,7 +186,7 @@ def _acted(order: Order) -> str:
         reason=reason,
         clock=lambda: order.now,
     )
-    return f"The books of {owner.books} are closed until {closed[-1].month}."
+    return f"The books of {owner.books} are closed up to and including {closed[-1].month}."
 
 
 def _end_with_input() -> None:
