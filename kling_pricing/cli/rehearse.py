@@ -119,8 +119,8 @@ def _opening(providers: dict[str, str], port: int) -> str:
         [
             "Point a client at one of these base URLs:",
             *lines,
-            "If a hook guards the client, tell the hook which provider this is: "
-            f'hosts={{"127.0.0.1:{port}": "{name}"}}.',
+            "If a hook guards the client, tell the hook which provider this is:",
+            f'  hosts={{"127.0.0.1:{port}": "{name}"}}',
             "Press Ctrl-C to stop the sandbox.",
         ]
     )

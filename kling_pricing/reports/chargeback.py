@@ -79,10 +79,11 @@ def chargeback_table(jobs: Sequence[Reservation], overall: Totals, chargeback: C
         shown = [safe(value) or None for value in values[skipped:]]
         rows.append((*shown, currency, *amounts, percent(amounts.spent, overall[currency,].spent)))
     heads = ("Total", *(None,) * (len(names) + 1 - skipped))
+    payers = " and ".join(["each project", *(f"each value of {safe(name)}" for name in names)])
     return Section(
         "chargeback",
         "Chargeback",
-        f"The spend to charge to {' and '.join(['each project', *(f'each value of {safe(name)}' for name in names)])}.",
+        f"The spend to charge to {payers}.",
         (
             *(Column("cost_centre", "Cost centre", missing="none") for _ in range(1 - skipped)),
             Column("project", "Project"),
