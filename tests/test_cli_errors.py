@@ -181,7 +181,7 @@ BAD: dict[str, tuple[str, str]] = {
     "task_id": ("", "the task id must be text of 1 to 200 printable characters|must have at least 1 character"),
     "thousands": ("x", "'x' is not one of"),
     "time_format": ("%q", "must be iso, unix, ms, or a pattern"),
-    "unit": ("us!", "must be a currency of three capital letters"),
+    "unit": ("us!", "must be a currency code of three capital letters"),
     "unit_column": ("nowhere", "column nowhere: does not have this column"),
     "timezone": ("Mars/Base", "Mars/Base"),
     "tolerance": ("1e3", "'1e3' is not a plain decimal number"),

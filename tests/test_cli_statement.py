@@ -159,7 +159,7 @@ def test_map_writes_a_mapping_from_options(in_folder: Path, book: PriceBook) -> 
             ("--unit", "USD", "--amount", "x"),
             "does not have this column; it has task, cost",
         ),
-        ("task,cost", "t,5", ("--unit", "Dollars"), "must be a currency of three capital letters"),
+        ("task,cost", "t,5", ("--unit", "Dollars"), "must be a currency code of three capital letters"),
         ("task,cost", "8.67E+17,5", ("--unit", "USD"), "a spreadsheet has rounded the ids"),
     ],
 )

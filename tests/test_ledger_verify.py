@@ -317,7 +317,9 @@ EDITS |= {
     "allowance.held": Edit("held + 1", "allowance .*: held is .*, but the journal gives", "key IS NULL"),
     "allowance.spent": Edit("spent + 1", "allowance .*: spent is .*, but the journal gives", "key IS NULL"),
     "allowance.revoked_at": Edit(EARLIER, f"revoked_at is 2020-02-29.*, {_GRANTED} empty", "key IS NULL"),
-    "allowance_request.id": Edit("'other'", "request other: the administrative action that made it is missing"),
+    "allowance_request.id": Edit(
+        "'other'", "request other: the administrative action that created it is missing"
+    ),
     "reservation_allowance.reservation": Edit(
         "'other'", "reservation .*: its part of allowance .* is missing", _COVERED
     ),

@@ -751,7 +751,7 @@ def test_answers_without_a_charge_charge_nothing(world: World) -> None:
     [
         ("statement: money", "statment: money", "did you mean 'statement'"),
         ("decimals: 3", "decimals: 10", "decimals: must be less than or equal to 9"),
-        ("unit_column: currency", "unit: Dollars", "must be a currency of three capital letters"),
+        ("unit_column: currency", "unit: Dollars", "must be a currency code of three capital letters"),
         ("unit_column: currency, ", "", "give `unit`, `unit_column`, or both"),
         ('offset: "+08:00"', "offset: 8", "must be an offset from UTC in hours and minutes"),
         ('offset: "+08:00"', 'format: "%d"', "must be iso, unix, ms, or a pattern"),

@@ -539,7 +539,7 @@ def test_sums_are_not_mixed_with_tasks_or_other_sums(world: World) -> None:
         for files, words in (
             ((by_day, tasks), "a mix of sums and tables of tasks"),
             ((by_day, by_model), "gives sums by model, but by-day.csv gives sums by day"),
-            ((by_day, by_date), "has days of Asia/Shanghai, but by-day.csv has days of UTC"),
+            ((by_day, by_date), "has days in Asia/Shanghai, but by-day.csv has days in UTC"),
         ):
             with pytest.raises(StatementError, match=words):
                 world.reconcile(*files)
@@ -592,7 +592,7 @@ def test_every_format_has_the_sums(world: World, tmp_path: Path) -> None:
     ).fetchall()
     assert focus == [("2026-11-05", D("2.5")), ("2026-11-09", D(1))]
     disputes = (out / "disputes.csv").read_text()
-    assert "We submitted no tasks for this sum." in disputes
+    assert "None of our tasks belong to this sum." in disputes
     assert "The sum differs from the prices of our tasks." in disputes
 
 
