@@ -231,3 +231,19 @@ def test_settle_names_its_tasks(finance: Finance) -> None:
     assert [task["task_id"] for task in settled["first_settled"]] == tasks[:10]
     assert "settled: 0, bound: 0, refused: 0\nthe" in reconciled(finance, statement, "--settle").stdout
     assert finance.world.guard.reservation(reservations[-1]).billed == Decimal("0.714")
+
+
+def test_remembered_statements_do_not_vouch_for_another_file(finance: Finance) -> None:
+    """A file of strangers, or without rows, stays unreconciled although the books have the month's charges."""
+    finance.lines(MONTH, finance.statement(("t", COST, at(MONTH)), ("u", COST, at(MONTH, 6))))
+    strangers = finance.statement(("stranger", COST, at(MONTH)), ("another", COST, at(MONTH)))
+    for file, gap in (
+        (strangers, "nothing was compared, because none of the tasks on the statement is in the ledger"),
+        (finance.statement(), "nothing was compared, because the statement has no rows"),
+    ):
+        with finance.month(MONTH, file) as result:
+            assert result.gaps == (gap,)
+            with pytest.raises(KlingPricingError, match="not reconciled"):
+                result.settle()
+    with finance.month(MONTH, finance.statement(("t", COST, at(MONTH)))) as result:
+        assert result.gaps == ()

@@ -152,6 +152,7 @@ def check_completeness(
     invoice: Invoice | None,
     max_unreadable_percent: Decimal,
     not_ours: str | None,
+    given: int | None = None,
     unknown: str = "none of the tasks on the statement is in the ledger",
 ) -> Completeness:
     """Compares the statement with the totals that it, and its invoice, give.
@@ -164,15 +165,24 @@ def check_completeness(
         invoice: the invoice; None: it is not known.
         max_unreadable_percent: the largest part of the rows that may be unreadable.
         not_ours: why the statement seems to be another account's or provider's, as a clause.
+        given: the number of given files; only their rows show that the statement was compared, because
+            remembered files would show it of any file. None: no file is remembered.
         unknown: why nothing was compared if the ledger knows none of the charges, as a clause.
     """
     gaps: list[str] = []
     confirmed: list[str] = []
     if not_ours is not None:
         gaps.append(not_ours)
+    of_given = ""
+    if given is not None:
+        of_given = (
+            " AND place IN (SELECT rowid FROM charge WHERE file < $given"
+            " OR task_id IN (SELECT task_id FROM charge WHERE file < $given))"
+        )
     if not workspace.one(
         "SELECT count(*) FROM line WHERE place IS NOT NULL"
-        " AND category NOT IN ('invalid_row', 'not_billed', 'not_billed_yet', 'not_in_ledger')"
+        f" AND category NOT IN ('invalid_row', 'not_billed', 'not_billed_yet', 'not_in_ledger'){of_given}",
+        {"given": given} if of_given else None,
     ):
         gaps.append(_nothing_compared(rows, unknown))
     unreadable = workspace.one("SELECT count(*) FROM line WHERE category = 'invalid_row'")

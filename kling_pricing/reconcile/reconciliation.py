@@ -273,6 +273,7 @@ def reconcile(
             invoice=invoice,
             max_unreadable_percent=most_unreadable,
             not_ours=find_other_owner(workspace, opened, owner, (*book.tables, *book.unpriced), end + grace),
+            given=len(read),
         )
         report("done", 3, 3)
         return Reconciliation(
