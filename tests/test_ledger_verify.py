@@ -969,7 +969,7 @@ def test_a_killed_process_is_not_a_sound_ledger(large: BudgetGuard) -> None:
             for child in set(_children()) - before:
                 os.kill(child, signal.SIGKILL)
 
-    with pytest.raises(LedgerUnavailableError, match=r"was ended from outside.*verify again"):
+    with pytest.raises(LedgerUnavailableError, match=r"was killed from outside.*verify again"):
         large.verify(on_progress=kill)
     assert large.verify().first_entry == 1
 

@@ -1,4 +1,4 @@
-"""Marks the lines whose excess is in dispute, so that nobody is told to dispute them once more."""
+"""Marks the lines whose excess is in dispute, so that their remedies do not ask for another dispute."""
 
 from __future__ import annotations
 

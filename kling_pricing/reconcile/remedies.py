@@ -86,7 +86,7 @@ def not_charged_command(line: Line, details: LineDetails) -> str:
 
 
 def dispute_remedy(details: LineDetails) -> str:
-    """Returns how the open disputes of a charge end, of which none needs to be opened once more."""
+    """Returns how the open disputes of a charge end; none of them needs to be opened again."""
     numbers = [str(number) for number in details.disputes]
     named = f"dispute{'s' * (len(numbers) > 1)} {joined_with_and(numbers)}"
     commands = joined_with_and(f"`kling-pricing dispute resolve {number} --reason TEXT`" for number in numbers)

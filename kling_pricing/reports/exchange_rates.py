@@ -39,7 +39,7 @@ class ExchangeRatesFile(FileModel):
 
 
 class DatedRate(NamedTuple):
-    """A rate, the day for which it is used, and the day of which it is.
+    """A rate, the day for which it is used, and its own day.
 
     Attributes:
         rate: the value of one unit of the currency.

@@ -86,7 +86,7 @@ def upstreams(settings: ServerSettings, book: PriceBook) -> Mapping[str, Upstrea
 
 
 def _ensure_set(settings: ServerSettings) -> None:
-    """Names all variables that are not set at once, so that nobody has to start the server once for each.
+    """Names all missing variables in one error, so that one look is enough.
 
     Raises:
         SettingsError: several variables are not set. One alone is refused by its `Secret`.

@@ -127,7 +127,7 @@ def verify_in_processes(
         on_progress: called from this thread whenever a step is done.
 
     Raises:
-        LedgerError: the ledger cannot be read, or a process was ended from outside.
+        LedgerError: the ledger cannot be read, or a process was killed from outside.
     """
     with ExitStack() as stack:
         try:
@@ -147,8 +147,8 @@ def verify_in_processes(
         except EOFError as error:
             raise unavailable(
                 path,
-                "a process that verified it was ended from outside, for example because the memory was full; "
-                "free some memory, and verify again",
+                "a process that verified it was killed from outside, for example because the machine ran out "
+                "of memory; free some memory, and verify again",
             ) from error
     return VerifiedSnapshot(Checkpoint(*checkpoint), first_entry, fully_verified_at, problems)
 
